@@ -22,7 +22,7 @@ def written(path: Path) -> Iterator[Path]:
     try:
         yield aside
         _synchronise(aside)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -1,0 +1,40 @@
+# make demo   the environment, then the main job on the embedded corpus
+# make test   the environment, then all tests
+# make lint   ruff, snakefmt and snakemake --lint
+# make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= 8
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint lock environment
+
+demo: environment
+	snakemake --cores $(CORES) results/tables/auc_total.csv
+	@python workflow/scripts/summary.py --tables results/tables
+
+test: environment
+	python -m pytest -n 2
+
+lint: environment
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+environment: $(VENV)/.complete
+
+# The stamp is written last, so an interrupted installation is taken up again.
+$(VENV)/.complete: envs/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+		sys.exit(None if (3, 11) <= v <= (3, 13) else f"found Python {v[0]}.{v[1]}, need 3.11 to 3.13: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet "uv==0.13.9"
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes --requirements envs/requirements.txt
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock:
+	$(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra dev pyproject.toml --output-file envs/requirements.txt
+	$(VENV)/bin/python envs/conda.py

@@ -1,0 +1,25 @@
+# Anomalous sound detection, from recordings to the paper's tables. See README.md.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/logmel.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/mvg.smk"
+include: "workflow/rules/score.smk"
+include: "workflow/rules/ensemble.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,

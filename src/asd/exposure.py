@@ -1,0 +1,62 @@
+"""The classifier's doubt as an anomaly score (outlier exposure; Hendrycks et al. 2019, the DCASE 2022 baseline).
+
+score = log(1 - p) - log(p), p the softmax probability of the clip's own section among all section labels.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from asd.errors import InputError
+from asd.features import batches, cut
+from asd.network import Network
+from asd.settings import Windows
+
+if TYPE_CHECKING:
+    from asd.cache import Cache
+
+
+def doubt(logits: torch.Tensor, section: torch.Tensor) -> torch.Tensor:
+    """Return log(1 - p) - log(p) of each row's own class, without ever forming p.
+
+    1 - p is the sum of the other classes' probabilities, so the softmax's denominator cancels: what is left is the
+    log-sum-exp of the other logits minus the own one, which neither overflows nor loses digits where p is near 1.
+
+    Args:
+        logits: (rows, classes), at least two classes.
+        section: (rows,), index of the own class.
+    """
+    own = logits.gather(1, section[:, None])
+    others = logits.scatter(1, section[:, None], -torch.inf)
+    return torch.logsumexp(others, 1) - own[:, 0]
+
+
+def scores(network: Network, cache: "Cache", settings: Windows, device: torch.device) -> np.ndarray:
+    """Return the score of every clip, (clips,) float64; for windows the mean over the clip's windows.
+
+    Raises:
+        InputError: a network with a single section label, or a section that the network was not trained on.
+    """
+    description = network.description
+    if network.section is None:
+        raise InputError(
+            f"machine {description.machine}: the network knows a single section, so it has no doubt to score by: use "
+            "the gaussian detector, or train this network with equaliser.probability above 0, which doubles the labels"
+        )
+    known = {label: index for index, label in enumerate(description.section_labels)}
+    unknown = sorted(set(cache.clips["section"]) - set(known))
+    if unknown:
+        raise InputError(
+            f"machine {description.machine}: section {', '.join(unknown)} has test clips but no training clips; "
+            f"trained sections: {', '.join(label for label in known if label.isdigit())}. Add training clips or leave it out."
+        )
+    rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
+    section = torch.tensor([known[label] for label in cache.clips["section"]])[torch.from_numpy(rows.clip)]
+    values = np.empty(len(rows.clip))
+    with torch.inference_mode():
+        for begin, end, logmel in batches(cache, rows, device, "doubt"):
+            embedding = network.embed(network.standardise(logmel))
+            logits = network.section(embedding)
+            values[begin:end] = doubt(logits, section[begin:end].to(device)).double().cpu().numpy()
+    return np.add.reduceat(values, rows.offsets[:-1]) / np.diff(rows.offsets)

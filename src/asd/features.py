@@ -1,0 +1,154 @@
+"""The feature vectors of clips and windows: nine stages, pooled, side by side.
+
+A features file is HDF5:
+
+    features   (rows, 2096) float32    a row a clip, or a row a window, in the order of the clips
+    offsets    (clips + 1,) int64      clip i has rows offsets[i]:offsets[i + 1]
+    clips/…    (clips,) text           the manifest's columns
+    attributes: widths (9,) of the stages, settings (JSON of Windows)
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asd.cache import read_clips, write_clips
+from asd.errors import InputError
+from asd.files import written
+from asd.progress import progress
+from asd.settings import Windows
+
+if TYPE_CHECKING:
+    import h5py
+    import pandas as pd
+    import torch
+
+    from asd.cache import Cache
+    from asd.network import Network
+
+FRAMES_AT_ONCE = {"cpu": 4096, "cuda": 65536}
+"""Frames that go through the network together: about what fits the processor's caches, or keeps a GPU busy."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the clips of a machine are cut into the rows that the network sees."""
+
+    clip: np.ndarray
+    """(rows,), the clip of a row, ascending."""
+    start: np.ndarray
+    """(rows,), the first frame of a row."""
+    window: int
+    """Frames of a row."""
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
+        return np.searchsorted(self.clip, np.arange(self.clip[-1] + 2))
+
+
+def cut(training: np.ndarray, frames: int, settings: Windows) -> Cut:
+    """Cut clips into windows: every `hop` frames for training clips, every `test_hop` for the others.
+
+    Args:
+        training: (clips,) bool, whether a clip is a training clip.
+        frames: frames of a clip.
+
+    Raises:
+        InputError: the clips are shorter than the window.
+    """
+    window = settings.window or frames
+    if window > frames:
+        raise InputError(
+            f"window: found {window} frames, but the clips have {frames}; a network of whole clips has window 0"
+        )
+    starts = [np.arange(0, frames - window + 1, settings.hop if one else settings.test_hop) for one in training]
+    clip = np.repeat(np.arange(len(starts)), [len(one) for one in starts])
+    return Cut(clip, np.concatenate(starts), window)
+
+
+def batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> Iterator[tuple[int, int, "torch.Tensor"]]:
+    """Yield (first row, last row + 1, log-mels (rows, mels, window) on the device), telling the progress."""
+    import torch
+
+    size = max(1, FRAMES_AT_ONCE[device.type] // cut.window)
+    for begin in progress(range(0, len(cut.clip), size), title, f"batches of {size}"):
+        end = min(begin + size, len(cut.clip))
+        clips = np.arange(cut.clip[begin], cut.clip[end - 1] + 1)
+        logmel = torch.from_numpy(cache.read_logmel(clips)).to(device)
+        windows = logmel.unfold(2, cut.window, 1)  # (clips, mels, starts, window), a view
+        clip = torch.from_numpy(cut.clip[begin:end] - clips[0]).to(device)
+        start = torch.from_numpy(cut.start[begin:end]).to(device)
+        yield begin, end, windows[clip, :, start]
+
+
+def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
+    """Write the feature vectors of every clip of a cache; the network is in evaluation mode, on the device."""
+    import h5py
+    import torch
+
+    from asd.network import stage_widths
+
+    rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
+    widths = stage_widths(network.backbone)
+    with written(path) as aside, h5py.File(aside, "w") as file, torch.inference_mode():
+        shape = (len(rows.clip), sum(widths))
+        out = file.create_dataset("features", shape, np.float32, chunks=(min(64, shape[0]), shape[1]), fletcher32=True)
+        file["offsets"] = rows.offsets
+        file.attrs["widths"] = widths
+        file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
+        write_clips(file, cache.clips)
+        for begin, end, logmel in batches(cache, rows, device, "features"):
+            out[begin:end] = network.features(network.standardise(logmel)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Features:
+    """An open features file."""
+
+    path: Path
+    file: "h5py.File"
+    clips: "pd.DataFrame"
+    """The manifest's columns, a row a clip."""
+    offsets: np.ndarray
+    """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
+    widths: np.ndarray
+    """(9,): the channels of the stages."""
+
+    def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
+        """Return rows start:stop as (rows, values) float32, all columns or the chosen ones."""
+        try:
+            rows = self.file["features"][start:stop]
+        except OSError as error:
+            raise _damaged(self.path, error) from None
+        return rows if columns is None else rows[:, columns]
+
+
+@contextmanager
+def open_features(path: Path) -> Iterator[Features]:
+    """Open a features file for reading.
+
+    Raises:
+        InputError: damaged, or no features file.
+    """
+    import h5py
+
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise _damaged(path, error) from None
+    with file:
+        try:
+            opened = Features(path, file, read_clips(file), file["offsets"][:], file.attrs["widths"])
+        except (OSError, KeyError) as error:
+            raise _damaged(path, error) from None
+        yield opened
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable features file ({error}); delete it and run again")

@@ -1,0 +1,155 @@
+"""The network: an EfficientNet on three equal channels, its nine stages, and two cosine heads.
+
+    log-mel (batch, mels, frames) -> standardise -> backbone -> nine stages
+    stages -> global average pooling -> concatenated feature vector (2096 values)          for the Gaussians
+    stage nine -> global average pooling -> embedding (1280 values) -> section, attribute  for training and CNN-OE
+
+A network file is safetensors: the state (backbone under timm's names, heads, AdaCos scales, input statistics) and as
+metadata JSON texts that say what it was trained on: backbone, labels, settings.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from asd.errors import InputError
+from asd.files import written
+from asd.losses import AdaCos
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network is: enough to build it again."""
+
+    backbone: str
+    """timm's name of the architecture."""
+    machine: str
+    bins: int
+    """Mel bins that the input statistics tell apart: the mel bins, or 1 for one mean and deviation."""
+    section_labels: tuple[str, ...]
+    """Classes of the section head, in order; equalised clips have classes of their own."""
+    attribute_labels: tuple[str, ...]
+    """Classes of the attribute head, in order."""
+    settings: str
+    """The settings that the network was trained with, as JSON."""
+
+
+class Network(nn.Module):
+    """A backbone with input statistics and cosine heads. A head with fewer than two classes is None."""
+
+    def __init__(self, description: Description, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.description = description
+        self.backbone = make_backbone(description.backbone)
+        self.register_buffer("mean", torch.zeros(description.bins, 1))
+        self.register_buffer("deviation", torch.ones(description.bins, 1))
+        generator = generator or torch.Generator().manual_seed(0)
+        self.section = self._head(description.section_labels, generator)
+        self.attribute = self._head(description.attribute_labels, generator)
+
+    def _head(self, labels: tuple[str, ...], generator: torch.Generator) -> AdaCos | None:
+        return AdaCos(self.backbone.num_features, len(labels), generator) if len(labels) > 1 else None
+
+    def standardise(self, logmel: torch.Tensor) -> torch.Tensor:
+        """Return (log-mel - mean) / deviation, (batch, mels, frames), by the training clips' statistics."""
+        return (logmel - self.mean) / self.deviation
+
+    def stages(self, standardised: torch.Tensor) -> list[torch.Tensor]:
+        """Return the nine stages of the paper's Table 2, each (batch, channels, height, width).
+
+        `standardised` is (batch, mels, frames). The backbone takes three equal channels; three equal channels through
+        a kernel are one channel through the kernel's sum over the channels, so that is what is computed.
+        """
+        net = self.backbone
+        image = standardised.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        kernel = {"weight": net.conv_stem.weight.sum(1, keepdim=True)}
+        outputs = [net.bn1(torch.func.functional_call(net.conv_stem, kernel, (image,)))]
+        for block in net.blocks:
+            outputs.append(block(outputs[-1]))
+        outputs.append(net.bn2(net.conv_head(outputs[-1])))
+        return outputs
+
+    def features(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the nine stages pooled over height and width, side by side: (batch, 2096)."""
+        return torch.cat([stage.float().mean((2, 3)) for stage in self.stages(standardised)], 1)
+
+    def embed(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the embedding, the ninth stage pooled over height and width: (batch, 1280), float32."""
+        return self.stages(standardised)[-1].float().mean((2, 3))
+
+
+def make_backbone(name: str) -> nn.Module:
+    """Build timm's network of this name without its classifier, its weights random.
+
+    Raises:
+        InputError: timm has no such network, or it lacks the nine stages.
+    """
+    import timm
+
+    try:
+        net = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:
+        raise InputError(f"backbone.name: timm knows no {name!r} ({error}); for example efficientnet_b1") from None
+    parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+    if not all(hasattr(net, part) for part in parts) or len(net.blocks) != 7:
+        raise InputError(
+            f"backbone.name: {name!r} does not have the nine stages of the paper's Table 2 (a stem, seven blocks, a "
+            "head convolution); expected an EfficientNet such as efficientnet_b1"
+        )
+    return net.to(memory_format=torch.channels_last)
+
+
+def stage_widths(net: nn.Module) -> list[int]:
+    """Return the channels of a backbone's nine stages; for B1 and Lite1 32, 16, 24, 40, 80, 112, 192, 320, 1280."""
+    last = [[layer for layer in block.modules() if isinstance(layer, nn.Conv2d)][-1] for block in net.blocks]
+    return [layer.out_channels for layer in (net.conv_stem, *last, net.conv_head)]
+
+
+def save(path: Path, network: Network) -> None:
+    """Write a network with its description."""
+    metadata = {"content": "network", **{key: json.dumps(value) for key, value in asdict(network.description).items()}}
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with written(path) as aside:
+        safetensors.torch.save_file(state, aside, metadata)
+
+
+def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a weights or network file.
+
+    Raises:
+        InputError: not a safetensors file, damaged, or not written by this project.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error}); delete it and run again") from None
+    if metadata.get("content") not in ("weights", "network"):
+        raise InputError(f"{path}: found no metadata 'content'; expected a file that the weights or train stage wrote")
+    return tensors, metadata
+
+
+def load(path: Path) -> Network:
+    """Read a network, in evaluation mode, on the CPU.
+
+    Raises:
+        InputError: a damaged file, one that is no network, or tensors that do not fit the description.
+    """
+    tensors, metadata = read(path)
+    if metadata["content"] != "network":
+        raise InputError(f"{path}: found the weights of a backbone, expected a trained network (train.py writes one)")
+    fields = {key: json.loads(metadata[key]) for key in Description.__dataclass_fields__}
+    for key in ("section_labels", "attribute_labels"):
+        fields[key] = tuple(fields[key])
+    network = Network(Description(**fields))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error}; delete it and run again") from None
+    return network.eval()

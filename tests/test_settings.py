@@ -1,0 +1,107 @@
+"""The configuration: refused where wrong, handed down, and canonical as flags."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asd import settings
+from asd.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+def configuration(*overlays):
+    """config.yaml with overlays, merged as Snakemake merges them."""
+    merged = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    for overlay in overlays:
+        merged = settings._merge(merged, overlay)
+    return merged
+
+
+def test_the_default_configuration_names_every_demo_stage_key():
+    written = configuration()
+    loaded = settings.load(written)
+    for block in ("logmel", "backbone", "compute", "threshold"):
+        assert set(written[block]) == set(type(getattr(loaded, block)).model_fields), block
+
+
+def test_the_papers_configuration_is_valid():
+    paper = settings.load(configuration(yaml.safe_load((ROOT / "config/dcase2022.yaml").read_text())))
+    assert len(paper.machines) == 7
+    assert paper.networks["local"].batch == 256
+    assert paper.networks["oe"].batch == 100  # handed down from train
+    assert paper.networks["oe"].equaliser.probability == 0.5
+    assert paper.dataset.name == "dcase2022"
+
+
+def test_entries_inherit_and_override():
+    loaded = settings.load(
+        configuration(
+            {"train": {"rate": 0.5, "mixup": {"alpha": 0.1}}, "networks": {"global": {"epochs": 9}}},
+            {"mvg": {"ridge": 0.5}, "models": {"global": {"mvg": {"covariance": "ridge"}}}},
+        )
+    )
+    assert loaded.networks["global"].rate == 0.5
+    assert loaded.networks["global"].epochs == 9
+    assert loaded.networks["global"].mixup.alpha == 0.4  # its own
+    assert (loaded.models["global"].mvg.covariance, loaded.models["global"].mvg.ridge) == ("ridge", 0.5)
+    assert loaded.models["local"].mvg.covariance == "ledoit_wolf"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"trian": {"epochs": 3}}, "trian: unknown key"),
+        ({"networks": {"global": {"mixup": {"alhpa": 1}}}}, "networks.global.mixup.alhpa: unknown key"),
+        ({"train": {"epochs": -1}}, "train.epochs"),
+        ({"train": {"rate": "fast"}}, "found 'fast'"),
+        ({"train": {"rate": float("nan")}}, "train.rate"),
+        ({"machines": []}, "machines"),
+        ({"machines": ["fan", "fan"]}, "each name once"),
+        ({"machines": ["../etc"]}, "is not a name"),
+        ({"run_models": ["globl"]}, "'globl' is not an entry of models (global, local, oe)"),
+        ({"models": {"global": {"network": "x"}}}, "models.global.network: 'x' is not an entry of networks"),
+        ({"models": {"ensemble": {"title": "E", "network": "oe", "detector": "exposure"}}}, "call the entry otherwise"),
+        ({"networks": {"global": {"warm_start": "oe"}}}, "in a circle"),
+        ({"networks": {"oe": {"warm_start": "x"}}}, "networks.oe.warm_start: 'x'"),
+        ({"ensemble": {"fallback": "x"}}, "ensemble.fallback: 'x'"),
+        ({"dataset": {"kind": "folder"}}, "dataset.folder.path: needed"),
+        ({"dataset": {"kind": "tape"}}, "found 'tape'"),
+        ({"mvg": {"stages": [2, 1]}}, "ascending"),
+        ({"mvg": {"stages": []}}, "at least one"),
+        ({"networks": None}, "networks"),
+        ({"networks": {"global": 3}}, "networks.global"),
+        ({"train": 3}, "train"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_the_path_of_its_key(overlay, message):
+    with pytest.raises(InputError) as refusal:
+        settings.load(configuration(overlay))
+    assert message in str(refusal.value)
+
+
+def test_flags_are_canonical():
+    one = settings.Training.model_validate({"rate": 1e-3, "epochs": 3, "mixup": {"alpha": 1}})
+    other = settings.Training.model_validate({"mixup": {"alpha": 1.0}, "epochs": 3, "rate": 0.0010})
+    assert settings.flags(one) == settings.flags(other)
+    assert "--mixup.alpha 1.0" in settings.flags(one)
+    assert "--rate 0.001" in settings.flags(one)
+    assert settings.flags(settings.Folder(path="a b/c;d"), "folder.") == "--folder.path 'a b/c;d'"
+    assert settings.flags(settings.Mvg(stages=[1, 9])).endswith("--stages 1 9")
+
+
+def test_a_slice_holds_what_its_stage_depends_on():
+    network = settings.Network(window=64, hop=8, warm_start="x")
+    assert "hop" not in settings.flags(network.training)
+    assert settings.flags(network.windows) == "--hop 8 --test_hop 1 --window 64"
+    # Whole clips have no hop, so changing it changes nothing.
+    assert settings.Network(hop=3).windows == settings.Network(hop=5).windows
+
+
+def test_two_corpora_never_share_a_folder():
+    names = {settings.Dataset(kind="demo", demo={"seed": seed}).name for seed in range(5)}
+    names |= {settings.Dataset(kind="folder", folder={"path": path}).name for path in "ab"}
+    assert len(names) == 7
+    unused = settings.Dataset(kind="demo", folder={"path": "a"})
+    assert unused.name == settings.Dataset(kind="demo").name

@@ -1,0 +1,52 @@
+# What the rules share: the validated configuration, the paths, and the digest of a script's code.
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from asd.errors import InputError
+from asd.files import digest
+from asd.provenance import code_digest
+from asd.settings import canonical, flags, load
+from snakemake.exceptions import WorkflowError
+
+try:
+    settings = load(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+# Scripts find the package wherever they run, in an environment without it too.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(ROOT / 'src')!r}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+
+SCRIPTS = os.path.relpath(ROOT / "workflow/scripts")
+ENVIRONMENT = "../../envs/asd.yaml"
+RESULTS = settings.results_dir
+DATA = f"{settings.data_dir}/{settings.dataset.name}"
+WEIGHTS = f"{settings.data_dir}/weights/{settings.backbone.file}.safetensors"
+CACHE = f"{DATA}/logmel-{digest(canonical(settings.logmel))}/{{machine}}.h5"
+NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
+FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
+MVG = f"{RESULTS}/mvg/{{model}}/{{machine}}.h5"
+SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
+COMPUTE = flags(settings.compute)
+
+
+def models_with(detector):
+    """A pattern of the models with a detector, for wildcard constraints; one that matches nothing where there are none."""
+    return "|".join(name for name, model in settings.models.items() if model.detector == detector) or "(?!)"
+
+
+def code(script, unused=()):
+    """The digest of what a script runs: as a param, an edit reruns the rule and a new comment does not."""
+    return code_digest(ROOT / f"workflow/scripts/{script}.py", ROOT / "src/asd", frozenset(unused))
+
+
+def network_of(wildcards):
+    return settings.models[wildcards.model].network
+
+
+wildcard_constraints:
+    machine="|".join(settings.machines),
+    network="|".join(settings.networks),

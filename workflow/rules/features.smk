@@ -1,0 +1,35 @@
+# inputs:  the machine's log-mel cache and a trained network
+# outputs: results/features/<network>/<machine>.h5
+
+
+rule features:
+    """Compute the pooled features of the nine stages, a row a clip or a window."""
+    input:
+        cache=rules.logmel.output.cache,
+        network=rules.train.output.network,
+    output:
+        features=FEATURES,
+    params:
+        script=f"{SCRIPTS}/features.py",
+        code=code("features"),
+        settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
+        compute=COMPUTE,
+    log:
+        f"{RESULTS}/logs/features/{{network}}/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/features/{{network}}/{{machine}}.tsv"
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --cache {input.cache:q}"
+        " --network {input.network:q}"
+        " {params.settings}"
+        " {params.compute}"
+        " --out {output.features:q}"
+        " >{log:q} 2>&1"

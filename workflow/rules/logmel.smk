@@ -1,0 +1,32 @@
+# inputs:  data/<dataset>/<machine>/manifest.csv, and the wavs that it lists
+# outputs: data/<dataset>/logmel-<digest of its settings>/<machine>.h5
+
+
+rule logmel:
+    """Compute a machine's log-mel spectrograms into one HDF5 file."""
+    input:
+        manifest=rules.download.output.manifest,
+    output:
+        cache=CACHE,
+    params:
+        script=f"{SCRIPTS}/logmel.py",
+        code=code("logmel"),
+        settings=flags(settings.logmel),
+        threads=settings.compute.threads,
+    log:
+        f"{DATA}/logs/logmel/{digest(canonical(settings.logmel))}/{{machine}}.log",
+    benchmark:
+        f"{DATA}/benchmarks/logmel/{digest(canonical(settings.logmel))}/{{machine}}.tsv"
+    threads: settings.compute.threads
+    resources:
+        mem_mb=1500,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --manifest {input.manifest:q}"
+        " {params.settings}"
+        " --threads {params.threads}"
+        " --out {output.cache:q}"
+        " >{log:q} 2>&1"

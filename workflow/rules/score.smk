@@ -1,0 +1,73 @@
+# inputs:  features and Gaussians (detector gaussian), or log-mel cache and network (detector exposure)
+# outputs: results/scores/<model>/<machine>.csv, a row a clip
+
+
+rule score_gaussian:
+    """Score a machine's clips by their Mahalanobis distance, and decide."""
+    input:
+        features=lambda wildcards: FEATURES.format(network=network_of(wildcards), machine=wildcards.machine),
+        mvg=rules.mvg.output.mvg,
+    output:
+        scores=SCORES,
+    params:
+        script=f"{SCRIPTS}/score_gaussian.py",
+        code=code("score_gaussian"),
+        quantile=settings.threshold.quantile,
+        threads=settings.compute.threads,
+    log:
+        f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score/{{model}}/{{machine}}.tsv"
+    wildcard_constraints:
+        model=models_with("gaussian"),
+    threads: settings.compute.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --features {input.features:q}"
+        " --mvg {input.mvg:q}"
+        " --quantile {params.quantile}"
+        " --threads {params.threads}"
+        " --out {output.scores:q}"
+        " >{log:q} 2>&1"
+
+
+rule score_exposure:
+    """Score a machine's clips by the classifier's doubt about their section, and decide."""
+    input:
+        cache=rules.logmel.output.cache,
+        network=lambda wildcards: NETWORK.format(network=network_of(wildcards), machine=wildcards.machine),
+    output:
+        scores=SCORES,
+    params:
+        script=f"{SCRIPTS}/score_exposure.py",
+        code=code("score_exposure"),
+        settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
+        quantile=settings.threshold.quantile,
+        compute=COMPUTE,
+    log:
+        f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score/{{model}}/{{machine}}.tsv"
+    wildcard_constraints:
+        model=models_with("exposure"),
+    threads: settings.compute.threads
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --cache {input.cache:q}"
+        " --network {input.network:q}"
+        " {params.settings}"
+        " --quantile {params.quantile}"
+        " {params.compute}"
+        " --out {output.scores:q}"
+        " >{log:q} 2>&1"

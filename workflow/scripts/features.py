@@ -1,0 +1,44 @@
+"""Compute the feature vectors of every clip of a machine: nine stages, pooled, side by side.
+
+Reads  the machine's log-mel cache and a trained network.
+Writes an HDF5 file with a row of 2096 values a clip, or a window where --window is set, and the rows of each clip.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+from asd.settings import Compute, Windows
+
+
+def main(
+    *,
+    cache: Path,
+    network: Path,
+    settings: Annotated[Windows, tyro.conf.arg(name="")],
+    compute: Annotated[Compute, tyro.conf.arg(name="")],
+    out: Path,
+) -> None:
+    """Compute features.
+
+    Args:
+        cache: log-mel cache of the machine (HDF5).
+        network: the trained network (safetensors).
+        settings: how clips are cut into windows.
+        compute: where, and with how many threads.
+        out: the features file to write (HDF5).
+    """
+    from asd import network as networks
+    from asd.cache import open_cache
+    from asd.device import prepare
+    from asd.features import write_features
+
+    device = prepare(compute)
+    with open_cache(cache) as opened:
+        write_features(out, networks.load(network).to(device), opened, settings, device)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,51 @@
+"""Score a machine's clips by the classifier's doubt about their section (outlier exposure), and decide.
+
+Reads  the machine's log-mel cache and a trained network with a section head.
+Writes a CSV, a row a clip: file, section, split, part, domain, label, score, decision (1: anomalous).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+from asd.settings import Compute, Windows
+
+
+def main(
+    *,
+    cache: Path,
+    network: Path,
+    settings: Annotated[Windows, tyro.conf.arg(name="")],
+    quantile: float = 0.9,
+    compute: Annotated[Compute, tyro.conf.arg(name="")],
+    out: Path,
+) -> None:
+    """Score clips.
+
+    Args:
+        cache: log-mel cache of the machine (HDF5).
+        network: the trained network (safetensors).
+        settings: how clips are cut into windows.
+        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        compute: where, and with how many threads.
+        out: the scores to write.
+    """
+    from asd import exposure
+    from asd import network as networks
+    from asd.cache import open_cache
+    from asd.device import prepare
+    from asd.scores import write_scores
+    from asd.threshold import threshold
+
+    device = prepare(compute)
+    with open_cache(cache) as opened:
+        score = exposure.scores(networks.load(network).to(device), opened, settings, device)
+        clips = opened.clips
+    limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], quantile)
+    write_scores(out, clips, score, limit)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

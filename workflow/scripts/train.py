@@ -1,0 +1,67 @@
+"""Train one network on one machine's training clips.
+
+Reads  the machine's log-mel cache, and what to start from: pre-trained weights (weights.py) or, for two-step
+       training, another network of the machine (train.py).
+Writes the network (safetensors: weights, input statistics, labels and settings) and its curve (CSV, a row an epoch:
+       learning rate, loss, accuracies, AdaCos scales).
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+from asd.settings import Compute, Training
+
+
+def main(
+    *,
+    cache: Path,
+    start: Path,
+    settings: Annotated[Training, tyro.conf.arg(name="")],
+    compute: Annotated[Compute, tyro.conf.arg(name="")],
+    out: Path,
+    curve: Path,
+) -> None:
+    """Train a network.
+
+    Args:
+        cache: log-mel cache of the machine (HDF5).
+        start: backbone weights or a network (safetensors) to start from.
+        settings: how to train.
+        compute: where, and with how many threads.
+        out: the network to write.
+        curve: the training curve to write.
+    """
+    from asd import network as networks
+    from asd import training
+    from asd.cache import open_cache
+    from asd.device import prepare
+
+    device = prepare(compute)
+    log = logging.getLogger("train")
+
+    def report(epoch: training.Epoch) -> None:
+        log.info(
+            "epoch %d of %d: loss %.4f, section accuracy %.3f, attribute accuracy %.3f",
+            epoch.epoch,
+            settings.epochs,
+            epoch.loss,
+            epoch.section_accuracy,
+            epoch.attribute_accuracy,
+        )
+
+    with open_cache(cache) as opened:
+        net = training.begin(networks.read(start), opened, settings, start).to(device)
+        data = training.training_set(opened, net.description, settings, device)
+        logmel = opened.settings
+    training.measure(net, data.logmel)
+    rows = training.train(net, data, settings, logmel, report)
+    networks.save(out, net)
+    training.write_curve(curve, rows)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
