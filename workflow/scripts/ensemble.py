@@ -1,0 +1,46 @@
+"""Choose one model for each machine, and gather its scores.
+
+Reads the score files of every model and machine, <anything>/<model>/<machine>.csv: the last two parts of a path say
+which. A machine's model is the one with the highest harmonic-mean AUC (total: harmonic mean of source and target) over
+its development sections; without the labels to choose by, the fallback.
+Writes the selection with the numbers that decided, and <out-dir>/<machine>.csv: the chosen model's scores.
+"""
+
+from pathlib import Path
+
+from asd.command import run
+
+
+def main(*, scores: list[Path], models: list[str], fallback: str, selection: Path, out_dir: Path) -> None:
+    """
+    Args:
+        scores: The score files of all models and machines.
+        models: The models, in the order in which equals are preferred.
+        fallback: The model of machines without labelled development clips.
+        selection: The table to write: machine, model, reason, criterion and each model's value.
+        out_dir: The folder of the ensemble's score files.
+    """
+    import logging
+
+    from asd.ensemble import read_scored
+    from asd.ensemble import selection as choose
+    from asd.files import written
+
+    log = logging.getLogger("ensemble")
+    chosen = choose(read_scored(scores, models), fallback)
+    for row in chosen.itertuples():
+        if row.reason == "fallback":
+            log.warning("%s: no labels to choose by; the fallback, %s, is used", row.machine, row.model)
+        elif row.criterion != "auc_total":
+            log.warning("%s: a domain is missing; chosen by the AUC of all clips", row.machine)
+    files = {(path.parent.name, path.stem): path for path in scores}
+    for row in chosen.itertuples():
+        with written(out_dir / f"{row.machine}.csv") as aside:
+            aside.write_bytes(files[row.model, row.machine].read_bytes())
+    with written(selection) as aside:
+        chosen.to_csv(aside, index=False, lineterminator="\n")
+    print(chosen.to_string(index=False))
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
