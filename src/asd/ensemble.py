@@ -65,22 +65,23 @@ def same_clips(scores: Scores) -> None:
     Raises:
         InputError: names the machine, the models and a clip.
     """
+    columns = ["section", "file", "part", "domain", "label"]
+
+    def of(model: str, machine: str) -> "pd.DataFrame":
+        clips = scores[model][machine]
+        return clips[clips["split"] == "test"][columns].sort_values(columns[:2], ignore_index=True)
+
     first, *others = scores
-    for machine, clips in scores[first].items():
-        columns = ["file", "section", "part", "domain", "label"]
-        expected = clips[clips["split"] == "test"].sort_values("file")[columns].reset_index(drop=True)
+    for machine in scores[first]:
+        expected = of(first, machine)
         for other in others:
-            theirs = scores[other][machine]
-            found = theirs[theirs["split"] == "test"].sort_values("file")[columns].reset_index(drop=True)
-            if found.equals(expected):
-                continue
-            odd = sorted(set(expected["file"]) ^ set(found["file"])) or sorted(
-                expected["file"][(expected != found).any(axis=1)]
-            )
-            raise InputError(
-                f"scores of {machine}: the models {first} and {other} were not scored on the same clips; "
-                f"{len(odd)} differ, the first {odd[0]}. Score both again from one manifest."
-            )
+            found = of(other, machine)
+            if not found.equals(expected):
+                odd = expected.merge(found, how="outer", indicator=True).query("_merge != 'both'")["file"].unique()
+                raise InputError(
+                    f"scores of {machine}: the models {first} and {other} were not scored on the same test clips; "
+                    f"{len(odd)} differ, the first {odd[0]}. Score both again from one manifest."
+                )
 
 
 def choose(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
