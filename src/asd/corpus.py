@@ -1,0 +1,307 @@
+"""The recordings of a machine: what their names and attribute files say, in one table.
+
+A manifest (`manifest.csv`, one a machine) has a row a clip and these columns, all text:
+
+    path        the recording, relative to the manifest's folder, or absolute
+    file        its base name
+    machine     the machine type
+    section     two digits or more: "00"
+    split       train | test
+    part        development | additional | evaluation
+    domain      source | target | "" (unknown)
+    label       normal | anomaly | "" (unknown)
+    attributes  JSON object of the clip's conditions, "{}" for none: {"vel": "8", "loc": "A"}; values stay text
+
+sorted by split (train first) and file.
+"""
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from asd.errors import InputError
+from asd.files import written
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["path", "file", "machine", "section", "split", "part", "domain", "label", "attributes"]
+
+VALUES = {
+    "split": ("train", "test"),
+    "part": ("development", "additional", "evaluation"),
+    "domain": ("source", "target", ""),
+    "label": ("normal", "anomaly", ""),
+}
+"""What a column of the manifest may hold."""
+
+GRAMMAR = (
+    # A training clip is normal by definition: an anomaly among them is a mistake in the name or in the corpus.
+    re.compile(
+        r"section_(?P<section>[0-9]{2,})_(?P<domain>source|target)_"
+        r"(?:(?P<train>train)_normal|test_(?P<label>normal|anomaly))_[0-9]{4,}"
+        r"(?P<tail>(?:_[A-Za-z0-9.+-]+)*)\.wav"
+    ),
+    re.compile(r"section_(?P<section>[0-9]{2,})_[0-9]{4,}\.wav"),
+)
+"""Base names of labelled clips and of unlabelled test clips, as published since 2022."""
+
+EXPECTED = (
+    "section_NN_{source|target}_{train_normal|test_normal|test_anomaly}_IIII[_<key>_<value>...].wav "
+    "or section_NN_IIII.wav (an unlabelled test clip)"
+)
+
+
+# --- names --------------------------------------------------------------------------------------------------
+
+
+class ClipName(NamedTuple):
+    """What the base name of a recording says."""
+
+    section: str
+    split: str
+    domain: str
+    """source, target, or "" where the name does not say."""
+    label: str
+    """normal, anomaly, or "" where the name does not say."""
+    attributes: dict[str, str]
+
+
+def parse_name(file: str) -> ClipName:
+    """Read a recording's base name (never its path: a folder may be called `source_data`).
+
+    Raises:
+        InputError: the name is off the grammar.
+
+    >>> parse_name("section_00_target_test_anomaly_0021_vel_8_loc_G.wav").attributes
+    {'vel': '8', 'loc': 'G'}
+    """
+    match = next((found for pattern in GRAMMAR if (found := pattern.fullmatch(file))), None)
+    if match is None:
+        raise InputError(f"{file!r} is off the grammar of file names: expected {EXPECTED}; rename or remove it")
+    fields = match.groupdict()
+    if "tail" not in fields:
+        return ClipName(fields["section"], "test", "", "", {})
+    words = fields["tail"].split("_")[1:]
+    if words == ["noAttribute"]:  # so spelled for machines whose conditions are not published (since 2024)
+        words = []
+    attributes = _pairs(words)
+    if attributes is None:
+        raise InputError(
+            f"{file!r} is off the grammar of file names: after the number expected pairs of a key and a value, "
+            f"each key once; found {'_'.join(words)!r}; rename it"
+        )
+    split = "train" if fields["train"] else "test"
+    return ClipName(fields["section"], split, fields["domain"], fields["label"] or "normal", attributes)
+
+
+def _pairs(words: list[str]) -> dict[str, str] | None:
+    """[key, value, key, value] as a dictionary; None for half a pair, an empty word or a key twice."""
+    pairs = dict(zip(words[::2], words[1::2], strict=False))
+    return pairs if all(words) and 2 * len(pairs) == len(words) else None
+
+
+def attribute_label(attributes: str) -> str:
+    """The label of a clip's first attribute, "vel_8", or "" where it has none.
+
+    Args:
+        attributes: the manifest's column, a JSON object.
+    """
+    return "_".join(next(iter(json.loads(attributes).items()), ()))
+
+
+# --- a folder of recordings ---------------------------------------------------------------------------------
+
+
+def scan(folder: Path, machine: str) -> "pd.DataFrame":
+    """List a machine's recordings in a folder laid out like the published data sets.
+
+    `folder/machine` holds `train` and `test` with the wavs and, perhaps, an `attributes_NN.csv` a section. Where a
+    section has one, it alone says what the attributes are (it leaves out what does not shift the domain, and can
+    spell a key differently); it must then name every labelled clip. Otherwise the base names say so. Files that
+    are neither are ignored.
+
+    Test clips with a label are the development part, those without the evaluation part. Training clips
+    are additional where their section has no labelled test clips though the machine has test clips, else development.
+
+    Returns:
+        A row a clip with the manifest's columns; paths are absolute.
+
+    Raises:
+        InputError: no such folder, no training clips, a wav off the grammar or in the wrong place, a bad csv.
+    """
+    import pandas as pd
+
+    home = Path(os.path.abspath(folder)) / machine
+    rows = [_clip(path, machine) for path in _recordings(home)]
+    if not any(row["split"] == "train" for row in rows):
+        raise InputError(f"{home / 'train'}: found no wav, expected the machine's training clips; put them there")
+    rows.sort(key=lambda row: (row["split"] != "train", row["file"]))
+    clips = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+
+    for path in sorted(home.glob("attributes_*.csv")):
+        known = read_attributes(path, clips)
+        section = path.stem.removeprefix("attributes_")
+        of_section = clips["section"] == section
+        forgotten = clips["file"][of_section & (clips["label"] != "") & ~clips["file"].isin(known)]
+        if len(forgotten):
+            raise InputError(
+                f"{path}: has no row for {len(forgotten)} of the section's labelled clips ({_some(forgotten)}); "
+                "add them, or remove the csv to take the attributes from the file names"
+            )
+        clips.loc[of_section, "attributes"] = [_json(known.get(file, {})) for file in clips["file"][of_section]]
+
+    test = clips["split"] == "test"
+    judged = clips["section"].isin(clips["section"][test & (clips["label"] != "")])
+    clips["part"] = "development"
+    clips.loc[test & (clips["label"] == ""), "part"] = "evaluation"
+    clips.loc[~test & ~judged & test.any(), "part"] = "additional"
+    return clips
+
+
+def _recordings(home: Path) -> list[Path]:
+    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error, not skipped."""
+    if not home.is_dir():
+        raise InputError(f"{home}: no such folder; expected the machine's recordings in its folders train and test")
+    folders = [home / split for split in VALUES["split"]]
+    inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if _is_wav(path)]
+    outside = sorted(path for path in home.rglob("*") if _is_wav(path) and path.parent not in folders)
+    if outside:
+        raise InputError(f"{str(outside[0])!r}: a recording outside the folders train and test; move or remove it")
+    return inside
+
+
+def _is_wav(path: Path) -> bool:
+    return path.suffix.lower() == ".wav"
+
+
+def _clip(path: Path, machine: str) -> dict[str, str]:
+    """A recording's row of the manifest, its part still open."""
+    try:
+        name = parse_name(path.name)
+    except InputError as error:
+        raise InputError(f"{path.parent}: {error}") from None
+    if name.split != path.parent.name:
+        raise InputError(f"{path}: a {name.split} clip by its name, found in {path.parent.name}; move or rename it")
+    return name._asdict() | {
+        "path": str(path),
+        "file": path.name,
+        "machine": machine,
+        "part": "",
+        "attributes": _json(name.attributes),
+    }
+
+
+def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, str]]:
+    """Read an attribute csv: `file_name,d1p,d1v[,d2p,d2v...]`, the file name as `<machine>/<split>/<base name>`.
+
+    Rows may have different numbers of pairs (those of the real valve 05 do), but no half ones. The file name
+    may also be the last part alone, or the last two.
+
+    Args:
+        clips: the machine's clips, to look the names up in.
+
+    Returns:
+        base name -> {key: value} in the order of the csv.
+
+    Raises:
+        InputError: not such a csv, a broken row, or a row that names a clip twice or one that is not there.
+    """
+    names = clips["machine"] + "/" + clips["split"] + "/" + clips["file"]
+    there = dict(zip(clips["file"], names, strict=True))
+    found: dict[str, dict[str, str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as text:
+            rows = csv.reader(text, strict=True)
+            if (header := next(rows, []))[:1] != ["file_name"]:
+                raise InputError(f"{path}: row 1: found {header}, expected a header file_name,d1p,d1v,...")
+            for number, (name, *cells) in ((rows.line_num, row) for row in rows if row):
+                where = f"{path}: row {number}"
+                file = name.rpartition("/")[2]
+                if file not in there or not f"/{there[file]}".endswith(f"/{name}"):
+                    raise InputError(f"{where}: names {name!r}, found no such recording; add it or remove the row")
+                if file in found:
+                    raise InputError(f"{where}: names {name!r} a second time; keep one of the rows")
+                while cells and not cells[-1]:  # padded to the width of the longest row
+                    cells.pop()
+                attributes = _pairs([] if cells == ["noAttribute"] else cells)
+                if attributes is None:
+                    raise InputError(
+                        f"{where}: found {cells}, expected whole pairs of a key and a value, each key once"
+                    )
+                found[file] = attributes
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not an attribute csv ({error}); expected file_name,d1p,d1v,... in UTF-8") from None
+    return found
+
+
+def _some(files: "pd.Series") -> str:
+    return ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+
+
+def _json(attributes: dict[str, str]) -> str:
+    return json.dumps(attributes, ensure_ascii=False)
+
+
+# --- manifests ----------------------------------------------------------------------------------------------
+
+
+def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
+    """Write a manifest; recordings below its folder are named relative to it, so that the two move together."""
+    home = os.path.abspath(path.parent)
+    paths = [os.path.relpath(one, home) if Path(one).is_relative_to(home) else one for one in clips["path"]]
+    try:
+        with written(path) as aside:
+            clips.assign(path=paths).to_csv(aside, index=False, columns=COLUMNS, lineterminator="\n", encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: a path or attribute is not text ({error}); rename the folder") from None
+
+
+def read_manifest(path: Path) -> "pd.DataFrame":
+    """Read a manifest.
+
+    Raises:
+        InputError: not there, not a manifest, or a value that a column cannot hold; the message gives the row.
+    """
+    import pandas as pd
+
+    try:
+        clips = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable manifest ({error}); make it with download.py") from None
+    if list(clips.columns) != COLUMNS:
+        raise InputError(f"{path}: found the columns {list(clips.columns)}, expected {COLUMNS}; make it again")
+    if clips.empty:
+        raise InputError(f"{path}: no clips; expected a row a recording; make it again")
+
+    faults = {column: ~clips[column].isin(allowed) for column, allowed in VALUES.items()}
+    faults |= {column: clips[column].isin(["", None]) for column in ("path", "machine", "section")}
+    faults["file"] = clips["file"].duplicated() | clips["file"].isin(["", None])
+    faults["attributes"] = ~clips["attributes"].map(_is_attributes)
+    for column, wrong in faults.items():
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            expected = {
+                "file": "a base name, each once",
+                "attributes": 'a JSON object of texts, like {"vel": "8"}',
+            }.get(column, " or ".join(map(repr, VALUES.get(column, ["a text"]))))
+            raise InputError(
+                f"{path}: row {row + 2}: {column}: found {clips[column][row]!r}, expected {expected}; make it again"
+            )
+    return clips
+
+
+def _is_attributes(text: str) -> bool:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+
+
+def recordings(manifest: Path, clips: "pd.DataFrame") -> list[Path]:
+    """The files of a manifest's clips."""
+    return [manifest.parent / path for path in clips["path"]]

@@ -1,0 +1,40 @@
+"""Compute the log-mel spectrograms of a machine's recordings.
+
+Reads  a manifest, and the wavs that it lists (mono, 16-bit PCM, all of one rate).
+Writes the log-mel cache (HDF5): spectrograms, waveforms and the manifest's columns; its layout is in asd/cache.py.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+from asd.settings import LogMel
+
+
+def main(
+    *,
+    manifest: Path,
+    settings: Annotated[LogMel, tyro.conf.arg(name="")],
+    threads: int = 1,
+    out: Path,
+) -> None:
+    """Compute log-mels.
+
+    Args:
+        manifest: the machine's manifest.csv.
+        settings: the spectrogram.
+        threads: threads of the computation.
+        out: the log-mel cache to write (HDF5).
+    """
+    import torch
+
+    from asd.cache import write_cache
+
+    torch.set_num_threads(threads)
+    write_cache(out, manifest, settings)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
