@@ -1,0 +1,145 @@
+"""The network: the paper's Table 2, three equal channels for the price of one, timm's own forward."""
+
+import re
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from asd import network as networks
+from asd.errors import InputError
+from asd.network import Description, Network, make_backbone, stage_widths
+
+# The paper's Table 2: stage, height, width, channels for a log-mel of 224 x 313.
+TABLE_2 = [
+    (112, 157, 32),
+    (112, 157, 16),
+    (56, 79, 24),
+    (28, 40, 40),
+    (14, 20, 80),
+    (14, 20, 112),
+    (7, 10, 192),
+    (7, 10, 320),
+    (7, 10, 1280),
+]
+BACKBONES = ["efficientnet_b1", "tf_efficientnet_lite1"]
+
+
+def describe(backbone="tf_efficientnet_lite1", **changes):
+    fields = {
+        "backbone": backbone,
+        "machine": "fan",
+        "bins": 1,
+        "section_labels": ("00", "01", "02"),
+        "attribute_labels": ("v_1", "v_2"),
+        "settings": "{}",
+    }
+    return Description(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def network(request):
+    torch.manual_seed(0)
+    return Network(describe(request.param)).eval()
+
+
+def test_the_stages_are_those_of_table_2(network):
+    with torch.inference_mode():
+        stages = network.stages(torch.randn(1, 224, 313))
+        features = network.features(torch.randn(2, 224, 313))
+    assert [(one.shape[2], one.shape[3], one.shape[1]) for one in stages] == TABLE_2
+    assert stage_widths(network.backbone) == [channels for _, _, channels in TABLE_2]
+    assert features.shape == (2, 2096)
+
+
+def test_the_last_stage_is_timms_own_forward_on_three_equal_channels(network):
+    x = torch.randn(2, 224, 64)
+    with torch.inference_mode():
+        image = x[:, None].expand(-1, 3, -1, -1)
+        # Sums in another order differ in their last bits, and the layers above magnify that.
+        torch.testing.assert_close(
+            network.stages(x)[-1], network.backbone.forward_features(image), rtol=1e-3, atol=1e-3
+        )
+        torch.testing.assert_close(network.embed(x), network.backbone(image), rtol=1e-3, atol=1e-4)
+
+
+def test_one_channel_has_the_gradients_of_three_equal_ones(network):
+    x = torch.randn(2, 224, 64)
+    kernel = network.backbone.conv_stem.weight
+    (ours,) = torch.autograd.grad(network.embed(x).square().sum(), kernel)
+    (theirs,) = torch.autograd.grad(network.backbone(x[:, None].expand(-1, 3, -1, -1)).square().sum(), kernel)
+    assert ours.shape == (32, 3, 3, 3)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+
+
+def test_features_are_the_means_of_the_stages_in_order(network):
+    x = torch.randn(1, 224, 64)
+    with torch.inference_mode():
+        parts = network.features(x).split(stage_widths(network.backbone), 1)
+        for part, stage in zip(parts, network.stages(x), strict=True):
+            torch.testing.assert_close(part, stage.flatten(2).mean(2))
+
+
+def test_a_network_survives_its_file(tmp_path):
+    before = Network(describe(bins=224), torch.Generator().manual_seed(3)).eval()
+    before.mean.normal_()
+    before.section.scale.fill_(1.25)
+    path = tmp_path / "network.safetensors"
+    networks.save(path, before)
+    after = networks.load(path)
+    assert after.description == before.description
+    assert not after.training
+    for key, value in before.state_dict().items():
+        assert torch.equal(value, after.state_dict()[key]), key
+
+
+def test_a_head_with_one_class_is_not_there(tmp_path):
+    network = Network(describe(section_labels=("00",), attribute_labels=("",)))
+    assert network.section is None
+    assert network.attribute is None
+    networks.save(tmp_path / "n.safetensors", network)
+    assert networks.load(tmp_path / "n.safetensors").section is None
+
+
+def test_the_same_seed_gives_the_same_heads():
+    one, other = (Network(describe(), torch.Generator().manual_seed(seed)) for seed in (1, 1))
+    assert torch.equal(one.section.weight, other.section.weight)
+    assert not torch.equal(one.section.weight, Network(describe(), torch.Generator().manual_seed(2)).section.weight)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b99"])
+def test_a_backbone_without_the_nine_stages_is_refused(name):
+    with pytest.raises(
+        InputError, match=re.escape(f"backbone.name: {'timm knows no ' if '99' in name else ''}'{name}'")
+    ):
+        make_backbone(name)
+
+
+def damage(path: Path, how: str):
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif how == "no safetensors":
+        path.write_text("hello, this is text" * 100)
+    elif how == "somebody else's":
+        safetensors.torch.save_file({"a": torch.zeros(2)}, path)
+    elif how == "weights":
+        safetensors.torch.save_file({"a": torch.zeros(2)}, path, {"content": "weights", "backbone": "x"})
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "truncated", "no safetensors", "somebody else's", "weights"])
+def test_a_file_that_is_no_network_is_refused_by_name(tmp_path, how):
+    path = tmp_path / "network.safetensors"
+    networks.save(path, Network(describe()))
+    damage(path, how)
+    with pytest.raises(InputError, match=r"network\.safetensors"):
+        networks.load(path)
+
+
+def test_lite1_has_the_widths_of_b1():
+    assert stage_widths(timm.create_model("efficientnet_b1")) == stage_widths(timm.create_model(BACKBONES[1]))
