@@ -1,5 +1,6 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -18,7 +19,8 @@ except InputError as error:
     raise WorkflowError(str(error)) from None
 
 # Scripts find the package wherever they run, in an environment without it too.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={str(ROOT / 'src')!r}${{PYTHONPATH:+:$PYTHONPATH}}; ")
+PATHS = ":".join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(PATHS)}; ".replace("{", "{{").replace("}", "}}"))
 
 SCRIPTS = os.path.relpath(ROOT / "workflow/scripts")
 ENVIRONMENT = "../../envs/asd.yaml"

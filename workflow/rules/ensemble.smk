@@ -1,0 +1,37 @@
+# inputs:  the scores of every model and machine
+# outputs: results/ensemble/selection.csv, results/scores/ensemble/<machine>.csv
+
+ALL_SCORES = expand(SCORES, model=settings.run_models, machine=settings.machines)
+
+
+rule ensemble:
+    """Choose a model for each machine, and gather its scores."""
+    input:
+        scores=ALL_SCORES,
+    output:
+        selection=f"{RESULTS}/ensemble/selection.csv",
+        scores=expand(SCORES, model="ensemble", machine=settings.machines),
+    params:
+        script=f"{SCRIPTS}/ensemble.py",
+        code=code("ensemble"),
+        models=settings.run_models,
+        fallback=settings.fallback,
+        out_dir=f"{RESULTS}/scores/ensemble",
+    log:
+        f"{RESULTS}/logs/ensemble.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ensemble.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --scores {input.scores:q}"
+        " --models {params.models:q}"
+        " --fallback {params.fallback:q}"
+        " --selection {output.selection:q}"
+        " --out-dir {params.out_dir:q}"
+        " >{log:q} 2>&1"

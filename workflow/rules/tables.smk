@@ -1,0 +1,40 @@
+# inputs:  the scores of every model and machine, and the ensemble's selection
+# outputs: results/tables/{auc,pauc}_{total,source,target}.csv and metrics.csv
+
+TABLES = expand(f"{RESULTS}/tables/{{figure}}_{{domain}}.csv", figure=["auc", "pauc"], domain=["total", "source", "target"])
+
+
+rule tables:
+    """Write the paper's tables, and every figure at full precision."""
+    input:
+        scores=ALL_SCORES,
+        selection=rules.ensemble.output.selection,
+    output:
+        tables=TABLES,
+        metrics=f"{RESULTS}/tables/metrics.csv",
+    params:
+        script=f"{SCRIPTS}/tables.py",
+        code=code("tables"),
+        models=settings.run_models,
+        titles=[settings.models[name].title for name in settings.run_models],
+        settings=flags(settings.metrics),
+        out_dir=f"{RESULTS}/tables",
+    log:
+        f"{RESULTS}/logs/tables.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        ENVIRONMENT
+    shell:
+        "python {params.script}"
+        " --scores {input.scores:q}"
+        " --models {params.models:q}"
+        " --titles {params.titles:q}"
+        " --selection {input.selection:q}"
+        " {params.settings}"
+        " --out-dir {params.out_dir:q}"
+        " >{log:q} 2>&1"
