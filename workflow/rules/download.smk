@@ -7,20 +7,20 @@ rule download:
     """List a machine's recordings, fetching or synthesising them where they are not there."""
     output:
         manifest=f"{DATA}/{{machine}}/manifest.csv",
-    params:
-        script=f"{SCRIPTS}/download.py",
-        code=code("download", unused=() if settings.dataset.kind == "demo" else ("synthesis",)),
-        settings=settings.dataset.flags,
     log:
         f"{DATA}/logs/download/{{machine}}.log",
     benchmark:
         f"{DATA}/benchmarks/download/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 2
     resources:
         mem_mb=1000,
         runtime=lambda wildcards, attempt: 240 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/download.py",
+        code=code("download", unused=() if settings.dataset.kind == "demo" else ("synthesis",)),
+        settings=settings.dataset.flags,
     shell:
         "python {params.script}"
         " --machine {wildcards.machine:q}"

@@ -11,22 +11,22 @@ rule ensemble:
     output:
         selection=f"{RESULTS}/ensemble/selection.csv",
         scores=expand(SCORES, model="ensemble", machine=settings.machines),
+    log:
+        f"{RESULTS}/logs/ensemble.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/ensemble.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
     params:
         script=f"{SCRIPTS}/ensemble.py",
         code=code("ensemble"),
         models=settings.run_models,
         fallback=settings.fallback,
         out_dir=f"{RESULTS}/scores/ensemble",
-    log:
-        f"{RESULTS}/logs/ensemble.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/ensemble.tsv"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
-    conda:
-        ENVIRONMENT
     shell:
         "python {params.script}"
         " --scores {input.scores:q}"

@@ -9,22 +9,22 @@ rule features:
         network=rules.train.output.network,
     output:
         features=FEATURES,
-    params:
-        script=f"{SCRIPTS}/features.py",
-        code=code("features"),
-        settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
-        compute=COMPUTE,
     log:
         f"{RESULTS}/logs/features/{{network}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/features/{{network}}/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: settings.compute.threads
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/features.py",
+        code=code("features"),
+        settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
+        compute=COMPUTE,
     shell:
         "python {params.script}"
         " --cache {input.cache:q}"

@@ -8,21 +8,21 @@ rule logmel:
         manifest=rules.download.output.manifest,
     output:
         cache=CACHE,
+    log:
+        f"{DATA}/logs/logmel/{digest(canonical(settings.logmel))}/{{machine}}.log",
+    benchmark:
+        f"{DATA}/benchmarks/logmel/{digest(canonical(settings.logmel))}/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: settings.compute.threads
+    resources:
+        mem_mb=1500,
+        runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
         settings=flags(settings.logmel),
         threads=settings.compute.threads,
-    log:
-        f"{DATA}/logs/logmel/{digest(canonical(settings.logmel))}/{{machine}}.log",
-    benchmark:
-        f"{DATA}/benchmarks/logmel/{digest(canonical(settings.logmel))}/{{machine}}.tsv"
-    threads: settings.compute.threads
-    resources:
-        mem_mb=1500,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        ENVIRONMENT
     shell:
         "python {params.script}"
         " --manifest {input.manifest:q}"

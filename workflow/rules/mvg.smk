@@ -8,24 +8,24 @@ rule mvg:
         features=lambda wildcards: FEATURES.format(network=network_of(wildcards), machine=wildcards.machine),
     output:
         mvg=MVG,
-    params:
-        script=f"{SCRIPTS}/mvg.py",
-        code=code("mvg"),
-        settings=lambda wildcards: flags(settings.models[wildcards.model].mvg),
-        folds=settings.threshold.folds,
-        threads=settings.compute.threads,
     log:
         f"{RESULTS}/logs/mvg/{{model}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/mvg/{{model}}/{{machine}}.tsv"
     wildcard_constraints:
         model=models_with("gaussian"),
+    conda:
+        ENVIRONMENT
     threads: settings.compute.threads
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/mvg.py",
+        code=code("mvg"),
+        settings=lambda wildcards: flags(settings.models[wildcards.model].mvg),
+        folds=settings.threshold.folds,
+        threads=settings.compute.threads,
     shell:
         "python {params.script}"
         " --features {input.features:q}"

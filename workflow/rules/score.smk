@@ -9,23 +9,23 @@ rule score_gaussian:
         mvg=rules.mvg.output.mvg,
     output:
         scores=SCORES,
-    params:
-        script=f"{SCRIPTS}/score_gaussian.py",
-        code=code("score_gaussian"),
-        quantile=settings.threshold.quantile,
-        threads=settings.compute.threads,
     log:
         f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score/{{model}}/{{machine}}.tsv"
     wildcard_constraints:
         model=models_with("gaussian"),
+    conda:
+        ENVIRONMENT
     threads: settings.compute.threads
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/score_gaussian.py",
+        code=code("score_gaussian"),
+        quantile=settings.threshold.quantile,
+        threads=settings.compute.threads,
     shell:
         "python {params.script}"
         " --features {input.features:q}"
@@ -43,25 +43,25 @@ rule score_exposure:
         network=lambda wildcards: NETWORK.format(network=network_of(wildcards), machine=wildcards.machine),
     output:
         scores=SCORES,
-    params:
-        script=f"{SCRIPTS}/score_exposure.py",
-        code=code("score_exposure"),
-        settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
-        quantile=settings.threshold.quantile,
-        compute=COMPUTE,
     log:
         f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/score/{{model}}/{{machine}}.tsv"
     wildcard_constraints:
         model=models_with("exposure"),
+    conda:
+        ENVIRONMENT
     threads: settings.compute.threads
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/score_exposure.py",
+        code=code("score_exposure"),
+        settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
+        quantile=settings.threshold.quantile,
+        compute=COMPUTE,
     shell:
         "python {params.script}"
         " --cache {input.cache:q}"

@@ -1,7 +1,9 @@
 # inputs:  the scores of every model and machine, and the ensemble's selection
 # outputs: results/tables/{auc,pauc}_{total,source,target}.csv and metrics.csv
 
-TABLES = expand(f"{RESULTS}/tables/{{figure}}_{{domain}}.csv", figure=["auc", "pauc"], domain=["total", "source", "target"])
+TABLES = expand(
+    f"{RESULTS}/tables/{{figure}}_{{domain}}.csv", figure=["auc", "pauc"], domain=["total", "source", "target"]
+)
 
 
 rule tables:
@@ -12,6 +14,16 @@ rule tables:
     output:
         tables=TABLES,
         metrics=f"{RESULTS}/tables/metrics.csv",
+    log:
+        f"{RESULTS}/logs/tables.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         script=f"{SCRIPTS}/tables.py",
         code=code("tables"),
@@ -19,16 +31,6 @@ rule tables:
         titles=[settings.models[name].title for name in settings.run_models],
         settings=flags(settings.metrics),
         out_dir=f"{RESULTS}/tables",
-    log:
-        f"{RESULTS}/logs/tables.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tables.tsv"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    conda:
-        ENVIRONMENT
     shell:
         "python {params.script}"
         " --scores {input.scores:q}"

@@ -16,22 +16,22 @@ rule train:
     output:
         network=NETWORK,
         curve=f"{RESULTS}/networks/{{network}}/{{machine}}.csv",
-    params:
-        script=f"{SCRIPTS}/train.py",
-        code=code("train"),
-        settings=lambda wildcards: flags(settings.networks[wildcards.network].training),
-        compute=COMPUTE,
     log:
         f"{RESULTS}/logs/train/{{network}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{network}}/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
     threads: settings.compute.threads
     resources:
         gpu=1,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/train.py",
+        code=code("train"),
+        settings=lambda wildcards: flags(settings.networks[wildcards.network].training),
+        compute=COMPUTE,
     shell:
         "python {params.script}"
         " --cache {input.cache:q}"

@@ -6,22 +6,19 @@ rule weights:
     """Make the file of pre-trained weights, so that compute nodes need no network."""
     output:
         weights=WEIGHTS,
-    params:
-        script=f"{SCRIPTS}/weights.py",
-        code=code("weights"),
-        settings=flags(settings.backbone),
     log:
         f"{settings.data_dir}/weights/logs/{settings.backbone.file}.log",
     benchmark:
         f"{settings.data_dir}/weights/benchmarks/{settings.backbone.file}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        ENVIRONMENT
+    params:
+        script=f"{SCRIPTS}/weights.py",
+        code=code("weights"),
+        settings=flags(settings.backbone),
     shell:
-        "python {params.script}"
-        " {params.settings}"
-        " --out {output.weights:q}"
-        " >{log:q} 2>&1"
+        "python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"
