@@ -26,7 +26,7 @@ rule ensemble:
         code=code("ensemble"),
         models=settings.run_models,
         fallback=settings.fallback,
-        out_dir=f"{RESULTS}/scores/ensemble",
+        out_dir=lambda wildcards, output: os.path.dirname(output.scores[0]),
     shell:
         "python {params.script}"
         " --scores {input.scores:q}"

@@ -30,7 +30,7 @@ rule tables:
         models=settings.run_models,
         titles=[settings.models[name].title for name in settings.run_models],
         settings=flags(settings.metrics),
-        out_dir=f"{RESULTS}/tables",
+        out_dir=lambda wildcards, output: os.path.dirname(output.metrics),
     shell:
         "python {params.script}"
         " --scores {input.scores:q}"
