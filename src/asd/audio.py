@@ -20,6 +20,9 @@ FULL_SCALE = 32768
 FLOOR = 1e-10
 """Mel power below this counts as this: -100 dB."""
 
+FRAMES_AT_ONCE = 64
+"""Frames that are transformed together: what fits a core's cache, which doubles the speed on a busy machine."""
+
 
 # --- recordings ---------------------------------------------------------------------------------------------
 
@@ -124,10 +127,11 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
     """
     device, n_fft = waveform.device, settings.n_fft
     window = torch.hann_window(n_fft, dtype=torch.float64, device=device)
-    padded = F.pad(waveform.double(), (n_fft // 2, n_fft // 2))
-    spectrum = torch.fft.rfft(padded.unfold(-1, n_fft, settings.hop) * window).to(torch.complex64)
-    power = spectrum.real.square() + spectrum.imag.square()
     filters = mel_filters(settings.rate, n_fft, settings.mels, device)
+    windows = F.pad(waveform, (n_fft // 2, n_fft // 2)).unfold(-1, n_fft, settings.hop)  # (..., frames, n_fft), a view
+    mel_power = []
     with torch.autocast(device.type, enabled=False):  # eight bits of precision would be 0.03 dB
-        mel_power = power @ filters
-    return 10 * mel_power.clamp(min=FLOOR).log10().mT
+        for some in windows.split(FRAMES_AT_ONCE, dim=-2):
+            spectrum = torch.fft.rfft(some * window).to(torch.complex64)
+            mel_power.append((spectrum.real.square() + spectrum.imag.square()) @ filters)
+    return 10 * torch.cat(mel_power, dim=-2).clamp(min=FLOOR).log10().mT

@@ -175,7 +175,8 @@ def _recordings(home: Path) -> list[Path]:
 
 
 def _is_wav(path: Path) -> bool:
-    return path.suffix.lower() == ".wav"
+    # Hidden files are no recordings: half-written ones, and what macOS leaves beside copied files (._name.wav).
+    return path.suffix.lower() == ".wav" and not path.name.startswith(".")
 
 
 def _clip(path: Path, machine: str) -> dict[str, str]:
@@ -269,7 +270,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        clips = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        clips = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").fillna("")
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable manifest ({error}); make it with download.py") from None
     if list(clips.columns) != COLUMNS:
@@ -278,8 +279,8 @@ def read_manifest(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: no clips; expected a row a recording; make it again")
 
     faults = {column: ~clips[column].isin(allowed) for column, allowed in VALUES.items()}
-    faults |= {column: clips[column].isin(["", None]) for column in ("path", "machine", "section")}
-    faults["file"] = clips["file"].duplicated() | clips["file"].isin(["", None])
+    faults |= {column: clips[column] == "" for column in ("path", "machine", "section")}
+    faults["file"] = clips["file"].duplicated() | (clips["file"] == "")
     faults["attributes"] = ~clips["attributes"].map(_is_attributes)
     for column, wrong in faults.items():
         if wrong.any():
