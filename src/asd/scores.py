@@ -1,0 +1,96 @@
+"""The scores of a machine's clips: a CSV, a row a clip.
+
+Columns: file, section, split, part, domain, label, score, decision. An empty domain or label is unknown. The score
+of a training clip may be empty (it could not be scored without having been learnt from); decision is 1 where the
+score is above the machine's threshold.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asd.errors import InputError
+from asd.files import written
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXTS = ["file", "section", "split", "part", "domain", "label"]
+COLUMNS = [*TEXTS, "score", "decision"]
+ALLOWED = {
+    "split": ("train", "test"),
+    "part": ("development", "additional", "evaluation"),
+    "domain": ("source", "target", ""),
+    "label": ("normal", "anomaly", ""),
+    "decision": ("0", "1"),
+}
+
+
+def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold: float) -> None:
+    """Write the scores of clips.
+
+    Args:
+        clips: the manifest's columns, a row a clip.
+        score: (clips,), nan for a training clip without a score.
+        threshold: a clip is anomalous where its score is above.
+
+    Raises:
+        InputError: a test clip whose score is not finite.
+    """
+    table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int))
+    _check(path, table["file"], table["split"], score)
+    with written(path) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n")
+
+
+def read_scores(path: Path) -> "pd.DataFrame":
+    """Read a file of scores: texts as they are (section "00"), score float64, decision int.
+
+    Raises:
+        InputError: no such file, or one that `write_scores` would not have written.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' own errors and those of the encoding are ValueErrors
+        raise InputError(f"{path}: not a readable scores file ({error}); expected the columns {_listed()}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus cells in front for an index
+        raise InputError(f"{path}: rows of more cells than the header; expected the columns {_listed()}")
+    if list(table.columns) != COLUMNS:
+        raise InputError(f"{path}: found the columns {', '.join(table.columns)}; expected {_listed()}")
+    for column, allowed in ALLOWED.items():
+        wrong = ~table[column].isin(allowed)
+        if wrong.any():
+            raise InputError(
+                f"{path}: row {wrong.argmax() + 2}: {column}: found {table[column][wrong.argmax()]!r}; expected "
+                + ", ".join(one or "nothing" for one in allowed)
+            )
+    twice = table.duplicated(["split", "section", "file"])
+    if twice.any():
+        raise InputError(f"{path}: row {twice.argmax() + 2}: {table['file'][twice.argmax()]} is there twice")
+    score = np.array([_number(text) for text in table["score"]], dtype=np.float64)
+    _check(path, table["file"], table["split"], score)
+    return table.assign(score=score, decision=table["decision"].astype(int))
+
+
+def _check(path: Path, file: "pd.Series", split: "pd.Series", score: np.ndarray) -> None:
+    wrong = ~np.isfinite(score) & ~((split == "train").to_numpy() & np.isnan(score))
+    if wrong.any():
+        raise InputError(
+            f"{path}: {file.iloc[wrong.argmax()]}: no usable score ({wrong.sum()} such); expected a finite number, or "
+            "for a training clip nothing"
+        )
+
+
+def _number(text: str) -> float:
+    """The number that a cell says, to the last digit; nan where it is empty, infinity where it is no number."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return np.inf
+
+
+def _listed() -> str:
+    return ", ".join(COLUMNS)

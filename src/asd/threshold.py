@@ -1,0 +1,67 @@
+"""The decision threshold of a machine: a quantile of a gamma distribution fitted to its training scores.
+
+As the DCASE 2022 Task 2 baseline decides (Dohi et al. 2022, arXiv:2206.05876): gamma with a free location. Its
+likelihood has no maximum there (it grows without bound as the location nears the smallest score while the shape is
+below 1), and for scores that are not skewed to the right the best location is minus infinity. So the location is
+profiled over a bounded range, whose far end is as good as a normal distribution, the gamma's own limit.
+"""
+
+import logging
+
+import numpy as np
+
+FEWEST = 10
+"""Fewer scores than these tell nothing about a distribution's shape."""
+
+log = logging.getLogger(__name__)
+
+
+def threshold(scores: np.ndarray, quantile: float) -> tuple[float, str]:
+    """Return the threshold above which a clip is anomalous, and how it was found.
+
+    Args:
+        scores: of the machine's training clips, any shape, held out; those that are not finite are left aside.
+        quantile: 0 to 1.
+
+    Returns:
+        The threshold, and 'gamma', or 'empirical': the quantile of the scores themselves (linear interpolation), where
+        they are few, all the same, or not distributed like a gamma; or 'none': infinity, where there is no score.
+    """
+    scores = np.asarray(scores, dtype=np.float64).ravel()
+    scores = scores[np.isfinite(scores)]
+    if len(scores) == 0:
+        log.warning("threshold: no training score to decide by; no clip is called anomalous")
+        return np.inf, "none"
+    if len(scores) < FEWEST:
+        reason = f"{len(scores)} training scores are too few for a gamma distribution"
+    elif np.ptp(scores) <= 1e-9 * np.abs(scores).max():
+        reason = "the training scores are all the same"
+    else:
+        value, distance = _gamma(scores, quantile)
+        # Ten percentage points, and what chance alone gives (5 % of samples that are gamma go beyond the second term).
+        allowed = 0.1 + 1.36 / np.sqrt(len(scores))
+        if distance <= allowed:
+            return value, "gamma"
+        reason = f"the training scores are not distributed like a gamma (Kolmogorov distance {distance:.2f})"
+    log.warning(f"threshold: {reason}; their empirical quantile is used")
+    return float(np.quantile(scores, quantile)), "empirical"
+
+
+def _gamma(scores: np.ndarray, quantile: float) -> tuple[float, float]:
+    """Return the quantile of the best gamma distribution, and its Kolmogorov distance from the scores (n,)."""
+    from scipy.optimize import minimize_scalar
+    from scipy.stats import gamma, kstest
+
+    lowest, deviation = scores.min(), scores.std()
+    scores = (scores - lowest) / deviation  # one range of locations for all units
+
+    def fitted(logarithm: float) -> gamma:
+        shape, location, scale = gamma.fit(scores, floc=-np.exp(logarithm))
+        return gamma(shape, location, scale)
+
+    # From what separates a sample's minimum from its origin, to 1000 deviations away, where the skewness is 0.002.
+    bounds = (-np.log(len(scores)), np.log(1000))
+    best = minimize_scalar(lambda one: -fitted(one).logpdf(scores).sum(), bounds=bounds, method="bounded")
+    distribution = fitted(best.x)
+    distance = kstest(scores, distribution.cdf).statistic
+    return float(lowest + deviation * distribution.ppf(quantile)), float(distance)
