@@ -1,0 +1,71 @@
+"""A small corpus on disk, and its log-mel cache, for the rooms that begin with one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from asd.cache import write_cache
+from asd.corpus import scan, write_manifest
+from asd.settings import LogMel
+
+RATE = 16000
+
+torch.set_num_threads(1)  # the suite runs in two processes
+
+
+def hum(random: np.random.Generator, section: int, speed: int, seconds: float = 1.0) -> np.ndarray:
+    """A clip of int16: a harmonic hum whose pitch is the section's and the speed's, in noise."""
+    t = np.arange(int(seconds * RATE)) / RATE
+    pitch = 150 * (section + 1) + 20 * speed
+    tone = sum(np.sin(2 * np.pi * pitch * k * t + random.uniform(0, 6)) / k for k in range(1, 5))
+    return np.int16(3000 * tone + random.normal(0, 800, len(t)))
+
+
+def make_corpus(folder: Path, machine: str = "fan", sections: int = 2, train: int = 6, test: int = 2) -> Path:
+    """Write recordings laid out like the published data, `test` clips of each domain and label a section."""
+    random = np.random.default_rng(1)
+    for section in range(sections):
+        clips = [("train", "source", "normal")] * train
+        clips += [("test", domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")] * test
+        for index, (split, domain, label) in enumerate(clips):
+            speed = index % 2 + 2 * (domain == "target")
+            name = f"section_{section:02}_{domain}_{split}_{label}_{index:04}_spd_{speed}.wav"
+            path = folder / machine / split / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, hum(random, section, speed + 3 * (label == "anomaly")), RATE, "PCM_16")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_path(tmp_path_factory) -> Path:
+    """A log-mel cache of two sections, 64 mel bins, 32 frames."""
+    folder = tmp_path_factory.mktemp("corpus")
+    make_corpus(folder)
+    write_manifest(folder / "manifest.csv", scan(folder, "fan"))
+    write_cache(folder / "fan.h5", folder / "manifest.csv", LogMel(mels=64))
+    return folder / "fan.h5"
+
+
+def manifest_row(file: str, split: str = "train", section: str = "00", **attributes: str) -> dict[str, str]:
+    """A row of a manifest, for tests that need no recordings."""
+    return {
+        "path": file,
+        "file": file,
+        "machine": "fan",
+        "section": section,
+        "split": split,
+        "part": "development",
+        "domain": "source",
+        "label": "normal",
+        "attributes": json.dumps(attributes),
+    }
+
+
+def manifest(*rows: dict[str, str]) -> pd.DataFrame:
+    """A manifest of these rows."""
+    return pd.DataFrame(rows, dtype=str)

@@ -1,0 +1,226 @@
+"""Training: labels, statistics, the rate, what is done to a batch, and that it learns the same thing twice."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import manifest, manifest_row
+
+from asd import network as networks
+from asd import training, weights
+from asd.audio import as_float, log_mel
+from asd.cache import open_cache
+from asd.errors import InputError
+from asd.network import Description, Network
+from asd.settings import Backbone, Equaliser, LogMel, Masks, Mixup, Training
+
+LITE1 = Backbone(weights="none")
+METADATA = {"content": "weights", "backbone": LITE1.name}
+
+
+@pytest.fixture(scope="module")
+def start():
+    return weights.fetch(LITE1), METADATA
+
+
+def test_labels_are_machine_wide_and_double_when_equalised():
+    sections, attributes = training.labels(["01", "00", "01"], ['{"v": "2"}', '{"v": "1", "w": "9"}', "{}"], False)
+    assert sections == ("00", "01")
+    assert attributes == ("", "v_1", "v_2")  # the first pair, and clips without one
+    assert training.labels(["00", "01"], ["{}", "{}"], True)[0] == ("00", "01", "00 equalised", "01 equalised")
+
+
+def test_the_rate_rises_linearly_and_falls_along_a_cosine():
+    rates = [training.learning_rate(step, steps=50, warmup=10) for step in range(50)]
+    assert rates[:10] == pytest.approx([(k + 1) / 10 for k in range(10)])
+    assert rates[10:] == pytest.approx([(1 + math.cos(math.pi * k / 40)) / 2 for k in range(40)])
+    assert training.learning_rate(0, steps=5, warmup=0) == 1
+    assert training.learning_rate(3, steps=3, warmup=10) == 0.4  # a run that is shorter than its warm-up
+
+
+@pytest.mark.parametrize(("bins", "axes"), [(1, (0, 1, 2)), (8, (0, 2))])
+def test_input_statistics_are_those_of_numpy(bins, axes):
+    network = Network(Description(LITE1.name, "fan", bins, ("a",), ("b",), "{}"))
+    logmel = torch.randn(130, 8, 5) * 20 - 60
+    training.measure(network, logmel)
+    standardised = network.standardise(logmel).numpy().astype(np.float64)
+    np.testing.assert_allclose(standardised.mean(axes), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axes), 1, rtol=1e-5)
+
+
+def test_silence_does_not_divide_by_zero():
+    network = Network(Description(LITE1.name, "fan", 1, ("a",), ("b",), "{}"))
+    training.measure(network, torch.full((2, 8, 5), -100.0))
+    assert network.standardise(torch.full((1, 8, 5), -100.0)).abs().max() == 0
+
+
+@pytest.fixture
+def begun(cache_path, start):
+    def begin(**settings):
+        chosen = Training(seed=3, **settings)
+        with open_cache(cache_path) as cache:
+            network = training.begin(start, cache, chosen, cache_path)
+            data = training.training_set(cache, network.description, chosen, torch.device("cpu"))
+            logmel = cache.settings
+        training.measure(network, data.logmel)
+        return network, data, chosen, logmel
+
+    return begin
+
+
+def batch_of(begun, **settings):
+    network, data, chosen, logmel = begun(**settings)
+    rows = torch.arange(len(data.logmel))
+    return network, data, training._augmented(network, data, rows, chosen, logmel, torch.Generator().manual_seed(0))
+
+
+def test_without_augmentation_a_batch_is_the_standardised_clips(begun):
+    network, data, batch = batch_of(begun)
+    assert torch.equal(batch.standardised, network.standardise(data.logmel))
+    assert torch.equal(batch.section[0], data.section)
+    assert (batch.weight == 1).all()
+
+
+def test_mixup_mixes_inputs_and_both_labels_alike(begun):
+    network, data, batch = batch_of(begun, mixup=Mixup(alpha=0.4))
+    clean = network.standardise(data.logmel)
+    # Which clip a second label belongs to is not kept, but the mixture must fit one with those labels.
+    for i, weight in enumerate(batch.weight):
+        mixtures = weight * clean[i] + (1 - weight) * clean
+        fits = (mixtures - batch.standardised[i]).abs().amax((1, 2)) < 1e-3
+        assert fits.any()
+        assert batch.section[1][i] in data.section[fits]
+        assert batch.attribute[1][i] in data.attribute[fits]
+
+
+def test_equalised_clips_are_sections_of_their_own_with_their_attributes(begun):
+    network, data, batch = batch_of(begun, equaliser=Equaliser(probability=0.5))
+    assert network.description.section_labels == ("00", "01", "00 equalised", "01 equalised")
+    equalised = batch.section[0] >= 2
+    assert 0 < equalised.sum() < len(equalised)
+    assert torch.equal(batch.section[0] % 2, data.section)
+    assert torch.equal(batch.attribute[0], data.attribute)
+    same = (batch.standardised - network.standardise(data.logmel)).abs().amax((1, 2)) == 0
+    assert torch.equal(same, ~equalised)
+
+
+def test_an_equaliser_without_gain_gives_the_log_mel_of_the_cache(begun):
+    network, data, batch = batch_of(begun, equaliser=Equaliser(probability=1, gain=0))
+    decibels = batch.standardised * network.deviation
+    # A filter that passes everything still rounds, which shows in the quietest bins only.
+    difference = (decibels - network.standardise(data.logmel) * network.deviation).abs()
+    assert difference.mean() < 0.01
+    expected = log_mel(as_float(data.waveform.numpy()), LogMel(mels=64))
+    torch.testing.assert_close(data.logmel, expected)
+
+
+def test_windows_are_cropped_and_masked_in_frequency_only(begun):
+    _, _, batch = batch_of(begun, window=16, frequency_masks=Masks(count=2, width=32))
+    assert batch.standardised.shape[1:] == (64, 16)
+    zero = batch.standardised == 0
+    assert zero.any()
+    assert (zero.all(2) == zero.any(2)).all()  # whole mel bins
+
+
+def test_training_learns_to_tell_sections_apart(begun):
+    network, data, settings, logmel = begun(epochs=8, batch=6, warmup=1, rate=3e-3)
+    curve = training.train(network, data, settings, logmel)
+    assert [epoch.epoch for epoch in curve] == list(range(1, 9))
+    assert curve[-1].loss < curve[0].loss / 2
+    assert curve[-1].section_accuracy == 1
+    assert curve[1].rate > curve[-1].rate > 0
+    assert not network.training
+
+
+FULL = {
+    "epochs": 2,
+    "batch": 5,
+    "mixup": Mixup(alpha=0.4),
+    "time_masks": Masks(count=2, width=8),
+    "frequency_masks": Masks(count=2, width=8),
+    "equaliser": Equaliser(probability=0.5),
+}
+
+
+def test_the_same_seed_gives_the_same_network_to_the_bit(begun):
+    states = []
+    for disturbance in range(2):
+        torch.manual_seed(disturbance)
+        np.random.seed(disturbance)
+        network, data, settings, logmel = begun(**FULL)
+        training.train(network, data, settings, logmel)
+        states.append(network.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert all(value.isfinite().all() for value in states[0].values())
+
+
+def one_section(cache_path, **clips):
+    """An open cache's stand-in with one section and one attribute."""
+    with open_cache(cache_path) as cache:
+        pass
+    return type(cache)(cache.path, cache.file, manifest(manifest_row("a.wav", **clips)), cache.settings)
+
+
+def test_with_nothing_to_tell_apart_the_network_stays_as_it_is(cache_path, start, caplog):
+    settings = Training(epochs=3)
+    network = training.begin(start, one_section(cache_path), settings, cache_path)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    data = training.TrainingSet(torch.randn(2, 64, 32), None, torch.zeros(2).long(), torch.zeros(2).long())
+    assert training.train(network, data, settings, LogMel()) == []
+    assert "used as it is" in caplog.text
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_single_head_is_trained_alone(cache_path, start, caplog):
+    settings = Training(epochs=1, batch=2, equaliser=Equaliser(probability=0.5))
+    network = training.begin(start, one_section(cache_path), settings, cache_path)
+    waveform = torch.randint(-999, 999, (4, 16000), dtype=torch.int16)
+    data = training.TrainingSet(torch.randn(4, 64, 32), waveform, torch.zeros(4).long(), torch.zeros(4).long())
+    (epoch,) = training.train(network, data, settings, LogMel(mels=64))
+    assert "no attribute head" in caplog.text
+    assert math.isfinite(epoch.loss)
+    assert math.isnan(epoch.attribute_accuracy)
+
+
+def test_a_warm_start_keeps_backbone_and_attributes_and_renews_the_sections(begun, cache_path, tmp_path):
+    network, data, settings, logmel = begun(epochs=1, batch=6)
+    training.train(network, data, settings, logmel)
+    path = tmp_path / "global.safetensors"
+    networks.save(path, network)
+    with open_cache(cache_path) as cache:
+        warm = training.begin(networks.read(path), cache, Training(equaliser=Equaliser(probability=0.5)), path)
+    assert torch.equal(warm.backbone.conv_head.weight, network.backbone.conv_head.weight)
+    assert torch.equal(warm.attribute.weight, network.attribute.weight)
+    assert torch.equal(warm.attribute.scale, network.attribute.scale)
+    assert warm.section.weight.shape[0] == 2 * network.section.weight.shape[0]
+
+
+def test_a_warm_start_from_other_attributes_is_refused(begun, cache_path, tmp_path):
+    network, *_ = begun()
+    networks.save(tmp_path / "other.safetensors", network)
+    other = one_section(cache_path, v="1")
+    with pytest.raises(InputError, match=r"other\.safetensors: a network of other attributes"):
+        training.begin(networks.read(tmp_path / "other.safetensors"), other, Training(), tmp_path / "other.safetensors")
+
+
+def test_a_machine_without_training_clips_is_refused(cache_path, start):
+    with pytest.raises(InputError, match="no training clips"):
+        training.begin(start, one_section(cache_path, split="test"), Training(), cache_path)
+
+
+def test_a_loss_that_is_not_finite_ends_training(begun):
+    network, data, settings, logmel = begun(epochs=2, batch=6)
+    data.logmel[0] = math.nan
+    with pytest.raises(InputError, match=r"the loss is nan in epoch 1"):
+        training.train(network, data, settings, logmel)
+
+
+def test_the_curve_is_a_table(tmp_path):
+    curve = [training.Epoch(1, 0.1, 2.5, 0.5, math.nan, 1.0, math.nan)]
+    training.write_curve(tmp_path / "curve.csv", curve)
+    with (tmp_path / "curve.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["loss"] == "2.5"
+    assert row["attribute_accuracy"] == "nan"
