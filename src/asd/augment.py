@@ -1,0 +1,232 @@
+"""Augmentation of whole batches on their device: mixup, masks, crops, and the equaliser of the waveform.
+
+Random numbers are drawn on the generator's device and carried to the data's: with a generator of the CPU the
+same seed gives the same augmentation on every device.
+"""
+
+import math
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asd.errors import InputError
+from asd.settings import Equaliser
+
+
+def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each clip with another of its batch: weight * x + (1 - weight) * x[partner].
+
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018: weight from Beta(alpha, alpha), here one a
+    pair, not one a batch. A clip's own label is the dominant one where weight >= 0.5.
+
+    Args:
+        x: (batch, mels, frames) float32.
+        alpha: above 0.
+        generator: of the partners and weights.
+
+    Returns:
+        mixed (batch, mels, frames); partner (batch,) int64, a permutation; weight (batch,) float32, from 0 to 1.
+    """
+    if not alpha > 0:
+        raise ValueError(f"mixup needs alpha > 0; found {alpha}")
+    partner = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device, non_blocking=True)
+    weight = _beta(alpha, len(x), generator).to(x.device, non_blocking=True)
+    return torch.lerp(x[partner], x, weight[:, None, None]), partner, weight
+
+
+def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
+    """`count` draws from Beta(alpha, alpha), as G1 / (G1 + G2) with two draws from Gamma(alpha).
+
+    torch.distributions takes no generator. In logarithms, with Gamma(alpha) = Gamma(alpha + 1) U^(1 / alpha), no
+    alpha is too small for float32.
+    """
+    shape, device = (2, count), generator.device
+    gamma = torch._standard_gamma(torch.full(shape, alpha + 1.0, device=device), generator=generator)
+    uniform = 1 - torch.rand(shape, generator=generator, device=device)  # above 0
+    first, second = gamma.log() + uniform.log() / alpha
+    return torch.sigmoid(first - second)
+
+
+def mask(x: Tensor, count: int, width: int, axis: int, generator: torch.Generator) -> Tensor:
+    """Set `count` random stretches of each clip to 0, the mean of standardised input.
+
+    Park et al., "SpecAugment", Interspeech 2019, section 2: the width uniform from 0 to `width`, then the start
+    uniform among those where the mask fits. Masks may overlap.
+
+    Args:
+        x: (batch, mels, frames).
+        count: masks a clip.
+        width: the widest mask, in steps of the axis; wider than the axis means the axis.
+        axis: 1 masks mel bins, 2 frames.
+        generator: of widths and starts.
+
+    Returns:
+        (batch, mels, frames); `x` itself where there is nothing to mask.
+    """
+    if axis not in (1, 2):
+        raise ValueError(f"axis is 1 (mel bins) or 2 (frames); found {axis}")
+    size, device = x.shape[axis], generator.device
+    width = min(width, size)
+    if count == 0 or width == 0:
+        return x
+    shape = (len(x), count, 1)
+    widths = torch.randint(0, width + 1, shape, generator=generator, device=device)
+    uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+    starts = (uniform * (size - widths + 1)).long()
+    steps = torch.arange(size, device=device)
+    masked = ((starts <= steps) & (steps < starts + widths)).any(1).to(x.device, non_blocking=True)
+    return x.masked_fill(masked.unsqueeze(3 - axis), 0)
+
+
+def crop(x: Tensor, window: int, generator: torch.Generator) -> Tensor:
+    """Cut `window` consecutive frames from each clip, beginning anywhere they fit, each start equally likely.
+
+    Args:
+        x: (batch, mels, frames).
+        window: frames to keep.
+        generator: of the starts.
+
+    Returns:
+        (batch, mels, window).
+
+    Raises:
+        InputError: the clips have fewer frames than the window.
+    """
+    batch, _, frames = x.shape
+    if frames < window:
+        raise InputError(
+            f"window: {window} frames, but the clips have only {frames}; choose a window of at most {frames} frames"
+        )
+    starts = torch.randint(0, frames - window + 1, (batch,), generator=generator, device=generator.device)
+    starts = starts.to(x.device, non_blocking=True)
+    return x.unfold(2, window, 1)[torch.arange(batch, device=x.device), :, starts]
+
+
+def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw parameters of audiomentations' SevenBandParametricEQ, with its own code.
+
+    It draws from the global random states of Python and NumPy; these are seeded here, and restored.
+
+    Args:
+        count: clips.
+        settings: probability, and largest gain and attenuation of a band in dB.
+        rate: sample rate in Hz.
+        seed: from 0 to 2**32 - 1.
+
+    Returns:
+        chosen (count,) bool: the clips to equalise. bands (count, 7, 3) float64: low shelf, five peaks and high
+        shelf of each clip, chosen or not, each as centre in Hz, gain in dB and Q. Both on the CPU.
+
+    Raises:
+        InputError: a peak may lie above half the rate, where audiomentations' filter is unstable.
+    """
+    from audiomentations import SevenBandParametricEQ
+
+    equaliser = SevenBandParametricEQ(min_gain_db=-settings.gain, max_gain_db=settings.gain, p=settings.probability)
+    highest = max(peak.max_center_freq for peak in equaliser.peaking_filters)
+    if rate <= 2 * highest:
+        raise InputError(
+            f"equaliser: its peaks reach {highest:g} Hz, so it needs a rate above {2 * highest:g} Hz; found {rate} Hz. "
+            "Set equaliser.probability to 0, or use recordings of a higher rate"
+        )
+    filters = [equaliser.low_shelf_filter, *equaliser.peaking_filters, equaliser.high_shelf_filter]
+    chosen = np.empty(count, dtype=bool)
+    bands = np.empty((count, len(filters), 3))
+    silence = np.zeros(1, dtype=np.float32)  # an argument of theirs, unused when drawing
+    states = random.getstate(), np.random.get_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        for clip in range(count):
+            equaliser.randomize_parameters(silence, rate)
+            chosen[clip] = equaliser.parameters["should_apply"]
+            bands[clip] = [[one.parameters[key] for key in ("center_freq", "gain_db", "q_factor")] for one in filters]
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    return torch.from_numpy(chosen), torch.from_numpy(bands)
+
+
+def equalise(waveform: Tensor, bands: Tensor, rate: int) -> Tensor:
+    """Equalise each clip with its own seven filters, as audiomentations' SevenBandParametricEQ does.
+
+    The filters become one impulse response of at least a second, applied by FFT with as much zero padding, so that
+    nothing wraps around. At gains of 12 dB all of them have decayed below -150 dB by then, but for a high shelf
+    centred within some 100 Hz of half the rate (or moved there), which rings on at half the rate itself.
+    audiomentations starts each filter as if the first sample had been there for ever; so here the first sample is
+    taken off, and put back times the gain at 0 Hz. Levels are not renormalised and not clipped, as there.
+
+    Args:
+        waveform: (batch, samples); int16 is divided by 32768, floating types are taken as they are.
+        bands: (batch, 7, 3), of `draw_equalisers`.
+        rate: sample rate in Hz.
+
+    Returns:
+        (batch, samples) float32.
+    """
+    scale = 1 / 32768 if waveform.dtype == torch.int16 else 1.0
+    waveform = waveform.float() * scale
+    samples = waveform.shape[1]
+    taps = 2 ** math.ceil(math.log2(rate))
+    length = taps * (1 + math.ceil(samples / taps))  # a small multiple of a power of two, which FFTs like
+    response = frequency_response(bands, rate, taps, waveform.device)
+    impulse = torch.fft.irfft(response, n=taps)
+    first = waveform[:, :1]
+    spectrum = torch.fft.rfft(waveform - first, n=length)
+    spectrum *= torch.fft.rfft(impulse, n=length)
+    return torch.fft.irfft(spectrum, n=length)[:, :samples] + first * response[:, :1].real
+
+
+def frequency_response(bands: Tensor, rate: int, length: int, device: torch.device | str = "cpu") -> Tensor:
+    """The complex gain of seven filters in a row at the frequencies of an FFT.
+
+    The filters are those of the W3C's Audio EQ Cookbook (Bristow-Johnson), bilinear transforms of analogue
+    prototypes. So no coefficients are needed: the gain at w radians a sample is the prototype's at
+    s = j tan(w / 2) / tan(w0 / 2). Numerator and denominator are multiplied by cos(w / 2)^2 to be finite at w = pi.
+    A shelf's centre above half the rate is moved to 0.9999 of it, as audiomentations does.
+
+    Args:
+        bands: (batch, 7, 3): centre in Hz, gain in dB, Q; low shelf, five peaks, high shelf.
+        rate: sample rate in Hz.
+        length: of the FFT, even.
+        device: of the result.
+
+    Returns:
+        (batch, length // 2 + 1) complex64.
+    """
+    half = torch.arange(length // 2 + 1, dtype=torch.float64) * (math.pi / length)
+    cosine, sine = half.cos(), half.sin()
+    terms = torch.stack([cosine**2, cosine * sine, -(sine**2)]).to(device, torch.float32, non_blocking=True)
+    prototypes = _prototypes(bands, rate).to(device, torch.float32, non_blocking=True)[..., None]
+    response = torch.ones((len(bands), length // 2 + 1), dtype=torch.complex64, device=device)
+    for numerator, denominator in prototypes:
+        response *= _evaluate(numerator, terms) / _evaluate(denominator, terms)
+    return response
+
+
+def _evaluate(polynomial: Tensor, terms: Tensor) -> Tensor:
+    """cos^2 (p0 + p1 s + p2 s^2) at s = j tan: p (3, batch, 1); terms (3, bins) are cos^2, cos sin and -sin^2."""
+    real = torch.addcmul(polynomial[0] * terms[0], polynomial[2], terms[2])
+    return torch.complex(real, polynomial[1] * terms[1])
+
+
+def _prototypes(bands: Tensor, rate: int) -> Tensor:
+    """Polynomials in s = j tan(w / 2): (7 filters, numerator and denominator, 3 powers from 0 up, batch), float64.
+
+    The Cookbook's prototypes H(s), with A = 10^(gain / 40) and s in units of tan(w0 / 2):
+        low shelf   A (s^2 + sqrt(A)/Q s + A) / (A s^2 + sqrt(A)/Q s + 1)
+        peak        (s^2 + A/Q s + 1) / (s^2 + 1/(A Q) s + 1)
+        high shelf  A (A s^2 + sqrt(A)/Q s + 1) / (s^2 + sqrt(A)/Q s + A)
+    """
+    centre, gain, quality = bands.unbind(-1)
+    nyquist = rate // 2
+    unit = torch.tan(math.pi / rate * torch.where(centre > nyquist, 0.9999 * nyquist, centre))
+    a, one, linear, square = 10 ** (gain / 40), torch.ones_like(gain), 1 / (quality * unit), 1 / unit**2
+    root = a.sqrt()
+    low = [(a * a, a * root * linear, a * square), (one, root * linear, a * square)]
+    peak = [(one, a * linear, square), (one, linear / a, square)]
+    high = [(a, a * root * linear, a * a * square), (a, root * linear, square)]
+    kinds = torch.stack([torch.stack([torch.stack(side) for side in kind]) for kind in (low, peak, high)])
+    return torch.stack([kinds[kind, ..., band] for band, kind in enumerate([0, 1, 1, 1, 1, 1, 2])])
