@@ -1,0 +1,147 @@
+"""The real Snakefile: end to end on a tiny corpus, twice the same bytes, and what a change reruns."""
+
+import filecmp
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "dataset": {"demo": {"sections": 2, "train_source": 4, "train_target": 1, "test": 2, "seconds": 1.0}},
+    "machines": ["fan"],
+    "logmel": {"mels": 64},
+    "train": {"epochs": 1, "batch": 5},
+    "networks": {"local": {"window": 16, "hop": 8, "test_hop": 4, "batch": 5}, "oe": {"epochs": 1}},
+    "metrics": {"resamples": 20, "splits": 5},
+}
+MODELS = ["global", "local", "oe"]
+
+
+def snakemake(folder: Path, *arguments: str, overlay: dict = TINY, status: int = 0) -> str:
+    """Run snakemake on the project's Snakefile in a folder of its own and return what it says."""
+    name = f"overlay-{abs(hash(yaml.safe_dump(overlay)))}.yaml"
+    (folder / name).write_text(yaml.safe_dump(overlay))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*command, "--cores", "2", "--configfile", str(folder / name), *arguments],
+        env=os.environ | {"PATH": path},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def planned(output: str) -> dict[str, int]:
+    """The jobs that a dry run lists: rule -> number."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if rule != "total"}
+
+
+def merged(overlay: dict, **changes: object) -> dict:
+    """An overlay with values set at dotted keys."""
+    result = yaml.safe_load(yaml.safe_dump(overlay))
+    for key, value in changes.items():
+        *blocks, last = key.split("__")
+        inner = result
+        for block in blocks:
+            inner = inner.setdefault(block, {})
+        inner[last] = value
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which everything was made."""
+    folder = tmp_path_factory.mktemp("run")
+    snakemake(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_from_recordings_to_tables(finished):
+    table = pd.read_csv(finished / "results/tables/auc_total.csv")
+    assert list(table.columns) == ["Model", "fan", "Total (Ave.)"]
+    assert list(table["Model"]) == ["CNN-Global", "CNN-Local", "CNN-OE", "Our Best", "Ensemble"]
+    assert table["fan"].between(0, 100).all()
+    assert table["fan"][3] == table["fan"][:3].max()
+    for model in [*MODELS, "ensemble"]:
+        scores = pd.read_csv(finished / f"results/scores/{model}/fan.csv", dtype={"section": str})
+        assert len(scores) == 2 * (4 + 1 + 4 * 2)
+        assert set(scores["section"]) == {"00", "01"}
+        assert scores["score"].notna().all()
+    for figure in ("auc", "pauc"):
+        for domain in ("total", "source", "target"):
+            assert (finished / f"results/tables/{figure}_{domain}.csv").exists()
+    assert not list(finished.rglob("*.part*"))
+
+
+@pytest.mark.slow
+def test_every_job_leaves_a_log_and_a_benchmark(finished):
+    for stage in ("train/oe", "features/local", "mvg/global", "score/oe"):
+        assert (finished / f"results/logs/{stage}/fan.log").exists()
+        assert (finished / f"results/benchmarks/{stage}/fan.tsv").exists()
+
+
+@pytest.mark.slow
+def test_nothing_is_done_again_without_a_change(finished):
+    assert "Nothing to be done" in snakemake(finished, "--dry-run")
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes(finished):
+    """A second configuration beside the first: it shares corpus, cache and weights, and computes the rest again."""
+    overlay = merged(TINY, results_dir="again")
+    targets = [f"again/scores/{model}/fan.csv" for model in MODELS]
+    assert planned(snakemake(finished, "--dry-run", "--", *targets, overlay=overlay)) == {
+        "train": 3,
+        "features": 2,
+        "mvg": 2,
+        "score_gaussian": 2,
+        "score_exposure": 1,
+    }
+    snakemake(finished, "--", *targets, overlay=overlay)
+    for target in targets:
+        assert filecmp.cmp(finished / target, finished / target.replace("again", "results"), shallow=False), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        (
+            {"mvg__covariance": "oas"},
+            {"mvg": 2, "score_gaussian": 2, "ensemble": 1, "tables": 1},
+        ),
+        ({"metrics__resamples": 21}, {"tables": 1}),
+        ({"train__rate": 0.0010}, {}),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it_and_nothing_before(finished, changes, jobs):
+    output = snakemake(finished, "--dry-run", overlay=merged(TINY, **changes))
+    assert planned(output) == (jobs | {"all": 1} if jobs else {})
+
+
+def test_the_papers_graph(tmp_path):
+    paper = yaml.safe_load((ROOT / "config/dcase2022.yaml").read_text())
+    jobs = planned(snakemake(tmp_path, "--dry-run", overlay=paper))
+    assert jobs["download"] == jobs["logmel"] == 7
+    assert jobs["train"] == 21
+    assert jobs["features"] == jobs["mvg"] == jobs["score_gaussian"] == 14
+    assert jobs["score_exposure"] == 7
+
+
+def test_an_impossible_setting_ends_the_run_before_any_job(tmp_path):
+    output = snakemake(tmp_path, overlay=merged(TINY, train__epochs=-1, mvg__covarianze="oas"), status=1)
+    assert "train.epochs: Input should be greater than or equal to 0; found -1" in output
+    assert "mvg.covarianze: unknown key" in output
+    assert "Traceback" not in output
