@@ -17,7 +17,6 @@ sorted by split (train first) and file.
 
 import csv
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,7 +134,7 @@ def scan(folder: Path, machine: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    home = Path(os.path.abspath(folder)) / machine
+    home = Path(folder, machine).resolve()
     rows = [_clip(path, machine) for path in _recordings(home)]
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{home / 'train'}: found no wav, expected the machine's training clips; put them there")
@@ -252,8 +251,8 @@ def _json(attributes: dict[str, str]) -> str:
 
 def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
     """Write a manifest; recordings below its folder are named relative to it, so that the two move together."""
-    home = os.path.abspath(path.parent)
-    paths = [os.path.relpath(one, home) if Path(one).is_relative_to(home) else one for one in clips["path"]]
+    home = path.parent.resolve()
+    paths = [one.relative_to(home) if one.is_relative_to(home) else one for one in map(Path, clips["path"])]
     try:
         with written(path) as aside:
             clips.assign(path=paths).to_csv(aside, index=False, columns=COLUMNS, lineterminator="\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from asd import command
+from asd.errors import InputError
 from asd.settings import Dataset
 
 log = logging.getLogger("download")
@@ -40,7 +41,6 @@ def main(
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
     from asd.corpus import scan, write_manifest
-    from asd.errors import InputError
 
     folder = out.absolute().parent.parent
     if dataset.kind == "folder":
@@ -52,15 +52,22 @@ def main(
 
         write_machine(folder, machine, dataset.demo, jobs=threads)
     elif not (folder / machine / "train").is_dir():
-        wanted = ", ".join(ARCHIVES[part].format(machine) for part in dataset.dcase2022.parts)
-        raise InputError(
-            f"{folder / machine}: no recordings of the 2022 data set; download {wanted}, and unpack them in {folder}"
-        )
+        raise _missing(folder, machine, dataset.dcase2022.parts)
     clips = scan(folder, machine)
     if dataset.kind == "dcase2022":
         clips = clips[clips["part"].isin(dataset.dcase2022.parts)]
+        if missing := [part for part in dataset.dcase2022.parts if part not in set(clips["part"])]:
+            raise _missing(folder, machine, missing)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
+
+
+def _missing(folder: Path, machine: str, parts: list[str]) -> InputError:
+    archives = ", ".join(ARCHIVES[part].format(machine) for part in parts)
+    return InputError(
+        f"{folder / machine}: found no recordings of the part {' and '.join(parts)} of the 2022 data set; "
+        f"download {archives}, and unpack them in {folder}"
+    )
 
 
 if __name__ == "__main__":
