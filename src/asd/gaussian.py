@@ -360,19 +360,22 @@ def _clip_scores(features: "Features", clips: np.ndarray, columns: np.ndarray, g
 
 def _blocks(features: "Features", clips: np.ndarray, columns: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows (n, d) float32, rows of each clip) of whole clips, together `ROWS_AT_ONCE` rows or a clip more."""
-    pending: list[np.ndarray] = []
-    for position, clip in enumerate(clips):
-        rows = features.rows(features.offsets[clip], features.offsets[clip + 1], columns)
-        if not np.isfinite(rows).all():
+    counts = np.diff(features.offsets)[clips]
+    block = np.cumsum(counts) // ROWS_AT_ONCE
+    for one in np.unique(block):
+        chosen, each = clips[block == one], counts[block == one]
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)  # clips that lie side by side, read at once
+        rows = np.concatenate(
+            [features.rows(features.offsets[run[0]], features.offsets[run[-1] + 1], columns) for run in runs]
+        )
+        finite = np.isfinite(rows).all(1)
+        if not finite.all():
+            clip = np.repeat(chosen, each)[finite.argmin()]
             raise InputError(
                 f"{features.path}: {features.clips['file'].iloc[clip]}: features that are not finite; look at the "
                 "training curve of the network that made them"
             )
-        pending.append(rows)
-        counts = np.array([len(one) for one in pending])
-        if counts.sum() >= ROWS_AT_ONCE or position == len(clips) - 1:
-            yield np.concatenate(pending), counts
-            pending = []
+        yield rows, each
 
 
 # --- the file -----------------------------------------------------------------------------------------------
