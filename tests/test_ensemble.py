@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from asd.ensemble import choose, cross_fitted, read_scored, selection
+from asd.ensemble import choose, cross_fitted, on_halves, read_scored, selection
 from asd.errors import InputError
-from asd.metrics import FIGURES, TOTALS, machine_figures, mean_figures
+from asd.metrics import ALL, FIGURES, Figures, machine_figures, mean_figures
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 
@@ -33,7 +33,7 @@ def scored(strength, sections=("00", "01"), kind=10, seed=0):
 
 
 def total(frame):
-    return mean_figures(machine_figures("m", frame))[(FIGURES + TOTALS).index(("auc", "total")), 0]
+    return mean_figures(machine_figures("m", frame))[ALL.index(("auc", "total")), 0]
 
 
 def test_the_highest_total_is_chosen_machine_by_machine():
@@ -95,30 +95,47 @@ def test_other_clips_are_refused():
 
 
 def test_choose_prefers_the_first_criterion():
-    values = np.full((2, len(FIGURES + TOTALS), 3), np.nan)
+    values = np.full((2, len(ALL), 3), np.nan)
     values[:, FIGURES.index(("auc", "all")), :2] = [[0.4, 0.4], [0.6, 0.6]]
-    values[:, (FIGURES + TOTALS).index(("auc", "total")), 0] = [0.9, 0.1]
+    values[:, ALL.index(("auc", "total")), 0] = [0.9, 0.1]
     best, criterion = choose(values)
     assert best.tolist() == [0, 1, -1]
     assert criterion.tolist() == [0, 1, -1]
 
 
-def test_one_model_is_judged_on_the_mean_of_its_halves():
+def halves(models, splits):
+    return {name: on_halves("fan", frame, splits) for name, frame in models.items()}
+
+
+def test_halves_make_the_whole():
     frame = scored(1, kind=20)
-    values = cross_fitted("fan", {"a": frame}, fallback="a", splits=300).values.mean(axis=2)
+    values = on_halves("fan", frame, splits=300).values
     expected = machine_figures("fan", frame).values[:, :, 0]
     auc = FIGURES.index(("auc", "source"))
     # The AUC is a mean over pairs, so that halves estimate it without bias.
-    np.testing.assert_allclose(values[:, auc], expected[:, auc], atol=0.01)
+    np.testing.assert_allclose(values.mean(axis=2)[:, auc], expected[:, auc], atol=0.01)
+    # Of one kind of 20 clips each half has 10: what one half gains the other loses.
+    assert np.corrcoef(values[0, auc, :300], values[0, auc, 300:])[0, 1] < 0
+
+
+def test_a_half_is_judged_with_the_choice_of_the_other():
+    value = {"a": [0.6, 0.7, 0.8, 0.6], "b": [0.5, 0.9, 0.7, 0.7]}  # two halvings: halves 0 and 2, 1 and 3
+    models = {
+        name: Figures((("fan", "00"),), np.broadcast_to(figures, (1, len(FIGURES), 4)).copy())
+        for name, figures in value.items()
+    }
+    judged = cross_fitted(models, fallback="a").values[0, 0]
+    # Chosen on 0: a (judged on 2), on 1: b (on 3), on 2: a (on 0), on 3: b (on 1).
+    assert judged.tolist() == [0.6, 0.9, 0.8, 0.7]
 
 
 def test_choosing_among_noise_is_worth_nothing_on_unseen_clips():
     models = [scored(0, sections=("00",), kind=10, seed=seed) for seed in range(120)]
-    key = (FIGURES + TOTALS).index(("auc", "total"))
+    key = ALL.index(("auc", "total"))
 
     def unseen(*frames):
         some = {str(number): frame for number, frame in enumerate(frames)}
-        return mean_figures(cross_fitted("fan", some, fallback="0", splits=20))[key].mean()
+        return mean_figures(cross_fitted(halves(some, splits=20), fallback="0"))[key].mean()
 
     pairs = list(zip(models[::2], models[1::2], strict=True))
     honest = np.array([unseen(one, two) for one, two in pairs])
@@ -129,7 +146,7 @@ def test_choosing_among_noise_is_worth_nothing_on_unseen_clips():
 
 
 def test_halves_without_a_kind_are_undefined():
-    values = cross_fitted("fan", {"a": scored(1, kind=1)}, fallback="a", splits=5).values
+    values = cross_fitted(halves({"a": scored(1, kind=1)}, splits=5), fallback="a").values
     assert np.isnan(values.mean(axis=2)[:, FIGURES.index(("auc", "source"))]).all()
 
 

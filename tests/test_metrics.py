@@ -9,14 +9,16 @@ from scipy.stats import hmean
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from asd.metrics import (
+    ALL,
     EPSILON,
     FIGURES,
-    TOTALS,
     Figures,
     arithmetic_mean,
+    compare,
     generator,
     halved,
     harmonic_mean,
+    interval,
     joined,
     lacking,
     machine_figures,
@@ -24,7 +26,7 @@ from asd.metrics import (
     resampled,
     section_figures,
     sections,
-    totals,
+    with_totals,
 )
 
 
@@ -43,7 +45,7 @@ def clips(counts=(5, 5, 5, 5), seed=0, section="00", levels=None):
 
 
 def figure(values, metric, domain):
-    return values[(FIGURES + TOTALS).index((metric, domain))]
+    return values[ALL.index((metric, domain))]
 
 
 def by_sklearn(frame, normal_domains, anomaly_domains, max_fpr=None):
@@ -209,11 +211,13 @@ def test_means_of_nothing_are_nan():
 
 
 def test_totals_need_both_domains():
-    values = section_figures(clips((5, 5, 0, 5)))
-    assert np.isnan(totals(values)).all()
-    values = section_figures(clips())
-    pair = [figure(values, "auc", "source")[0], figure(values, "auc", "target")[0]]
-    assert totals(values)[TOTALS.index(("auc", "total")), 0] == pytest.approx(hmean(pair), rel=1e-12)
+    values = with_totals(section_figures(clips((5, 5, 0, 5))))
+    assert np.isnan(values[len(FIGURES) :]).all()
+    values = with_totals(section_figures(clips()))[:, 0]
+    pair = [figure(values, "auc", "source"), figure(values, "auc", "target")]
+    assert figure(values, "auc", "total") == pytest.approx(hmean(pair), rel=1e-12)
+    arithmetic = with_totals(section_figures(clips()), "arithmetic")[:, 0]
+    assert figure(arithmetic, "auc", "total") == pytest.approx(np.mean(pair), rel=1e-12)
 
 
 def test_means_over_sections_and_machines():
@@ -232,13 +236,23 @@ def test_means_over_sections_and_machines():
     assert figure(mean_figures(figures), "omega", "all")[0] == pytest.approx(hmean(official.ravel()))
 
 
-def test_resamples_keep_the_number_of_each_kind():
-    frame = clips((3, 4, 5, 6))
+def test_resamples_draw_within_each_kind():
+    frame = clips((3, 4, 5, 1))
     weights = resampled(frame, 50, np.random.default_rng(0))
     assert weights.shape == (50, len(frame))
     assert len(np.unique(weights, axis=0)) > 40
     for indices in frame.groupby(["domain", "label"]).indices.values():
-        assert (weights[:, indices].sum(axis=1) == len(indices)).all()
+        assert (weights[:, indices].sum(axis=1) == max(len(indices) - 1, 1)).all()
+
+
+def test_the_error_of_a_mean_is_unbiased():
+    """The AUC against one normal clip in the midst is a mean over the anomalies: its error is known."""
+    frame = clips((1, 12, 0, 0), seed=3)
+    frame.loc[frame["label"] == "normal", "score"] = frame.loc[frame["label"] == "anomaly", "score"].median() + 0.01
+    hits = frame.loc[frame["label"] == "anomaly", "score"] > frame.loc[frame["label"] == "normal", "score"].item()
+    values = section_figures(frame, resampled(frame, 20000, np.random.default_rng(0)))
+    expected = hits.std(ddof=1) / np.sqrt(len(hits))
+    assert figure(values, "auc", "source").std() == pytest.approx(expected, rel=0.03)
 
 
 def test_resamples_depend_on_the_seed_and_the_clips_names_only():
@@ -261,3 +275,86 @@ def test_halves_are_halves_of_each_kind():
         assert set(sizes) == {len(indices) // 2, -(-len(indices) // 2)}, (domain, label)
     assert 0.2 < half.mean() < 0.8
     assert len(np.unique(half, axis=0)) > 20
+
+
+def many_sections(rng, kind, shift, repeats):
+    """Clips of `repeats` draws of one section from normal distributions, all with the same names."""
+    frame = clips((kind,) * 4).sort_values("file", ignore_index=True)
+    anomaly = (frame["label"] == "anomaly").to_numpy()
+    target = (frame["domain"] == "target").to_numpy()
+    for _ in range(repeats):
+        yield frame.assign(score=rng.normal(size=len(frame)) + shift * anomaly + 0.3 * target)
+
+
+def truth(shift):
+    """The figures of a section with very many clips."""
+    (frame,) = many_sections(np.random.default_rng(0), 30000, shift, 1)
+    return section_figures(frame)[:, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "shift"), [(10, 1.0), (50, 1.0), (50, 2.0)])
+def test_intervals_cover(kind, shift):
+    """95 % intervals hold the true value in about 95 % of simulated corpora (with 10 clips, of the AUC alone)."""
+    rng = np.random.default_rng(5)
+    expected, repeats, inside = truth(shift), 300, []
+    for frame in many_sections(rng, kind, shift, repeats):
+        low, high = interval(machine_figures("fan", frame, resamples=200, seed=int(rng.integers(1e9))).values[0])
+        inside.append((low <= expected) & (expected <= high))
+    covered = np.mean(inside, axis=0)
+    sure = [("auc", "source"), ("auc", "target"), ("auc", "all"), ("omega", "all")]
+    for key in [*sure, ("pauc", "all")] if kind == 50 else sure:
+        assert 0.91 < figure(covered, *key) < 0.985, key
+
+
+def test_intervals_of_means_and_their_ends():
+    frames = [clips((20,) * 4, seed=seed, section=f"{seed:02d}") for seed in range(3)]
+    values = mean_figures(machine_figures("fan", pd.concat(frames), resamples=300))
+    low, high = interval(values)
+    narrow = interval(values, level=0.5)
+    one = interval(machine_figures("fan", frames[0], resamples=300).values[0])
+    for key in FIGURES[:9]:
+        assert figure(low, *key) < figure(narrow[0], *key) < figure(values[:, 0], *key)
+        assert figure(values[:, 0], *key) < figure(narrow[1], *key) < figure(high, *key)
+        assert figure(low, *key) > 0
+        assert figure(high, *key) < 1
+    assert figure(high - low, "auc", "all") < figure(one[1] - one[0], "auc", "all")
+
+
+def test_no_interval_where_the_bootstrap_knows_nothing():
+    frame = clips()
+    perfect = machine_figures("fan", frame.assign(score=frame["label"] == "anomaly"), resamples=50)
+    low, high = interval(with_totals(perfect.values[0]))
+    assert all(np.isnan(figure(low, *key)) and np.isnan(figure(high, *key)) for key in FIGURES[:9])
+    assert np.isnan(interval(machine_figures("fan", frame).values)).all()
+
+
+def test_comparison_is_paired():
+    """Two nearly equal systems differ by far less than either's interval is wide."""
+    frame = clips((30,) * 4, seed=2)
+    noise = np.random.default_rng(0).normal(size=len(frame))
+    first = machine_figures("fan", frame, resamples=300).values[0]
+    second = machine_figures("fan", frame.assign(score=frame["score"] + 0.1 * noise), resamples=300).values[0]
+    difference, low, high, probability = compare(first, second)
+    assert figure(difference, "auc", "all") == pytest.approx(figure(first - second, "auc", "all")[0])
+    own_low, own_high = interval(first)
+    assert figure(high - low, "auc", "all") < 0.3 * figure(own_high - own_low, "auc", "all")
+    reverse = compare(second, first)
+    np.testing.assert_allclose(reverse[0], -difference)
+    np.testing.assert_allclose(reverse[3], 1 - probability)
+    same = compare(first, first)
+    assert [figure(one, "auc", "all") for one in same] == [0, 0, 0, 0.5]
+    assert np.isnan(compare(first[:, :1], second[:, :1])[3]).all()
+
+
+def test_a_better_system_is_better_with_a_probability_that_means_something():
+    """Where both systems are equally good, 'better with probability above 0.95' is said in one case of twenty."""
+    rng = np.random.default_rng(1)
+    said, repeats = [], 300
+    for one, other in zip(*(many_sections(rng, 15, 1.0, repeats) for _ in range(2)), strict=True):
+        seed = int(rng.integers(1e9))
+        pair = [machine_figures("fan", frame, resamples=150, seed=seed).values[0] for frame in (one, other)]
+        said.append(compare(*pair)[3] > 0.95)
+    share = np.mean(said, axis=0)
+    assert 0.015 < figure(share, "auc", "all") < 0.095
+    assert 0.015 < figure(share, "omega", "all") < 0.095

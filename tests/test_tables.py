@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import hmean
 
-from asd import tables
+from asd import summary, tables
 from asd.errors import InputError
 from asd.settings import Metrics
 
@@ -73,6 +73,11 @@ def all_scores():
     }
 
 
+def long_form(scores, selection, settings):
+    figures, halves = summary.system_figures(scores, settings), summary.half_figures(scores, settings)
+    return summary.long_form(figures, halves, TITLES, selection, settings)
+
+
 def chosen(**models):
     return pd.DataFrame({"machine": list(models), "model": list(models.values())})
 
@@ -89,8 +94,8 @@ def row(metrics, **keys):
 
 def test_long_form_holds_every_figure_and_its_means():
     scores = all_scores()
-    metrics = tables.long_form(scores, TITLES, SELECTION, Metrics(resamples=50, splits=4))
-    assert list(metrics.columns) == list(tables.COLUMNS)
+    metrics = long_form(scores, SELECTION, Metrics(resamples=50, splits=4))
+    assert list(metrics.columns) == list(summary.COLUMNS)
     keys = ["model", "machine", "part", "section", "domain", "metric", "mean", "selection"]
     assert not metrics.duplicated(keys).any()
     values = [
@@ -117,13 +122,13 @@ def test_long_form_holds_every_figure_and_its_means():
     assert np.isnan(honest["low"])
     ranked = metrics["metric"].isin(["auc", "pauc", "pauc_both", "pauc_own", "omega"])
     inner = metrics[ranked & (metrics["selection"] != "cross_fitted")]
-    assert (inner["low"] <= inner["high"]).all()
-    assert inner["low"].notna().all()
+    assert (inner["low"] < inner["high"])[(inner["value"] < 1) & (inner["value"] > 0.475)].all()
+    assert inner[inner["value"] == 1]["low"].isna().all()
     assert metrics[~ranked]["low"].isna().all()
 
 
 def test_published_tables():
-    metrics = tables.long_form(all_scores(), TITLES, SELECTION, Metrics(resamples=0, splits=2))
+    metrics = long_form(all_scores(), SELECTION, Metrics(resamples=0, splits=2))
     table = tables.published(tables.cells(metrics, "auc_source"))
     assert list(table.index) == ["CNN-Global", "CNN-OE", "Our Best", "Ensemble"]
     assert list(table.columns) == ["fan", "valve", "slider", "Total (Ave.)"]
@@ -135,13 +140,48 @@ def test_published_tables():
     assert (both != own).any(axis=None)
 
 
+def test_comparison_of_models():
+    scores = all_scores()
+    for machine, clips in scores["oe"].items():
+        scores["global"][machine] = clips.assign(score=clips["score"] + 3 * (clips["label"] == "anomaly"))
+    settings = Metrics(resamples=100)
+    pairs = summary.comparison(summary.system_figures(scores, settings)["development"], TITLES, settings)
+    metrics = long_form(scores, SELECTION, settings)
+    keys = {"machine": "", "metric": "omega", "domain": "all", "mean": "harmonic"}
+    one = pairs[np.logical_and.reduce([pairs[key] == value for key, value in keys.items()])].iloc[0]
+    assert one[["first", "second"]].tolist() == ["CNN-Global", "CNN-OE"]
+    ours = [row(metrics, model=model, **keys) for model in TITLES]
+    assert one["difference"] == pytest.approx(ours[0]["value"] - ours[1]["value"])
+    assert one["low"] < one["difference"] < one["high"]
+    assert one["probability"] > 0.95
+
+
+def test_cross_fitting_one_model_changes_nothing():
+    scores = {"oe": all_scores()["oe"]}
+    metrics = long_form(scores, chosen(fan="oe", valve="oe", slider="oe"), Metrics(resamples=0, splits=3))
+    seen, unseen = (metrics[metrics["selection"] == kind] for kind in ("in_sample", "cross_fitted"))
+    np.testing.assert_array_equal(unseen["value"], seen["value"])
+
+
+def test_intervals_in_the_text():
+    metrics = long_form(all_scores(), SELECTION, Metrics(resamples=50, splits=4))
+    text = tables.with_intervals(metrics, "auc", "total")
+    assert list(text.index) == ["CNN-Global", "CNN-OE", "Ensemble, in sample", "Ensemble, cross-fitted"]
+    assert list(text.columns) == ["fan", "valve", "slider", "Total (Ave.)"]
+    own = row(metrics, model="oe", machine="fan", metric="auc", domain="total")
+    assert text.loc["CNN-OE", "fan"] == f"{100 * own['value']:.1f} ({100 * own['low']:.1f}-{100 * own['high']:.1f})"
+    lines = tables.markdown(text).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].startswith("| ---")
+
+
 def test_undefined_cells_are_empty_and_named(tmp_path, caplog):
     scores = all_scores()
     for by_machine in scores.values():
         fan, valve = by_machine["fan"], by_machine["valve"]
         by_machine["fan"] = fan[fan["label"] == "normal"]
         by_machine["valve"] = valve[(valve["domain"] == "source") | (valve["section"] == "00")]
-    metrics = tables.long_form(scores, TITLES, SELECTION, Metrics(resamples=3, splits=2))
+    metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
     table = tables.published(tables.cells(metrics, "auc_target"))
     tables.name_empty({"auc_target": table})
     tables.write_table(tmp_path / "auc_target.csv", table)
@@ -165,7 +205,7 @@ def test_no_labels_at_all_gives_empty_tables(caplog):
         model: {machine: clips.assign(label="", domain="") for machine, clips in by_machine.items()}
         for model, by_machine in all_scores().items()
     }
-    metrics = tables.long_form(scores, TITLES, SELECTION, Metrics(resamples=3, splits=2))
+    metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
     assert tables.published(tables.cells(metrics, "auc_total")).isna().all(axis=None)
     assert "fan, development: no labelled test clips" in caplog.text
 
@@ -177,7 +217,7 @@ def test_labelled_evaluation_clips_have_rows_of_their_own():
             later = clips[clips["split"] == "test"].assign(part="evaluation", section="03")
             later = later.assign(file="e" + later["file"] + later.index.astype(str))
             by_machine[machine] = pd.concat([clips, later], ignore_index=True)
-    metrics = tables.long_form(scores, TITLES, SELECTION, Metrics(resamples=0, splits=2))
+    metrics = long_form(scores, SELECTION, Metrics(resamples=0, splits=2))
     assert set(metrics["part"]) == {"development", "evaluation"}
     evaluated = row(metrics, model="oe", machine="fan", part="evaluation", metric="auc", domain="source")
     assert evaluated["over"] == "03"
@@ -212,5 +252,10 @@ def test_the_script(tmp_path):
         table = tables.read_table(tmp_path / "tables" / f"{name}.csv")
         assert list(table.index) == ["CNN-Global", "CNN-OE", "Our Best", "Ensemble"]
     metrics = pd.read_csv(tmp_path / "tables/metrics.csv", dtype={"section": str}, keep_default_na=False)
-    assert list(metrics.columns) == list(tables.COLUMNS)
-    assert "CNN-Global" in done.stdout
+    assert list(metrics.columns) == list(summary.COLUMNS)
+    assert (tmp_path / "tables/summary.md").read_text() in done.stdout
+    assert done.stdout.count("| CNN-Global ") == 3
+    assert done.stdout.count("| Ensemble, cross-fitted ") == 3
+    pairs = pd.read_csv(tmp_path / "tables/comparison.csv", keep_default_na=False)
+    assert set(pairs["machine"]) == {"", "fan", "valve", "slider"}
+    assert pairs["probability"].between(0, 1).all()

@@ -11,8 +11,8 @@ import numpy as np
 
 from asd.errors import InputError
 from asd.metrics import (
+    ALL,
     FIGURES,
-    TOTALS,
     Figures,
     generator,
     halved,
@@ -97,7 +97,7 @@ def choose(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.full(values.shape[2], -1)
     criterion = np.full(values.shape[2], -1)
     for number, key in reversed(list(enumerate(CRITERIA))):
-        figure = values[:, (FIGURES + TOTALS).index(key)]
+        figure = values[:, ALL.index(key)]
         defined = ~np.isnan(figure).any(axis=0)
         chosen = np.where(defined, np.nan_to_num(figure, nan=-1).argmax(axis=0), chosen)
         criterion = np.where(defined, number, criterion)
@@ -130,41 +130,37 @@ def selection(scores: Scores, fallback: str) -> "pd.DataFrame":
         if best >= 0:
             metric, domain = CRITERIA[criterion]
             row |= {"model": models[best], "reason": "labels", "criterion": f"{metric}_{domain}"}
-            decided = values[:, (FIGURES + TOTALS).index(CRITERIA[criterion]), 0]
+            decided = values[:, ALL.index(CRITERIA[criterion]), 0]
         rows.append(row | dict(zip(models, decided, strict=True)))
     return pd.DataFrame(rows)
 
 
-def cross_fitted(
-    machine: str,
-    models: dict[str, "pd.DataFrame"],
-    fallback: str,
-    splits: int,
-    max_fpr: float = 0.1,
-    seed: int = 0,
-) -> Figures:
-    """What the choice is worth on clips that it has not seen: choose on one half, judge on the other, repeatedly.
-
-    Args:
-        models: the development clips' scores by model, the same clips for each.
-        fallback: the model of a half without the labels to choose by.
+def on_halves(machine: str, clips: "pd.DataFrame", splits: int, max_fpr: float = 0.1, seed: int = 0) -> Figures:
+    """A model's figures on random halves of the clips of each domain and label, the same halves for every model.
 
     Returns:
-        Figures of the chosen models with 2 · splits weightings, each half of each halving judged once. Half the
-        clips also make a poorer choice than all would: the figure is a little too low rather than too high.
+        Figures with 2 · splits weightings: one half of each halving, then the other halves in the same order.
     """
-    chosen_on, judged_on = {}, {}
-    for model, clips in models.items():
-        first, second = [], []
-        for section, here in sections(clips).items():
-            half = halved(here, splits, generator(seed, machine, section, "halves"))
-            first.append(section_figures(here, np.vstack([half, 1 - half]), max_fpr))
-            second.append(np.roll(first[-1], splits, axis=1))
-        keys = tuple((machine, section) for section in sections(clips))
-        empty = np.empty((0, len(FIGURES), 2 * splits))
-        chosen_on[model] = Figures(keys, np.stack(first) if first else empty)
-        judged_on[model] = np.stack(second) if second else empty
-    best, _ = choose(np.stack([mean_figures(figures) for figures in chosen_on.values()]))
-    best = np.where(best < 0, list(models).index(fallback), best)
-    values = np.stack(list(judged_on.values()))[best, :, :, np.arange(2 * splits)]
-    return Figures(next(iter(chosen_on.values())).sections, np.moveaxis(values, 0, 2))
+    keys, values = [], np.empty((0, len(FIGURES), 2 * splits))
+    for section, here in sections(clips).items():
+        half = halved(here, splits, generator(seed, machine, section, "halves"))
+        keys.append((machine, section))
+        values = np.concatenate([values, section_figures(here, np.vstack([half, 1 - half]), max_fpr)[None]])
+    return Figures(tuple(keys), values)
+
+
+def cross_fitted(models: dict[str, Figures], fallback: str) -> Figures:
+    """What the choice is worth on clips that it has not seen: choose on one half, judge on the other.
+
+    Args:
+        models: the models' figures on halves of one machine's clips (`on_halves`).
+        fallback: the model where a half lacks the labels to choose by.
+
+    Returns:
+        The figures on each half of the model chosen on the other.
+    """
+    values = np.stack([figures.values for figures in models.values()])
+    best, _ = choose(np.stack([mean_figures(figures) for figures in models.values()]))
+    best = np.roll(np.where(best < 0, list(models).index(fallback), best), len(best) // 2)
+    chosen = values[best, :, :, np.arange(len(best))]
+    return Figures(models[fallback].sections, np.moveaxis(chosen, 0, 2))

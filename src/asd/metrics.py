@@ -42,8 +42,11 @@ DECIDED = tuple((metric, domain) for metric in ("precision", "recall", "f1") for
 """Figures of the decisions, among the clips of one domain."""
 
 FIGURES = RANKED + DECIDED
-TOTALS = (("auc", "total"), ("pauc_both", "total"), ("pauc_own", "total"))
-"""The paper's "Total": the harmonic mean of source and target."""
+TOTALS = tuple((metric, "total") for metric in ("auc", "pauc_both", "pauc_own", "precision", "recall", "f1"))
+"""Source and target in one: their harmonic mean is the paper's "Total"."""
+
+ALL = FIGURES + TOTALS
+WITH_INTERVAL = tuple(key for key in ALL if key in RANKED or key[0] in ("auc", "pauc_both", "pauc_own"))
 
 EPSILON = sys.float_info.epsilon
 """The official evaluator's floor of what enters a harmonic mean, and of a denominator."""
@@ -153,17 +156,75 @@ def arithmetic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return np.where(defined, values, 0.0).sum(axis=axis) / count
 
 
-def totals(figures: np.ndarray) -> np.ndarray:
-    """The entries of `TOTALS` from those of `FIGURES`; NaN where source or target is.
+def with_totals(figures: np.ndarray, mean: str = "harmonic") -> np.ndarray:
+    """Append the totals: the mean (harmonic or arithmetic) of source and target, NaN where one of them is.
 
     Args:
-        figures: (figures, …).
+        figures: (figures, …) in the order of `FIGURES`.
 
     Returns:
-        (totals, …).
+        (figures + totals, …) in the order of `ALL`.
     """
+    average = MEANS[mean]
     pairs = [figures[[FIGURES.index((metric, name)) for name in DOMAINS]] for metric, _ in TOTALS]
-    return np.stack([np.where(np.isnan(pair).any(axis=0), np.nan, harmonic_mean(pair)) for pair in pairs])
+    totals = [np.where(np.isnan(pair).any(axis=0), np.nan, average(pair)) for pair in pairs]
+    return np.concatenate([figures, np.stack(totals)])
+
+
+MEANS = {"harmonic": harmonic_mean, "arithmetic": arithmetic_mean}
+
+
+# --- intervals ----------------------------------------------------------------------------------------------
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Confidence interval of figures between 0 and 1: the bootstrap's standard error on the logit scale.
+
+    In simulations with 10 to 50 clips of a kind this covers far better than the bootstrap's percentiles (for the
+    AUC 93-97 % where those reach 80-94 %; tests/test_metrics.py). The pAUC of a domain remains the weakest, since
+    five of 50 normal clips decide it.
+
+    Args:
+        values: (…, 1 + resamples): the figure, and the figure on each resample.
+
+    Returns:
+        (…,) lower and (…,) upper ends; NaN where all resamples agree (perfect separation, no resamples): the
+        bootstrap knows nothing of the uncertainty then.
+    """
+    from scipy.special import expit, logit
+    from scipy.stats import norm
+
+    value, error = _error(values)
+    inside = np.where((value > 0) & (value < 1) & (error > 0), value, np.nan)
+    reach = norm.ppf((1 + level) / 2) * error / (inside * (1 - inside))
+    return expit(logit(inside) - reach), expit(logit(inside) + reach)
+
+
+def compare(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, ...]:
+    """The difference of two systems' figures on the same resamples of the same clips.
+
+    Args:
+        first, second: (…, 1 + resamples), paired.
+
+    Returns:
+        (…,) difference (first - second), lower and upper end of its interval, and the probability that the
+        first system is the better one: that a normal distribution about the difference is above 0.
+    """
+    from scipy.stats import norm
+
+    difference, error = _error(first - second)
+    reach = norm.ppf((1 + level) / 2) * error
+    with np.errstate(invalid="ignore", divide="ignore"):  # equal systems: 0 / 0
+        probability = np.where(difference == 0, 0.5 + 0 * error, norm.cdf(difference / error))
+    return difference, difference - reach, difference + reach, probability
+
+
+def _error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and the deviations of their resamples; differences that are only rounding are none."""
+    if values.shape[-1] < 3:
+        return values[..., 0], np.full(values.shape[:-1], np.nan)
+    error = values[..., 1:].std(axis=-1, ddof=1)
+    return values[..., 0], np.where(error < 1e-12, 0.0, error)
 
 
 # --- weightings ---------------------------------------------------------------------------------------------
@@ -182,15 +243,18 @@ def _strata(clips: "pd.DataFrame") -> list[np.ndarray]:
 def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -> np.ndarray:
     """How often each clip of a section enters each stratified bootstrap resample.
 
-    Clips are drawn with replacement within their domain and label, as the challenge fixed these numbers of clips.
+    Clips are drawn with replacement within their domain and label, since the corpus fixed these numbers of clips;
+    of n clips n - 1, which makes the variance of a mean right instead of too small by (n - 1) / n (Rao and Wu
+    1988, "Resampling inference with complex survey data").
 
     Returns:
         (resamples, clips) counts.
     """
     weights = np.zeros((resamples, len(clips)))
     for clip in _strata(clips):
-        draws = rng.integers(len(clip), size=(resamples, len(clip))) + len(clip) * np.arange(resamples)[:, None]
-        weights[:, clip] = np.bincount(draws.ravel(), minlength=resamples * len(clip)).reshape(resamples, len(clip))
+        size = len(clip)
+        draws = rng.integers(size, size=(resamples, max(size - 1, 1))) + size * np.arange(resamples)[:, None]
+        weights[:, clip] = np.bincount(draws.ravel(), minlength=resamples * size).reshape(resamples, size)
     return weights
 
 
@@ -298,9 +362,8 @@ def mean_figures(figures: Figures, mean: str = "harmonic") -> np.ndarray:
             their harmonic means, as in the paper's "Total (Ave.)").
 
     Returns:
-        (figures + totals, weightings) in the order of `FIGURES + TOTALS`.
+        (figures + totals, weightings) in the order of `ALL`.
     """
     if mean == "machines":
         return arithmetic_mean(np.stack([mean_figures(figures.of(machine)) for machine in figures.machines]))
-    average = (harmonic_mean if mean == "harmonic" else arithmetic_mean)(figures.values)
-    return np.concatenate([average, totals(average)])
+    return with_totals(MEANS[mean](figures.values), mean)

@@ -1,4 +1,4 @@
-"""The paper's tables of results, and the long form behind them.
+"""The paper's tables of results.
 
 A table has a row for each model, for "Our Best" (the maximum of each table by itself, as the paper prints it) and
 for "Ensemble" (one chosen model a machine: the system that one can run); a column for each machine, and their
@@ -6,170 +6,21 @@ arithmetic mean, "Total (Ave.)". Cells are percentages; a cell that cannot be co
 """
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from asd.ensemble import Scores, cross_fitted, same_clips
+from asd.ensemble import Scores
 from asd.errors import InputError
 from asd.files import written
-from asd.metrics import (
-    FIGURES,
-    RANKED,
-    TOTALS,
-    Figures,
-    arithmetic_mean,
-    harmonic_mean,
-    joined,
-    judged,
-    lacking,
-    machine_figures,
-    mean_figures,
-    sections,
-    totals,
-)
+from asd.metrics import arithmetic_mean, harmonic_mean
+from asd.summary import ENSEMBLE
 
-if TYPE_CHECKING:
-    from asd.settings import Metrics
-
-BEST, ENSEMBLE, AVERAGE = "Our Best", "Ensemble", "Total (Ave.)"
+BEST, AVERAGE = "Our Best", "Total (Ave.)"
 TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
-COLUMNS = ("model", "title", "machine", "part", "section", "domain", "metric", "value")
-COLUMNS += ("low", "high", "mean", "over", "selection")
-"""The long form. A row is a section's figure, or a mean of such: `mean` harmonic or arithmetic with an empty section
-(over a machine's sections) or an empty machine as well (over all machines' sections), or machines (the arithmetic
-mean over machines of their harmonic means); `over` names what the mean is over. low, high: the bootstrap interval.
-selection, of the ensemble's rows: in_sample (chosen by the labels that judge it) or cross_fitted."""
 
 log = logging.getLogger(__name__)
-
-
-def long_form(scores: Scores, titles: dict[str, str], selection: pd.DataFrame, settings: "Metrics") -> pd.DataFrame:
-    """Every figure of every model and of the ensemble, for each part of the corpus with labels.
-
-    Args:
-        scores: a row a clip, as `asd.scores` reads them; the same clips for each model.
-        titles: the rows' names by model.
-        selection: `machine` and `model`, one row a machine (`asd.ensemble.selection`).
-
-    Returns:
-        The columns `COLUMNS`, values as fractions at full precision.
-
-    Raises:
-        InputError: two models' scores of a machine are not of the same clips.
-    """
-    same_clips(scores)
-    parts = [
-        part
-        for part in ("development", "additional", "evaluation")
-        if any(len(sections(judged(clips, part))) for machines in scores.values() for clips in machines.values())
-    ] or ["development"]
-    return pd.concat([_part(scores, titles, selection, settings, part) for part in parts], ignore_index=True)
-
-
-def _part(
-    scores: Scores, titles: dict[str, str], selection: pd.DataFrame, settings: "Metrics", part: str
-) -> pd.DataFrame:
-    machines = list(next(iter(scores.values())))
-    models = {
-        model: {
-            machine: machine_figures(
-                machine, judged(clips, part), settings.max_fpr, resamples=settings.resamples, seed=settings.seed
-            )
-            for machine, clips in by_machine.items()
-        }
-        for model, by_machine in scores.items()
-    }
-    _name_undefined(next(iter(scores.values())), part)
-    chosen = dict(zip(selection["machine"], selection["model"], strict=True))
-    frames = []
-    for model, by_machine in models.items():
-        frames.append(_rows(joined(by_machine.values()), machines, settings).assign(model=model, title=titles[model]))
-    ensemble = joined(models[chosen[machine]][machine] for machine in machines)
-    frames.append(_rows(ensemble, machines, settings).assign(model="ensemble", title=ENSEMBLE, selection="in_sample"))
-    if settings.splits and part == "development":
-        unseen = joined(
-            cross_fitted(
-                machine,
-                {model: judged(scores[model][machine], part) for model in scores},
-                fallback=chosen[machine],
-                splits=settings.splits,
-                max_fpr=settings.max_fpr,
-                seed=settings.seed,
-            )
-            for machine in machines
-        )
-        frames.append(
-            _rows(unseen, machines, settings, averaged=True).assign(
-                model="ensemble", title=ENSEMBLE, selection="cross_fitted"
-            )
-        )
-    table = pd.concat([frame.assign(part=part) for frame in frames], ignore_index=True)
-    return table.reindex(columns=COLUMNS).fillna({"selection": ""})
-
-
-def _name_undefined(scores: dict[str, pd.DataFrame], part: str) -> None:
-    for machine, clips in scores.items():
-        labelled = sections(judged(clips, part))
-        if not labelled:
-            log.warning("%s, %s: no labelled test clips; its figures are undefined (empty cells)", machine, part)
-        for section, here in labelled.items():
-            if missing := lacking(here):
-                log.warning(
-                    "%s, section %s, %s: no %s; figures that need them are undefined and left out of every mean",
-                    machine, section, part, ", no ".join(missing),
-                )  # fmt: skip
-
-
-def _rows(figures: Figures, machines: list[str], settings: "Metrics", averaged: bool = False) -> pd.DataFrame:
-    """The long form of one system; `averaged`: a value is the mean over all weightings, without an interval."""
-    frames = []
-    for row, (machine, section) in enumerate(figures.sections):
-        own = np.concatenate([figures.values[row], totals(figures.values[row])])
-        frames.append(_summary(own, settings, averaged).assign(machine=machine, section=section, mean="", over=""))
-    for machine in machines:
-        own = figures.of(machine)
-        for mean in ("harmonic", "arithmetic"):
-            means = _summary(mean_figures(own, mean), settings, averaged)
-            frames.append(means.assign(machine=machine, section="", mean=mean, over=_over(own, lambda key: key[1])))
-    for mean in ("harmonic", "arithmetic", "machines"):
-        means = _summary(mean_figures(figures, mean), settings, averaged) if figures.sections else None
-        if means is not None:
-            over = _over(figures, (lambda key: key[0]) if mean == "machines" else "/".join)
-            frames.append(means.assign(machine="", section="", mean=mean, over=over))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _summary(values: np.ndarray, settings: "Metrics", averaged: bool) -> pd.DataFrame:
-    """Value and interval of (figures + totals, weightings)."""
-    keys = FIGURES + TOTALS
-    frame = pd.DataFrame({"metric": [metric for metric, _ in keys], "domain": [domain for _, domain in keys]})
-    if averaged:
-        return frame.assign(value=values.mean(axis=1), low=np.nan, high=np.nan)
-    low = high = np.full(len(keys), np.nan)
-    if values.shape[1] > 1:
-        tail = (1 - settings.level) / 2
-        ranked = np.array([key in RANKED + TOTALS for key in keys])
-        low, high = np.where(ranked, np.quantile(values[:, 1:], [tail, 1 - tail], axis=1), np.nan)
-    return frame.assign(value=values[:, 0], low=low, high=high)
-
-
-def _over(figures: Figures, name) -> list[str]:
-    """For each figure and total, what its mean is over."""
-    defined = ~np.isnan(figures.values[:, :, 0])
-    either = [
-        defined[:, FIGURES.index((metric, "source"))] | defined[:, FIGURES.index((metric, "target"))]
-        for metric, _ in TOTALS
-    ]
-    columns = [*defined.T, *either]
-    return [
-        " ".join(dict.fromkeys(name(key) for key, here in zip(figures.sections, column, strict=True) if here))
-        for column in columns
-    ]
-
-
-# --- the tables ---------------------------------------------------------------------------------------------
 
 
 def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: str = "in_sample") -> pd.DataFrame:
@@ -222,13 +73,13 @@ def published(cells: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{AVERAGE: average(table)})
 
 
-def write_table(path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table in percent with two decimals; empty cells for what is undefined."""
     with written(path) as aside:
         table.to_csv(aside, float_format="%.2f", na_rep="", lineterminator="\n")
 
 
-def read_table(path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """Read a table in percent, its models as index.
 
     Raises:
@@ -243,7 +94,7 @@ def read_table(path) -> pd.DataFrame:
     return table.astype(float)
 
 
-def read_selection(path, scores: Scores) -> pd.DataFrame:
+def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
     """Read the ensemble's choice.
 
     Raises:
@@ -271,3 +122,69 @@ def name_empty(made: dict[str, pd.DataFrame]) -> None:
             if row.isna().any():
                 empty, rest = ", ".join(row.index[row.isna()]), ", ".join(row.index[row.notna()])
                 log.warning("%s, %s: empty for %s; %s is over %s", name, title, empty, AVERAGE, rest or "nothing")
+
+
+# --- to be read ---------------------------------------------------------------------------------------------
+
+
+def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
+    """A figure of every model and machine with its interval, as text: "81.4 (78.2-84.3)", in percent.
+
+    Args:
+        metrics: the long form.
+
+    Returns:
+        A row a model, the ensemble twice (in sample, cross-fitted), a column a machine and their average.
+    """
+    rows = metrics[
+        (metrics["metric"] == metric)
+        & (metrics["domain"] == domain)
+        & (metrics["part"] == "development")
+        & (metrics["section"] == "")
+        & (((metrics["machine"] != "") & (metrics["mean"] == "harmonic")) | (metrics["mean"] == "machines"))
+    ]
+
+    def text(row: pd.Series) -> str:
+        if np.isnan(row["value"]):
+            return ""
+        ends = "" if np.isnan(row["low"]) else f" ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
+        return f"{100 * row['value']:.1f}{ends}"
+
+    suffix = rows["selection"].map({"": "", "in_sample": ", in sample", "cross_fitted": ", cross-fitted"})
+    named = rows.assign(
+        Model=rows["title"] + suffix,
+        machine=rows["machine"].replace("", AVERAGE),
+        text=rows.apply(text, axis=1) if len(rows) else "",
+    )
+    wide = named.pivot(index="Model", columns="machine", values="text").fillna("").rename_axis(columns=None)
+    return wide.loc[named["Model"].unique(), named["machine"].unique()]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of texts in Markdown, its columns aligned."""
+    cells = [list(table.reset_index().columns), *table.reset_index().to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    )
+
+
+def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
+    """The figures to look at first, with their intervals, in Markdown."""
+    names = {
+        ("auc", "total"): "AUC, harmonic mean of source and target",
+        (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
+        ("omega", "all"): "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC)",
+    }
+    parts = [
+        f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n"
+        + markdown(with_intervals(metrics, *key))
+        for key, title in names.items()
+    ]
+    parts.append(
+        "Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,\n"
+        "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
+        "clips and judged on the other, over many halvings. Without an interval: no resample changes the value."
+    )
+    return "\n\n".join(parts) + "\n"

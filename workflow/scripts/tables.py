@@ -2,8 +2,8 @@
 
 Reads the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path say
 which), and the ensemble's selection. Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part,
-percent) and metrics.csv, the long form: every figure of every model, machine, section and domain at full precision,
-with bootstrap intervals. Prints the table of the total AUC.
+percent), metrics.csv, the long form: every figure of every model, machine, section and domain at full precision with
+bootstrap intervals, comparison.csv, the models in pairs on the same clips, and summary.md, which it prints.
 """
 
 from pathlib import Path
@@ -32,9 +32,7 @@ def main(
         selection: The ensemble's choice (machine, model, …).
         out_dir: The folder of the tables.
     """
-    import pandas as pd
-
-    from asd import tables
+    from asd import summary, tables
     from asd.ensemble import read_scored
     from asd.errors import InputError
     from asd.files import written
@@ -42,18 +40,22 @@ def main(
     if len(titles) != len(models):
         raise InputError(f"--titles: one for each of {len(models)} models is needed; found {len(titles)}")
     read = read_scored(scores, models)
+    named = dict(zip(models, titles, strict=True))
     chosen = tables.read_selection(selection, read)
-    metrics = tables.long_form(read, dict(zip(models, titles, strict=True)), chosen, settings)
-    with written(out_dir / "metrics.csv") as aside:
-        metrics.to_csv(aside, index=False, lineterminator="\n")
-    made = {}
-    for name in tables.TABLES:
-        made[name] = tables.published(tables.cells(metrics, name, settings.pauc_anomalies))
-        tables.write_table(out_dir / f"{name}.csv", made[name])
+    figures = summary.system_figures(read, settings)
+    metrics = summary.long_form(figures, summary.half_figures(read, settings), named, chosen, settings)
+    pairs = summary.comparison(figures["development"], named, settings)
+    for name, table in (("metrics", metrics), ("comparison", pairs)):
+        with written(out_dir / f"{name}.csv") as aside:
+            table.to_csv(aside, index=False, lineterminator="\n")
+    made = {name: tables.published(tables.cells(metrics, name, settings.pauc_anomalies)) for name in tables.TABLES}
+    for name, table in made.items():
+        tables.write_table(out_dir / f"{name}.csv", table)
     tables.name_empty(made)
-    with pd.option_context("display.width", 200, "display.max_columns", None):
-        print("AUC (total), percent, development part\n")
-        print(made["auc_total"].to_string(float_format="%.2f", na_rep=""))
+    page = tables.page(metrics, settings.level, settings.pauc_anomalies)
+    with written(out_dir / "summary.md") as aside:
+        aside.write_text(page, encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":
