@@ -347,6 +347,11 @@ def test_any_length(samples):
     np.testing.assert_allclose(found, theirs((waveform / 32768).astype(np.float32), bands.numpy()), atol=1e-5)
 
 
+def test_no_clip_of_the_batch_was_chosen():
+    _, bands = draw_equalisers(4, Equaliser(probability=0.0), RATE, 0)
+    assert equalise(torch.zeros(0, RATE, dtype=torch.int16), bands[:0], RATE).shape == (0, RATE)
+
+
 def test_share_range_and_seed_of_the_draws():
     chosen, bands = draw_equalisers(2000, Equaliser(probability=0.3, gain=5.0), RATE, 1)
     assert stats.binomtest(int(chosen.sum()), 2000, 0.3).pvalue > 0.001
