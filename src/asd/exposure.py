@@ -48,8 +48,8 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
     unknown = sorted(set(cache.clips["section"]) - set(known))
     if unknown:
         raise InputError(
-            f"machine {description.machine}: section {', '.join(unknown)} has test clips but no training clips; "
-            f"trained sections: {', '.join(label for label in known if label.isdigit())}. Add training clips or leave it out."
+            f"machine {description.machine}: section {', '.join(unknown)} has test clips, but the network was trained "
+            f"on {', '.join(known)}; add training clips of the section, or leave its test clips out"
         )
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
     section = torch.tensor([known[label] for label in cache.clips["section"]])[torch.from_numpy(rows.clip)]

@@ -22,7 +22,7 @@ from asd.cache import Cache
 from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
-from asd.losses import focal
+from asd.losses import mixed_focal
 from asd.network import Description, Network
 from asd.settings import LogMel, Training
 
@@ -180,8 +180,7 @@ def train(
     clips, device = len(data.logmel), data.logmel.device
     batch = min(settings.batch, clips)
     steps = clips // batch  # the rest of an epoch's order is left out: a batch of a few clips has no statistics
-    order = torch.Generator().manual_seed(settings.seed)
-    random = torch.Generator(device).manual_seed(settings.seed + 1)
+    random = torch.Generator().manual_seed(settings.seed)
     optimiser = torch.optim.Adam(network.parameters(), settings.rate, fused=device.type == "cuda")
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: learning_rate(step, settings.epochs * steps, settings.warmup * steps)
@@ -190,7 +189,7 @@ def train(
     network.train()
     for epoch in range(settings.epochs):
         sums = torch.zeros(3, device=device)
-        for rows in torch.randperm(clips, generator=order).to(device).split(batch)[:steps]:
+        for rows in torch.randperm(clips, generator=random).to(device).split(batch)[:steps]:
             rate = schedule.get_last_lr()[0]
             loss, correct = _step(network, _augmented(network, data, rows, settings, logmel, random), settings.gamma)
             optimiser.zero_grad()
@@ -228,8 +227,7 @@ def _augmented(
     """Take the rows' clips and do to them, in this order: equaliser, crop, standardisation, mixup, masks."""
     x, section, attribute = data.logmel[rows], data.section[rows], data.attribute[rows]
     if settings.equaliser.probability > 0:
-        chosen = torch.rand(len(rows), generator=random, device=rows.device) < settings.equaliser.probability
-        x = _equalised(x, data.waveform[rows[chosen]], chosen, settings, logmel, random)
+        x, chosen = _equalised(x, data.waveform[rows], settings, logmel, random)
         section = section + chosen * (len(network.description.section_labels) // 2)
     if settings.window:
         x = augment.crop(x, settings.window, random)
@@ -244,12 +242,16 @@ def _augmented(
     return Batch(x, (section, section[partner]), (attribute, attribute[partner]), weight)
 
 
-def _equalised(x, waveform, chosen, settings: Training, logmel: LogMel, random: torch.Generator) -> torch.Tensor:
-    """The log-mels with those of the chosen clips made again from their equalised waveforms."""
-    seed = int(torch.randint(2**31 - 1, (), generator=random, device=x.device))
-    response = augment.draw_equalisers(len(waveform), settings.equaliser, logmel.rate, waveform.shape[1], seed)
-    equalised = augment.equalise(waveform, response.to(x.device))
-    return x.masked_scatter(chosen[:, None, None], log_mel(equalised, logmel)[..., : x.shape[-1]])
+def _equalised(
+    x: torch.Tensor, waveform: torch.Tensor, settings: Training, logmel: LogMel, random: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-mels, those of randomly chosen clips made anew from their equalised waveforms, and which ones."""
+    seed = int(torch.randint(2**31 - 1, (), generator=random))
+    chosen, bands = augment.draw_equalisers(len(x), settings.equaliser, logmel.rate, seed)
+    # By numbers, not by a mask: a mask on the device would make the host wait to learn how many there are.
+    index = chosen.nonzero().flatten().to(x.device, non_blocking=True)
+    equalised = augment.equalise(waveform[index], bands[chosen], logmel.rate)
+    return x.index_copy(0, index, log_mel(equalised, logmel)), chosen.to(x.device, non_blocking=True)
 
 
 def _step(network: Network, batch: Batch, gamma: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -264,7 +266,7 @@ def _step(network: Network, batch: Batch, gamma: float) -> tuple[torch.Tensor, l
             continue
         dominant = torch.where(batch.weight >= 0.5, first, second)
         logits = head(embedding, dominant)
-        losses.append(batch.weight * focal(logits, first, gamma) + (1 - batch.weight) * focal(logits, second, gamma))
+        losses.append(mixed_focal(logits, first, second, batch.weight, gamma))
         correct.append((logits.argmax(1) == dominant).float().mean())
     return sum(losses).mean(), correct
 

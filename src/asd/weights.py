@@ -81,7 +81,7 @@ def _imagenet(name: str) -> dict[str, torch.Tensor]:
     except Exception as error:  # the hub's client raises errors of many libraries; all mean that it cannot be had
         raise InputError(
             f"backbone.weights: imagenet: timm could not fetch {name!r} ({type(error).__name__}: {error}). On a "
-            "machine without network, fetch them elsewhere and give the path of the safetensors file as backbone.weights."
+            "machine without network, fetch them elsewhere and give the safetensors file's path as backbone.weights."
         ) from error
 
 
