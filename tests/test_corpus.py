@@ -316,7 +316,7 @@ def test_recordings_elsewhere_are_absolute(tmp_path, monkeypatch):
     write_manifest(Path("data/fan/manifest.csv"), scan(Path("data/../plant"), "fan"))
     again = read_manifest(Path("data/fan/manifest.csv"))
     assert list(again["path"]) == [str(path) for path in recordings(tmp_path / "elsewhere.csv", again)]
-    assert all(os.path.isfile(path) for path in again["path"])
+    assert all(Path(path).is_file() for path in again["path"])
 
 
 def test_texts_survive_a_manifest(tmp_path):

@@ -75,7 +75,6 @@ def test_a_bad_recording(logmel, manifest, tmp_path, capsys, spoil, expected):
     assert not list(tmp_path.glob("out/.*"))
 
 
-@pytest.mark.filterwarnings("ignore:Empty filters")
 def test_bad_settings(logmel, manifest, tmp_path, capsys):
     with pytest.raises(SystemExit):
         logmel(manifest, tmp_path / "fan.h5", LogMel(n_fft=256, mels=224))

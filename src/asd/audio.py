@@ -1,5 +1,6 @@
 """From a recording to its log-mel spectrogram, a function a step."""
 
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,21 +97,27 @@ def frames(samples: int, settings: LogMel) -> int:
 
 @lru_cache
 def mel_filters(rate: int, n_fft: int, mels: int, device: torch.device) -> torch.Tensor:
-    """Triangular filters from 0 Hz to half the rate: (n_fft // 2 + 1, mels) float32, Slaney's scale and areas.
+    """Triangular filters of equal area from 0 Hz to half the rate: (n_fft // 2 + 1, mels) float32.
+
+    The mel scale is Slaney's (Auditory Toolbox, 1998): 15 mels up to 1 kHz, linearly, then 27 for each factor
+    of 6.4. The filters are those of librosa, whose import takes longer than a hundred clips.
 
     Raises:
         InputError: so many bins that some lie between two frequencies of the transform and would hold nothing.
     """
-    import librosa
-
-    filters = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=mels)
-    empty = int((filters.max(axis=1) == 0).sum())
-    if empty:
+    nyquist = rate / 2
+    highest = nyquist * 15 / 1000 if nyquist < 1000 else 15 + 27 * math.log(nyquist / 1000, 6.4)
+    mel = np.linspace(0, highest, mels + 2)
+    edges = np.where(mel < 15, mel * 1000 / 15, 1000 * 6.4 ** ((mel - 15) / 27))
+    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
+    frequency = np.fft.rfftfreq(n_fft, 1 / rate)[:, None]
+    triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre)).clip(min=0)
+    if empty := int((triangles.max(axis=0) == 0).sum()):
         raise InputError(
             f"logmel.mels: {mels} bins are too many for n_fft {n_fft} at {rate} Hz, {empty} of them are empty; "
             "take fewer bins or a longer window"
         )
-    return torch.from_numpy(filters.T.copy()).to(device)
+    return torch.from_numpy(triangles * 2 / (high - low)).float().to(device)
 
 
 def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:

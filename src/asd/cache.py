@@ -55,10 +55,10 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
     samples = common_length({file.name: audio.wav_length(file, settings.rate) for file in files}, settings.lengths)
-    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file, torch.inference_mode():
+    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file, torch.inference_mode():
         file.attrs["layout"] = LAYOUT
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
-        file.attrs["versions"] = json.dumps({name: version(name) for name in ("librosa", "torch", "h5py")})
+        file.attrs["versions"] = json.dumps({name: version(name) for name in ("numpy", "torch", "h5py")})
         write_clips(file, clips)
         logmel = _dataset(file, "logmel", (len(clips), settings.mels, audio.frames(samples, settings)), np.float32)
         waveform = _dataset(file, "waveform", (len(clips), samples), np.int16)
@@ -166,7 +166,8 @@ def open_cache(path: Path) -> Iterator[Cache]:
     if not Path(path).exists():
         raise InputError(f"{path}: no such log-mel cache; make it with logmel.py")
     try:
-        file = h5py.File(path)
+        # Without a lock, which some network file systems refuse: a cache appears whole and is never changed.
+        file = h5py.File(path, locking=False)
     except OSError as error:
         raise damaged(path, error) from None
     with file:
