@@ -42,7 +42,7 @@ def test_each_row_is_the_network_on_its_own_frames(cache_path, network, settings
                     # One window at a time: what a plain loop would do.
                     rows = [network.features(network.standardise(logmel[..., s : s + window])) for s in starts]
                 np.testing.assert_allclose(opened.rows(begin, end), torch.cat(rows).numpy(), rtol=1e-3, atol=1e-4)
-            assert opened.offsets[-1] == opened.file["features"].shape[0]
+            assert opened.offsets[-1] == opened.values.shape[0]
             columns = np.array([0, 5, 2095])
             np.testing.assert_array_equal(opened.rows(1, 3, columns), opened.rows(1, 3)[:, columns])
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asd.cache import read_clips, write_clips
+from asd.cache import LIBVER, read_clips, write_clips
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
@@ -96,10 +96,10 @@ def write_features(path: Path, network: "Network", cache: "Cache", settings: Win
 
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
     widths = stage_widths(network.backbone)
-    with written(path) as aside, h5py.File(aside, "w") as file, torch.inference_mode():
+    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file, torch.inference_mode():
         shape = (len(rows.clip), sum(widths))
         out = file.create_dataset("features", shape, np.float32, chunks=(min(64, shape[0]), shape[1]), fletcher32=True)
-        file["offsets"] = rows.offsets
+        file.create_dataset("offsets", data=rows.offsets, chunks=rows.offsets.shape, fletcher32=True)
         file.attrs["widths"] = widths
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         write_clips(file, cache.clips)
@@ -112,7 +112,8 @@ class Features:
     """An open features file."""
 
     path: Path
-    file: "h5py.File"
+    values: "h5py.Dataset"
+    """(rows, 2096) float32."""
     clips: "pd.DataFrame"
     """The manifest's columns, a row a clip."""
     offsets: np.ndarray
@@ -123,7 +124,7 @@ class Features:
     def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
         """Return rows start:stop as (rows, values) float32, all columns or the chosen ones."""
         try:
-            rows = self.file["features"][start:stop]
+            rows = self.values[start:stop]
         except OSError as error:
             raise _damaged(self.path, error) from None
         return rows if columns is None else rows[:, columns]
@@ -139,13 +140,13 @@ def open_features(path: Path) -> Iterator[Features]:
     import h5py
 
     try:
-        file = h5py.File(path)
+        file = h5py.File(path, locking=False)  # it appeared whole, and some network file systems refuse locks
     except OSError as error:
         raise _damaged(path, error) from None
     with file:
         try:
-            opened = Features(path, file, read_clips(file), file["offsets"][:], file.attrs["widths"])
-        except (OSError, KeyError) as error:
+            opened = Features(path, file["features"], read_clips(file), file["offsets"][:], file.attrs["widths"])
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise _damaged(path, error) from None
         yield opened
 
