@@ -87,11 +87,13 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, index_col=0)
+        if table.index.name != "Model":
+            raise InputError(f"{path}: the first column must be Model; found {table.index.name}")
+        return table.astype(float)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from None
-    if table.index.name != "Model":
-        raise InputError(f"{path}: the first column must be Model; found {table.index.name}")
-    return table.astype(float)
+        raise InputError(f"{path}: not a readable table of percentages ({error})") from None
 
 
 def read_selection(path: Path, scores: Scores) -> pd.DataFrame:

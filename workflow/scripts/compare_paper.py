@@ -1,0 +1,47 @@
+"""Put our tables beside the paper's, and check the paper's against themselves.
+
+Reads the six tables {auc,pauc}_{total,source,target}.csv of each. Writes --versus, cell by cell for the models and
+machines that both have, and --audit: every cell that follows from other cells of the paper (totals, averages, the
+best, one system a machine), beside what is printed. Prints both in short.
+"""
+
+from pathlib import Path
+
+from asd.command import run
+
+
+def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
+    """
+    Args:
+        tables: The folder of our tables.
+        paper: The folder of the paper's.
+        versus: The comparison to write (CSV, percent).
+        audit: The audit to write (CSV, percent).
+    """
+    from asd import paper as room
+    from asd.files import written
+    from asd.tables import AVERAGE, BEST, markdown
+
+    printed = room.read_tables(paper)
+    cells, checks = room.versus(room.read_tables(tables), printed), room.audit(printed)
+    for path, table in ((versus, cells), (audit, checks)):
+        with written(path) as aside:
+            table.to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
+    print("Ours / the paper's, percent. The same machines' names do not make the same recordings: the paper's are the")
+    print("development part of DCASE 2022 Task 2.\n")
+    for name, table in room.side_by_side(cells).items() if len(cells) else ():
+        print(f"{name}\n{markdown(table)}\n")
+    if not len(cells):
+        print("No machine in common.\n")
+    systems = checks["check"].str.startswith("one_system")
+    off = checks[~checks["agrees"] & ~systems]
+    print("Cells of the paper's tables that do not follow from its other cells:\n")
+    print(off.drop(columns="agrees").to_string(index=False, float_format="%.2f"))
+    print('\n"Our Best" as printed, and with one model a machine chosen by AUC total (corrected: put right):\n')
+    means = checks[systems & (checks["machine"] == AVERAGE)].pivot(index="table", columns="check", values="computed")
+    means.insert(0, "printed", [printed[name].loc[BEST, AVERAGE] for name in means.index])
+    print(means.rename_axis(columns=None).to_string(float_format="%.2f"))
+
+
+if __name__ == "__main__":
+    run(main, __doc__)

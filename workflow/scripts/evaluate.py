@@ -1,0 +1,56 @@
+"""Score a folder of challenge files, development or evaluation, anyone's.
+
+Reads anomaly_score_<machine>_section_NN_test.csv and, where there are any, decision_result_<...>.csv (with or without
+`_test`), and the labels: ground_truth_data/ and ground_truth_domain/ of the official evaluator, or the clips' own
+names. Everything is joined on the clips' names; a missing, doubled, unknown or non-finite score is an error.
+Writes every figure with its bootstrap interval in long form (CSV), and prints a table.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd.command import run
+from asd.settings import Metrics
+
+
+def main(
+    *,
+    scores: Path,
+    ground_truth: Path | None = None,
+    out: Path,
+    machines: list[str] | None = None,
+    settings: Annotated[Metrics, tyro.conf.arg(name="")] = Metrics(),  # noqa: B008 (frozen)
+) -> None:
+    """
+    Args:
+        scores: The folder of the score and decision files.
+        ground_truth: The folder of the labels; without it the clips' names say them (development part).
+        out: The table of figures to write (CSV).
+        machines: Only these; by default every section of the ground truth must have been scored.
+    """
+    from asd import evaluation, summary
+    from asd.files import written
+    from asd.metrics import joined, machine_figures
+    from asd.tables import markdown
+
+    clips = evaluation.read_challenge(scores, ground_truth, machines)
+    (part,) = {part for frame in clips.values() for part in frame["part"]}
+    summary.name_undefined(clips, part)
+    figures = joined(
+        machine_figures(machine, frame, settings.max_fpr, settings.resamples, settings.seed)
+        for machine, frame in clips.items()
+    )
+    name = scores.resolve().name
+    table = summary.rows(figures, list(clips), settings, model=name, title=name, part=part, selection="")
+    with written(out) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n")
+    print(markdown(evaluation.overview(table)))
+    official = table[(table["metric"] == "omega") & (table["machine"] == "") & (table["mean"] == "harmonic")].iloc[0]
+    within = f" ({100 * settings.level:g} % interval {official['low']:.4f} to {official['high']:.4f})"
+    print(f"\nOfficial score of {name}, {part} part: {float(official['value'])}{within if settings.resamples else ''}")
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
