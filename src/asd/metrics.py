@@ -180,9 +180,9 @@ MEANS = {"harmonic": harmonic_mean, "arithmetic": arithmetic_mean}
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Confidence interval of figures between 0 and 1: the bootstrap's standard error on the logit scale.
 
-    In simulations with 10 to 50 clips of a kind this covers far better than the bootstrap's percentiles (for the
-    AUC 93-97 % where those reach 80-94 %; tests/test_metrics.py). The pAUC of a domain remains the weakest, since
-    five of 50 normal clips decide it.
+    Simulated with true AUCs of 0.6 to 0.96, 95 % intervals of this kind hold the AUC in 84-98 % of cases with 10 clips
+    of a kind (the bootstrap's percentiles: 80-95 %) and in 93-98 % with 50, the pAUC of all clips in 88-94 % (75-87 %)
+    and 92-96 %; the pAUC of a domain remains the weakest, 85-95 % with 50, since five normal clips decide it.
 
     Args:
         values: (…, 1 + resamples): the figure, and the figure on each resample.

@@ -11,7 +11,8 @@ from asd.command import run
 
 
 def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
-    """
+    """Compare with the paper's tables.
+
     Args:
         tables: The folder of our tables.
         paper: The folder of the paper's.

@@ -12,7 +12,8 @@ from asd.command import run
 
 
 def main(*, scores: list[Path], models: list[str], fallback: str, selection: Path, out_dir: Path) -> None:
-    """
+    """Choose a model for each machine.
+
     Args:
         scores: The score files of all models and machines.
         models: The models, in the order in which equals are preferred.

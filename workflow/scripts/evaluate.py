@@ -20,22 +20,24 @@ def main(
     scores: Path,
     ground_truth: Path | None = None,
     out: Path,
-    machines: list[str] | None = None,
-    settings: Annotated[Metrics, tyro.conf.arg(name="")] = Metrics(),  # noqa: B008 (frozen)
+    machines: tuple[str, ...] = (),
+    settings: Annotated[Metrics, tyro.conf.arg(name="")],
 ) -> None:
-    """
+    """Score a folder.
+
     Args:
         scores: The folder of the score and decision files.
         ground_truth: The folder of the labels; without it the clips' names say them (development part).
         out: The table of figures to write (CSV).
         machines: Only these; by default every section of the ground truth must have been scored.
+        settings: How scores become figures.
     """
     from asd import evaluation, summary
     from asd.files import written
     from asd.metrics import joined, machine_figures
     from asd.tables import markdown
 
-    clips = evaluation.read_challenge(scores, ground_truth, machines)
+    clips = evaluation.read_challenge(scores, ground_truth, list(machines))
     (part,) = {part for frame in clips.values() for part in frame["part"]}
     summary.name_undefined(clips, part)
     figures = joined(

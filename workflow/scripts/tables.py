@@ -24,13 +24,15 @@ def main(
     out_dir: Path,
     settings: Annotated[Metrics, tyro.conf.arg(name="")],
 ) -> None:
-    """
+    """Write the tables.
+
     Args:
         scores: The score files of all models and machines.
         models: The models, in the order of the rows.
         titles: The rows' names, one a model.
         selection: The ensemble's choice (machine, model, …).
         out_dir: The folder of the tables.
+        settings: How scores become figures.
     """
     from asd import summary, tables
     from asd.ensemble import read_scored
