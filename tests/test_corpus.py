@@ -94,6 +94,49 @@ def test_names_off_the_grammar(file):
     assert repr(file) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "names", "expected"),
+    [
+        (
+            "section_00_source_train_normal_0000_strength_1_ambient.wav",
+            "words",
+            ("00", "train", "source", "normal", {"attributes": "strength_1_ambient"}),
+        ),
+        (
+            "section_00_target_train_normal_0002_C2Spd6Mic1.wav",
+            "words",
+            ("00", "train", "target", "normal", {"attributes": "C2Spd6Mic1"}),
+        ),
+        ("section_02_target_test_anomaly_0099.wav", "words", ("02", "test", "target", "anomaly", {})),
+        ("section_05_source_test_0199.wav", "words", ("05", "test", "source", "", {})),
+        ("normal_id_00_00000000.wav", "id", ("00", "", "", "normal", {})),
+        ("anomaly_id_06_00000012.wav", "id", ("06", "", "", "anomaly", {})),
+        ("id_05_00000000.wav", "id", ("05", "test", "", "", {})),
+    ],
+)
+def test_names_of_2021_and_2020(file, names, expected):
+    assert tuple(parse_name(file, names)) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("section_03_0000.wav", "words"),
+        ("section_03_train_0000.wav", "words"),
+        ("section_03_source_train_0000.wav", "words"),
+        ("section_00_source_train_anomaly_0000_C2.wav", "words"),
+        ("section_00_source_test_normal_0000.wav", "id"),
+        ("normal_id_0_00000000.wav", "id"),
+        ("normal_id_00_00000000_vel_8.wav", "id"),
+        ("id_05_00000000.wav", "pairs"),
+        ("section_05_source_test_0199.wav", "pairs"),
+    ],
+)
+def test_names_of_another_year(file, names):
+    with pytest.raises(InputError, match="off the grammar"):
+        parse_name(file, names)
+
+
 word = st.text(string.ascii_letters + string.digits + ".+-", min_size=1, max_size=6)
 
 
@@ -169,6 +212,26 @@ def test_rows_are_sorted_training_first(tmp_path):
         "section_00_source_test_anomaly",
         "section_00_source_test_normal_",
     ]
+
+
+def test_the_same_name_in_both_splits(tmp_path):
+    """2020 numbers the normal clips of training and of test each from 0: only the folder tells them apart."""
+    lay(tmp_path, *(f"fan/{split}/normal_id_00_00000000.wav" for split in ("train", "test")))
+    lay(tmp_path, "fan/test/anomaly_id_00_00000000.wav", "fan/test/id_01_00000000.wav")
+    clips = scan(tmp_path, "fan", "id")
+    assert list(clips["split"]) == ["train", "test", "test", "test"]
+    assert list(clips["label"]) == ["normal", "anomaly", "", "normal"]
+    assert list(clips["section"]) == ["00", "00", "01", "00"]
+    assert set(clips["domain"]) == {""}
+    write_manifest(tmp_path / "fan/manifest.csv", clips)
+    again = read_manifest(tmp_path / "fan/manifest.csv")
+    assert len({*recordings(tmp_path / "fan/manifest.csv", again)}) == 4
+
+
+@pytest.mark.parametrize("file", ["anomaly_id_00_00000000.wav", "id_00_00000000.wav"])
+def test_no_training_clip_but_a_normal_one(tmp_path, file):
+    with pytest.raises(InputError, match=file):
+        scan(lay(tmp_path, "fan/train/normal_id_00_00000000.wav", f"fan/train/{file}"), "fan", "id")
 
 
 @pytest.mark.parametrize(

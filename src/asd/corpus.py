@@ -37,21 +37,47 @@ VALUES = {
 }
 """What a column of the manifest may hold."""
 
-GRAMMAR = (
-    # A training clip is normal by definition: an anomaly among them is a mistake in the name or in the corpus.
-    re.compile(
-        r"section_(?P<section>[0-9]{2,})_(?P<domain>source|target)_"
-        r"(?:(?P<train>train)_normal|test_(?P<label>normal|anomaly))_[0-9]{4,}"
-        r"(?P<tail>(?:_[A-Za-z0-9.+-]+)*)\.wav"
-    ),
-    re.compile(r"section_(?P<section>[0-9]{2,})_[0-9]{4,}\.wav"),
-)
-"""Base names of labelled clips and of unlabelled test clips, as published since 2022."""
 
-EXPECTED = (
-    "section_NN_{source|target}_{train_normal|test_normal|test_anomaly}_IIII[_<key>_<value>...].wav "
-    "or section_NN_IIII.wav (an unlabelled test clip)"
+class Grammar(NamedTuple):
+    """How base names are made."""
+
+    patterns: tuple[re.Pattern[str], ...]
+    """Of a clip whose label is in its name, and of one without, which is a test clip."""
+    expected: str
+    """The same for a reader."""
+
+
+_ATTRIBUTES = r"(?P<tail>(?:_[A-Za-z0-9.+-]+)*)"
+# A training clip is normal by definition: an anomaly among them is a mistake in the name or in the corpus.
+_LABELLED = (
+    r"section_(?P<section>[0-9]{2,})_(?P<domain>source|target)_"
+    rf"(?!train_anomaly)(?P<split>train|test)_(?P<label>normal|anomaly)_[0-9]{{4,}}{_ATTRIBUTES}\.wav"
 )
+_LABELLED_EXPECTED = "section_NN_{source|target}_{train_normal|test_normal|test_anomaly}_IIII"
+
+GRAMMARS = {
+    "pairs": Grammar(
+        (re.compile(_LABELLED), re.compile(r"section_(?P<section>[0-9]{2,})_[0-9]{4,}\.wav")),
+        f"{_LABELLED_EXPECTED}[_<key>_<value>...].wav or section_NN_IIII.wav (an unlabelled test clip)",
+    ),
+    "words": Grammar(
+        (
+            re.compile(_LABELLED),
+            re.compile(r"section_(?P<section>[0-9]{2,})_(?P<domain>source|target)_test_[0-9]{4,}\.wav"),
+        ),
+        f"{_LABELLED_EXPECTED}[_<words>].wav or section_NN_{{source|target}}_test_IIII.wav (an unlabelled test clip)",
+    ),
+    "id": Grammar(
+        (
+            re.compile(r"(?P<label>normal|anomaly)_id_(?P<section>[0-9]{2,})_[0-9]{4,}\.wav"),
+            re.compile(r"id_(?P<section>[0-9]{2,})_[0-9]{4,}\.wav"),
+        ),
+        "{normal|anomaly}_id_NN_IIIIIIII.wav or id_NN_IIIIIIII.wav (an unlabelled test clip)",
+    ),
+}
+"""As published: since 2022 (attributes are keys and values), in 2021 (attributes are words without keys, and every name
+has a domain) and in 2020 (a machine's id is its section; no domains, no attributes, and only the folder says whether a
+normal clip is of the training or the test split)."""
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -62,6 +88,7 @@ class ClipName(NamedTuple):
 
     section: str
     split: str
+    """train, test, or "" where the name does not say."""
     domain: str
     """source, target, or "" where the name does not say."""
     label: str
@@ -69,8 +96,12 @@ class ClipName(NamedTuple):
     attributes: dict[str, str]
 
 
-def parse_name(file: str) -> ClipName:
+def parse_name(file: str, names: str = "pairs") -> ClipName:
     """Read a recording's base name (never its path: a folder may be called `source_data`).
+
+    Args:
+        file: the base name.
+        names: an entry of `GRAMMARS`.
 
     Raises:
         InputError: the name is off the grammar.
@@ -78,23 +109,25 @@ def parse_name(file: str) -> ClipName:
     >>> parse_name("section_00_target_test_anomaly_0021_vel_8_loc_G.wav").attributes
     {'vel': '8', 'loc': 'G'}
     """
-    match = next((found for pattern in GRAMMAR if (found := pattern.fullmatch(file))), None)
+    grammar = GRAMMARS[names]
+    match = next((found for pattern in grammar.patterns if (found := pattern.fullmatch(file))), None)
     if match is None:
-        raise InputError(f"{file!r} is off the grammar of file names: expected {EXPECTED}; rename or remove it")
-    fields = match.groupdict()
-    if "tail" not in fields:
-        return ClipName(fields["section"], "test", "", "", {})
-    words = fields["tail"].split("_")[1:]
+        raise InputError(f"{file!r} is off the grammar of file names: expected {grammar.expected}; rename or remove it")
+    fields = match.groupdict("")
+    label = fields.get("label", "")
+    split = fields.get("split", "" if label else "test")
+    words = fields.get("tail", "").split("_")[1:]
     if words == ["noAttribute"]:  # so spelled for machines whose conditions are not published (since 2024)
         words = []
+    if names == "words":
+        words = ["attributes", "_".join(words)] if words else []
     attributes = _pairs(words)
     if attributes is None:
         raise InputError(
             f"{file!r} is off the grammar of file names: after the number expected pairs of a key and a value, "
             f"each key once; found {'_'.join(words)!r}; rename it"
         )
-    split = "train" if fields["train"] else "test"
-    return ClipName(fields["section"], split, fields["domain"], fields["label"] or "normal", attributes)
+    return ClipName(fields["section"], split, fields.get("domain", ""), label, attributes)
 
 
 def _pairs(words: list[str]) -> dict[str, str] | None:
@@ -115,7 +148,7 @@ def attribute_label(attributes: str) -> str:
 # --- a folder of recordings ---------------------------------------------------------------------------------
 
 
-def scan(folder: Path, machine: str) -> "pd.DataFrame":
+def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
     """List a machine's recordings in a folder laid out like the published data sets.
 
     `folder/machine` holds `train` and `test` with the wavs and, perhaps, an `attributes_NN.csv` a section. Where a
@@ -126,6 +159,11 @@ def scan(folder: Path, machine: str) -> "pd.DataFrame":
     Test clips with a label are the development part, those without the evaluation part. Training clips
     are additional where their section has no labelled test clips though the machine has test clips, else development.
 
+    Args:
+        folder: the folder that holds a folder for each machine.
+        machine: the machine's name.
+        names: how base names are made, an entry of `GRAMMARS`.
+
     Returns:
         A row a clip with the manifest's columns; paths are absolute.
 
@@ -135,7 +173,7 @@ def scan(folder: Path, machine: str) -> "pd.DataFrame":
     import pandas as pd
 
     home = Path(folder, machine).resolve()
-    rows = [_clip(path, machine) for path in _recordings(home)]
+    rows = [_clip(path, machine, names) for path in _recordings(home)]
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{home / 'train'}: found no wav, expected the machine's training clips; put them there")
     rows.sort(key=lambda row: (row["split"] != "train", row["file"]))
@@ -178,15 +216,19 @@ def _is_wav(path: Path) -> bool:
     return path.suffix.lower() == ".wav" and not path.name.startswith(".")
 
 
-def _clip(path: Path, machine: str) -> dict[str, str]:
+def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
     """A recording's row of the manifest, its part still open."""
+    split = path.parent.name
     try:
-        name = parse_name(path.name)
+        name = parse_name(path.name, names)
     except InputError as error:
         raise InputError(f"{path.parent}: {error}") from None
-    if name.split != path.parent.name:
-        raise InputError(f"{path}: a {name.split} clip by its name, found in {path.parent.name}; move or rename it")
+    if name.split not in ("", split):
+        raise InputError(f"{path}: a {name.split} clip by its name, found in {split}; move or rename it")
+    if split == "train" and name.label != "normal":
+        raise InputError(f"{path}: an anomaly by its name, found among the training clips; move or rename it")
     return name._asdict() | {
+        "split": split,
         "path": str(path),
         "file": path.name,
         "machine": machine,
@@ -279,13 +321,13 @@ def read_manifest(path: Path) -> "pd.DataFrame":
 
     faults = {column: ~clips[column].isin(allowed) for column, allowed in VALUES.items()}
     faults |= {column: clips[column] == "" for column in ("path", "machine", "section")}
-    faults["file"] = clips["file"].duplicated() | (clips["file"] == "")
+    faults["file"] = clips.duplicated(["split", "file"]) | (clips["file"] == "")  # 2020 uses names twice
     faults["attributes"] = ~clips["attributes"].map(_is_attributes)
     for column, wrong in faults.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             expected = {
-                "file": "a base name, each once",
+                "file": "a base name, each once in a split",
                 "attributes": 'a JSON object of texts, like {"vel": "8"}',
             }.get(column, " or ".join(map(repr, VALUES.get(column, ["a text"]))))
             raise InputError(
