@@ -259,7 +259,7 @@ def valve(take: Take) -> np.ndarray:
         sound += noise(take, air, ratio(-4) * escape)
         holding = _since(opens, seconds) < rates["open"]
         sound += np.fft.rfft(holding * tones(take, turning(take, 100.0, 0.0), {1: 0.3, 2: 0.15, 3: 0.1}))
-    return sound * body(take.unit, take.samples, 0.7)
+    return sound * body(take.unit, take.samples, 0.7) * ratio(-4)
 
 
 def _since(events: np.ndarray, seconds: np.ndarray) -> np.ndarray:

@@ -119,7 +119,7 @@ BACKGROUND = {
     "fan": 0.0,
     "gearbox": -3.0,
     "slider": -3.0,
-    "valve": -3.0,
+    "valve": -5.0,
 }
 """Level of the hall in dB relative to the machine in normal work. Chosen so that an energy threshold or nearest
 neighbours on the mean log-mel (benchmarks/references.py) find some faults and miss others; never by the results of
