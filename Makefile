@@ -11,7 +11,6 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
-	@python workflow/scripts/summary.py --tables results/tables
 
 test: environment
 	python -m pytest -n 2

@@ -23,3 +23,7 @@ rule all:
     default_target: True
     input:
         TABLES,
+
+
+onsuccess:
+    print(finished())

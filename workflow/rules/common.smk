@@ -49,6 +49,13 @@ def network_of(wildcards):
     return settings.models[wildcards.model].network
 
 
+def finished():
+    """What to say at the end of a run: the table, where there is one, and where everything is."""
+    said = Path(RESULTS, "logs/tables.log")
+    table = said.read_text() if said.exists() else ""
+    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/"
+
+
 wildcard_constraints:
     machine="|".join(settings.machines),
     network="|".join(settings.networks),
