@@ -274,6 +274,44 @@ class Metrics(Model):
     """Seed of the resamples and halvings."""
 
 
+class Author(Model):
+    """An author of a challenge submission."""
+
+    lastname: str
+    firstname: str
+    email: str
+    institution: str
+    department: str = ""
+    location: str = ""
+    corresponding: bool = False
+    """Whether to write to this one; exactly one of the authors."""
+
+
+class Submission(Model):
+    """What a challenge submission says that cannot be measured."""
+
+    label: str = Field("Lastname_Institute", pattern=r"^[A-Za-z0-9-]+_[A-Za-z0-9-]+$")
+    """Last name and institute (abbreviated) of the corresponding author; a system is <label>_task2_<number>."""
+    authors: list[Author] = [
+        Author(
+            lastname="Lastname",
+            firstname="Firstname",
+            email="name@example.org",
+            institution="Institute",
+            corresponding=True,
+        )
+    ]
+    """In the order in which they are listed."""
+    source_code: str = ""
+    """Address of the source code; empty: none is given."""
+
+    @model_validator(mode="after")
+    def _corresponding(self) -> "Submission":
+        if sum(author.corresponding for author in self.authors) != 1:
+            raise ValueError("authors: exactly one with corresponding: true is needed")
+        return self
+
+
 class Compute(Model):
     """Where the networks run. The same settings on the same kind of processor give the same bytes."""
 
@@ -308,6 +346,7 @@ class Settings(Model):
     """The models to run and to choose from, in the order of the tables' rows."""
     ensemble: Ensemble = Ensemble()
     metrics: Metrics = Metrics()
+    submission: Submission = Submission()
     compute: Compute = Compute()
 
     @model_validator(mode="before")
