@@ -22,7 +22,7 @@ NAMES = [
 @pytest.fixture
 def download(monkeypatch):
     def run(out: Path, dataset: Dataset, machine: str = "fan") -> None:
-        flags = ["--machine", machine, *shlex.split(dataset.flags), "--out", str(out)]
+        flags = ["--machine", machine, *shlex.split(f"{dataset.flags} {dataset.transfer}"), "--out", str(out)]
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags])
         runpy.run_path(str(SCRIPT), run_name="__main__")
 
@@ -31,9 +31,9 @@ def download(monkeypatch):
 
 @pytest.fixture
 def refused(download, capsys):
-    def run(out: Path, dataset: Dataset, *expected: str) -> None:
+    def run(out: Path, dataset: Dataset, *expected: str, machine: str = "fan") -> None:
         with pytest.raises(SystemExit) as caught:
-            download(out, dataset)
+            download(out, dataset, machine)
         assert caught.value.code == 1
         message = capsys.readouterr().err
         assert all(one in message for one in expected), message
@@ -80,21 +80,17 @@ def test_demo_lies_beside_its_manifest(download, tmp_path):
     assert (clips["attributes"][clips["label"] != ""] != "{}").all()
 
 
-def test_dcase2022_unpacked_by_hand(download, tmp_path):
-    plant(tmp_path / "dcase2022")
-    out = tmp_path / "dcase2022/fan/manifest.csv"
-    download(out, Dataset(kind="dcase2022"))
-    assert list(read_manifest(out)["path"]) == NAMES
-    download(out, Dataset(kind="dcase2022", dcase2022={"parts": ["development"]}))
-    assert list(read_manifest(out)["path"]) == [NAMES[0], NAMES[2]]
-
-
-def test_dcase2022_that_is_not_there(refused, tmp_path):
-    dataset = Dataset(kind="dcase2022", dcase2022={"parts": ["development", "evaluation"]})
+def test_a_year_whose_archives_are_not_there(refused, tmp_path):
     data = tmp_path / "dcase2022"
-    refused(data / "fan/manifest.csv", dataset, "dev_fan.zip", "eval_data_fan_test.zip", f"unpack them in {data}")
-    (plant(data) / "fan" / NAMES[3]).unlink()
-    refused(data / "fan/manifest.csv", dataset, "found no recordings of the part evaluation", "eval_data_fan_test.zip")
+    block = {"parts": ["development"], "archives": str(tmp_path)}
+    expected = [f"{tmp_path}: found no dev_fan.zip (record 6355122)", "put it there"]
+    refused(data / "fan/manifest.csv", Dataset(kind="dcase2022", published=block), *expected)
+
+
+def test_a_machine_that_a_year_does_not_have(refused, tmp_path):
+    expected = ["dcase2020 has no 'bearing'", "ToyConveyor"]
+    dataset = Dataset(kind="dcase2020", published={"archives": str(tmp_path)})
+    refused(tmp_path / "dcase2020/bearing/manifest.csv", dataset, *expected, machine="bearing")
 
 
 def test_bad_recordings_and_csvs(refused, tmp_path):

@@ -68,6 +68,15 @@ def test_entries_inherit_and_override():
         ({"ensemble": {"fallback": "x"}}, "ensemble.fallback: 'x'"),
         ({"dataset": {"kind": "folder"}}, "dataset.folder.path: needed"),
         ({"dataset": {"kind": "tape"}}, "found 'tape'"),
+        (
+            {"dataset": {"kind": "dcase2022"}, "machines": ["fan", "pump"]},
+            "dcase2022 has no 'pump'; expected of ToyCar",
+        ),
+        ({"dataset": {"kind": "dcase2023", "published": {"parts": ["development"]}}, "machines": ["Vacuum"]}, "Vacuum"),
+        ({"dataset": {"published": {"parts": ["development", "evaluation"]}}}, "evaluation needs additional"),
+        ({"dataset": {"published": {"parts": ["training"]}}}, "dataset.published.parts.0"),
+        ({"dataset": {"published": {"base_url": "zenodo.org"}}}, "'zenodo.org' is not the address of a server"),
+        ({"dataset": {"published": {"connections": 0}}}, "dataset.published.connections"),
         ({"mvg": {"stages": [2, 1]}}, "ascending"),
         ({"mvg": {"stages": []}}, "at least one"),
         ({"networks": None}, "networks"),
@@ -89,6 +98,16 @@ def test_flags_are_canonical():
     assert "--rate 0.001" in settings.flags(one)
     assert settings.flags(settings.Folder(path="a b/c;d"), "folder.") == "--folder.path 'a b/c;d'"
     assert settings.flags(settings.Mvg(stages=[1, 9])).endswith("--stages 1 9")
+
+
+def test_a_manifest_does_not_depend_on_how_recordings_are_fetched():
+    one = settings.Dataset(kind="dcase2022")
+    block = {"base_url": "http://mirror.example/", "archives": "a b", "connections": 1}
+    other = settings.Dataset(kind="dcase2022", published=block)
+    assert one.flags == other.flags
+    assert "--published.base_url http://mirror.example --published.connections 1" in other.transfer
+    assert one.flags != settings.Dataset(kind="dcase2022", published={"ground_truth": "x"}).flags
+    assert settings.Dataset().transfer == ""
 
 
 def test_a_slice_holds_what_its_stage_depends_on():

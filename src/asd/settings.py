@@ -8,12 +8,13 @@ work; what a setting means is written beside it and shows up in each script's `-
 import math
 import re
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asd.errors import InputError
 from asd.files import digest
+from asd.published import releases
 
 
 def _name(value: str) -> str:
@@ -26,10 +27,19 @@ Name = Annotated[str, AfterValidator(_name)]
 """A name that becomes part of a path."""
 
 
+def _base_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s?#]+", value):
+        raise ValueError(f"{value!r} is not the address of a server: https://zenodo.org, or that of a mirror")
+    return value.rstrip("/")
+
+
 class Model(BaseModel):
     """A block of settings: unknown keys and non-finite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+
+
+Slice = TypeVar("Slice", bound=Model)
 
 
 # --- the corpus ---------------------------------------------------------------------------------------------
@@ -61,38 +71,78 @@ class Folder(Model):
     """The folder that holds a folder for each machine."""
 
 
-class Dcase2022(Model):
-    """The published data set of 2022 (seven machines, six sections)."""
+class Transfer(Model):
+    """How published recordings are fetched; nothing that is made depends on it."""
+
+    base_url: Annotated[str, AfterValidator(_base_url)] = "https://zenodo.org"
+    """Where the records are published, or a mirror. A proxy is taken from the environment (HTTPS_PROXY)."""
+    archives: str = ""
+    """A folder that holds the archives already: nothing is fetched then."""
+    connections: int = Field(2, ge=1, le=16)
+    """Files that a job fetches at a time."""
+
+
+class Parts(Model):
+    """Which published recordings are used, and what is known of them."""
 
     parts: list[Literal["development", "additional", "evaluation"]] = ["development", "additional", "evaluation"]
     """Which of the three published parts to use."""
+    ground_truth: str = ""
+    """The folder of the official csv files with the evaluation clips' labels and domains; empty: they stay unknown."""
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Parts":
+        if "evaluation" in self.parts and "additional" not in self.parts:
+            raise ValueError(f"parts: evaluation needs additional, its training clips; found {', '.join(self.parts)}")
+        return self
+
+
+class Published(Transfer, Parts):
+    """A published data set of DCASE Task 2; `kind` names the year."""
 
 
 class Dataset(Model):
     """Where the recordings come from."""
 
-    kind: Literal["demo", "folder", "dcase2022"] = "demo"
-    """Which of the blocks below is used."""
+    kind: Literal[
+        "demo",
+        "folder",
+        "dcase2020",
+        "dcase2021",
+        "dcase2022",
+        "dcase2023",
+        "dcase2024",
+        "dcase2025",
+        "dcase2026",
+    ] = "demo"
+    """Which of the blocks below is used: demo, folder, or (a year) published."""
     demo: Demo = Demo()
     folder: Folder = Folder()
-    dcase2022: Dcase2022 = Dcase2022()
+    published: Published = Published()
 
     @property
-    def block(self) -> Model:
-        """The settings of the chosen kind."""
-        return getattr(self, self.kind)
+    def is_published(self) -> bool:
+        """Whether `kind` is a year of the published data."""
+        return self.kind.startswith("dcase")
 
     @property
     def flags(self) -> str:
-        """The chosen kind and its block as flags of the download script; the other blocks do not matter to it."""
-        return f"--kind {self.kind} {flags(self.block, f'{self.kind}.')}"
+        """What a manifest depends on, as flags of the download script: the other kinds' blocks do not matter to it."""
+        if self.is_published:
+            return f"--kind {self.kind} {flags(_slice(Parts, self.published), 'published.')}"
+        return f"--kind {self.kind} {flags(getattr(self, self.kind), f'{self.kind}.')}"
+
+    @property
+    def transfer(self) -> str:
+        """What only the way to the recordings depends on, as flags of the download script."""
+        return flags(_slice(Transfer, self.published), "published.") if self.is_published else ""
 
     @property
     def name(self) -> str:
         """The name of the data set's folder below `data_dir`: two corpora never share one."""
-        if self.kind == "dcase2022":
+        if self.is_published:
             return self.kind
-        return f"{self.kind}-{digest(canonical(self.block))}"
+        return f"{self.kind}-{digest(canonical(getattr(self, self.kind)))}"
 
 
 # --- the stages ---------------------------------------------------------------------------------------------
@@ -203,7 +253,7 @@ class Network(Training):
     @property
     def training(self) -> Training:
         """The slice that training depends on."""
-        return Training.model_validate(self.model_dump(include=set(Training.model_fields)))
+        return _slice(Training, self)
 
     @property
     def windows(self) -> Windows:
@@ -385,6 +435,9 @@ class Settings(Model):
             raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
         if self.dataset.kind == "folder" and not self.dataset.folder.path:
             raise ValueError("dataset.folder.path: needed with kind: folder; found nothing")
+        if self.dataset.is_published:
+            for machine in self.machines:
+                releases(self.dataset.kind, machine, self.dataset.published.parts)
         return self
 
     def _warm_starts(self, name: str) -> list[str]:
@@ -424,6 +477,11 @@ def _merge(below: dict, above: dict) -> dict:
         both = isinstance(merged.get(key), dict) and isinstance(value, dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _slice(kind: type[Slice], block: Slice) -> Slice:
+    """The fields of a block that it has from `kind`."""
+    return kind.model_validate(block.model_dump(include=set(kind.model_fields)))
 
 
 def load(configuration: dict) -> Settings:

@@ -1,10 +1,31 @@
-# inputs:  none in the graph: the published archives, a folder of recordings, or the generator
-# outputs: data/<dataset>/<machine>/manifest.csv; the wavs beside it are undeclared, since Snakemake deletes what is
-#          declared before a rerun
+# inputs:  the official labels of the evaluation part, where the configuration names them; else none in the graph: the
+#          published archives, a folder of recordings, or the generator
+# outputs: data/<dataset>/<machine>/manifest.csv; what else comes with it (wavs, archives under way, checksums) is
+#          undeclared, since Snakemake deletes what is declared before a rerun
+from asd.published import TRUTHS, releases, truth_files
+
+# The rooms that only other kinds use.
+UNUSED = {"demo": {"download", "published"}, "folder": {"download", "published", "synthesis"}}
+# How recordings are fetched is no param: another mirror does not make another manifest.
+TRANSFER = settings.dataset.transfer
+
+
+def releases_of(wildcards):
+    """What the table of the published years says of a machine, as a text."""
+    dataset = settings.dataset
+    return digest(str(releases(dataset.kind, wildcards.machine, dataset.published.parts))) if TRANSFER else ""
+
+
+def truth_of(wildcards):
+    """The csv files with the labels and domains of a machine's evaluation clips."""
+    folder = settings.dataset.published.ground_truth if TRANSFER else ""
+    return [file for column in TRUTHS if folder for file in truth_files(Path(folder), wildcards.machine, column)]
 
 
 rule download:
     """List a machine's recordings, fetching or synthesising them where they are not there."""
+    input:
+        truth=truth_of,
     output:
         manifest=f"{DATA}/{{machine}}/manifest.csv",
     log:
@@ -19,12 +40,14 @@ rule download:
         runtime=lambda wildcards, attempt: 240 * attempt,
     params:
         script=f"{SCRIPTS}/download.py",
-        code=code("download", unused=() if settings.dataset.kind == "demo" else ("synthesis",)),
+        code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis"})),
         settings=settings.dataset.flags,
+        releases=releases_of,
     shell:
         "python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
+        " {TRANSFER}"
         " --threads {threads}"
         " --out {output.manifest:q}"
         " >{log:q} 2>&1"

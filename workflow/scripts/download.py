@@ -1,8 +1,10 @@
-"""List a machine's recordings, after synthesising them where they are the demo's.
+"""List a machine's recordings, after fetching them (published years) or synthesising them (the demo).
 
 Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
-       they are; dcase2022, the published recordings, unpacked beside the manifest.
-Writes manifest.csv, a row a recording; its columns are in asd/corpus.py.
+       they are; dcase2020 to dcase2026, the archives of that year, from --published.base_url or --published.archives,
+       unless they were unpacked beside the manifest before.
+Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what asd/download.py
+       lists: the recordings, contents.csv and checksums.csv.
 """
 
 import logging
@@ -16,13 +18,6 @@ from asd.errors import InputError
 from asd.settings import Dataset
 
 log = logging.getLogger("download")
-
-ARCHIVES = {
-    "development": "dev_{}.zip of Zenodo record 6355122",
-    "additional": "eval_data_{}_train.zip of Zenodo record 6462969",
-    "evaluation": "eval_data_{}_test.zip of Zenodo record 6586456",
-}
-"""Where each part of the 2022 data set is published."""
 
 
 def main(
@@ -43,31 +38,24 @@ def main(
     from asd.corpus import scan, write_manifest
 
     folder = out.absolute().parent.parent
-    if dataset.kind == "folder":
-        if not dataset.folder.path:
-            raise InputError("folder.path: found nothing; expected the folder that holds a folder for each machine")
-        folder = Path(dataset.folder.path)
+    if dataset.is_published:
+        from asd.download import receive
+        from asd.published import with_truth
+
+        clips = receive(folder, machine, dataset.kind, dataset.published)
+        if dataset.published.ground_truth:
+            clips = with_truth(clips, Path(dataset.published.ground_truth))
     elif dataset.kind == "demo":
         from asd.synthesis import write_machine
 
         write_machine(folder, machine, dataset.demo, jobs=threads)
-    elif not (folder / machine / "train").is_dir():
-        raise _missing(folder, machine, dataset.dcase2022.parts)
-    clips = scan(folder, machine)
-    if dataset.kind == "dcase2022":
-        clips = clips[clips["part"].isin(dataset.dcase2022.parts)]
-        if missing := [part for part in dataset.dcase2022.parts if part not in set(clips["part"])]:
-            raise _missing(folder, machine, missing)
+        clips = scan(folder, machine)
+    else:
+        if not dataset.folder.path:
+            raise InputError("folder.path: found nothing; expected the folder that holds a folder for each machine")
+        clips = scan(Path(dataset.folder.path), machine)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
-
-
-def _missing(folder: Path, machine: str, parts: list[str]) -> InputError:
-    archives = ", ".join(ARCHIVES[part].format(machine) for part in parts)
-    return InputError(
-        f"{folder / machine}: found no recordings of the part {' and '.join(parts)} of the 2022 data set; "
-        f"download {archives}, and unpack them in {folder}"
-    )
 
 
 if __name__ == "__main__":
