@@ -17,6 +17,8 @@ include: "workflow/rules/mvg.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/ensemble.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/compare_paper.smk"
+include: "workflow/rules/submission.smk"
 
 
 rule all:

@@ -1,5 +1,5 @@
 # inputs:  the scores of every model and machine, and the ensemble's selection
-# outputs: results/tables/{auc,pauc}_{total,source,target}.csv and metrics.csv
+# outputs: results/tables/{auc,pauc}_{total,source,target}.csv, metrics.csv, comparison.csv and summary.md
 
 TABLES = expand(
     f"{RESULTS}/tables/{{figure}}_{{domain}}.csv", figure=["auc", "pauc"], domain=["total", "source", "target"]
@@ -14,6 +14,8 @@ rule tables:
     output:
         tables=TABLES,
         metrics=f"{RESULTS}/tables/metrics.csv",
+        comparison=f"{RESULTS}/tables/comparison.csv",
+        summary=f"{RESULTS}/tables/summary.md",
     log:
         f"{RESULTS}/logs/tables.log",
     benchmark:

@@ -1,0 +1,37 @@
+# inputs:  our six tables, and the paper's in resources/paper/
+# outputs: results/tables/versus_paper.csv, cell by cell, and results/tables/paper_audit.csv, the paper's own arithmetic
+
+PAPER = os.path.relpath(ROOT / "resources/paper")
+VERSUS_PAPER = f"{RESULTS}/tables/versus_paper.csv"
+
+
+rule compare_paper:
+    """Put our tables beside the paper's, and check the paper's against themselves."""
+    input:
+        tables=TABLES,
+        paper=[f"{PAPER}/{os.path.basename(table)}" for table in TABLES],
+    output:
+        versus=VERSUS_PAPER,
+        audit=f"{RESULTS}/tables/paper_audit.csv",
+    log:
+        f"{RESULTS}/logs/compare_paper.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_paper.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        script=f"{SCRIPTS}/compare_paper.py",
+        code=code("compare_paper"),
+        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
+        paper=lambda wildcards, input: os.path.dirname(input.paper[0]),
+    shell:
+        "python {params.script}"
+        " --tables {params.tables:q}"
+        " --paper {params.paper:q}"
+        " --versus {output.versus:q}"
+        " --audit {output.audit:q}"
+        " >{log:q} 2>&1"

@@ -1,0 +1,93 @@
+"""Write the systems as folders that the challenge takes: scores, decisions and a description each.
+
+Reads what the workflow made of every model and machine; a path says which: <anything>/<model>/<machine>.csv for the
+scores, also of the ensemble, <network>/<machine>.safetensors, <model>/<machine>.h5 for the Gaussians and <machine>.h5
+for the log-mel caches; the manifests, the ensemble's selection, metrics.csv, and the configuration.
+Writes <out-dir>/<label>_task2_<k>/ for each model and the ensemble: the evaluation part, or all test clips where there
+is none. check_submission.py looks them over and packs them.
+"""
+
+from pathlib import Path
+
+from asd.command import run
+
+
+def main(
+    *,
+    scores: list[Path],
+    manifests: list[Path],
+    caches: list[Path],
+    networks: list[Path],
+    mvg: tuple[Path, ...] = (),
+    selection: Path,
+    metrics: Path,
+    configuration: str,
+    out_dir: Path,
+) -> None:
+    """Write a submission.
+
+    Args:
+        scores: The score files of all models and of the ensemble.
+        manifests: The machines' manifests.
+        caches: The machines' log-mel caches, for the length of a clip.
+        networks: The networks of all models, for their size.
+        mvg: The Gaussians of the models that have any, for their size.
+        selection: The ensemble's choice (machine, model).
+        metrics: The figures in long form, for the results on the development part.
+        configuration: The configuration as YAML or JSON (the text itself).
+        out_dir: The folder of the submission.
+    """
+    import logging
+
+    import pandas as pd
+    import yaml
+
+    from asd import submission as room
+    from asd.corpus import read_manifest
+    from asd.ensemble import read_scored
+    from asd.settings import Submission, load
+    from asd.tables import read_selection
+
+    log = logging.getLogger("submission")
+    settings = load(yaml.safe_load(configuration))
+    read = read_scored(scores, [*settings.run_models, "ensemble"])
+    chosen = read_selection(selection, {name: read[name] for name in settings.run_models})
+    figures = pd.read_csv(metrics, dtype={"section": str})
+    clips = room.clips_of_manifests(manifests)
+    machines = list(dict.fromkeys(machine for machine, _ in clips))
+    own = {name: settings.models[name].title for name in settings.run_models}
+    systems = [room.System(name, title, dict.fromkeys(machines, name)) for name, title in own.items()]
+    selected = dict(zip(chosen["machine"], chosen["model"], strict=True))
+    systems.append(room.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines}))
+    if len(systems) > 4:
+        log.warning("%d systems; the challenge takes four: leave models out of run_models", len(systems))
+    if settings.submission.label == Submission().label:
+        log.warning("submission.label is still %s; fill in the block `submission`", settings.submission.label)
+
+    nets, gaussians = ({(path.parent.name, path.stem): path for path in paths} for paths in (networks, mvg))
+    by_machine = {path.stem: path for path in caches}
+    complexity = {
+        (name, machine): room.clip_complexity(
+            settings,
+            name,
+            nets[settings.models[name].network, machine],
+            by_machine[machine],
+            gaussians.get((name, machine)),
+        )
+        for name in settings.run_models
+        for machine in machines
+    }
+    training = {}
+    for table in map(read_manifest, manifests):
+        if (machine := table["machine"].iloc[0]) in machines:
+            training[machine] = int((table["split"] == "train").sum())
+    for number, system in enumerate(systems, 1):
+        label = f"{settings.submission.label}_task2_{number}"
+        results = room.development_results(figures, system.name)
+        meta = room.description(label, system, settings, complexity, training, results)
+        room.write_system(out_dir / label, read[system.name], clips, meta)
+        print(f"{label}: {system.title}, {sum(map(len, clips.values()))} clips of {', '.join(machines)}")
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
