@@ -1,0 +1,54 @@
+"""Write what the report plays and shows of each test clip of a machine.
+
+Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv) and,
+       for the curves over time, the features and Gaussians of a model that sees windows.
+Writes a folder: sounds (FLAC), log-mels (WebP), window scores over time (SVG) and the list of the clips (JSON).
+"""
+
+from pathlib import Path
+
+from asd import command
+
+
+def main(
+    *,
+    cache: Path,
+    scores: list[Path],
+    features: Path | None = None,
+    mvg: Path | None = None,
+    quantile: float = 0.9,
+    threads: int = 2,
+    out_dir: Path,
+) -> None:
+    """Write clips.
+
+    Args:
+        cache: log-mel cache of the machine (HDF5).
+        scores: scores of the models, the ensemble's among them.
+        features: features of the machine's windows (HDF5).
+        mvg: Gaussians fitted to these features (HDF5), in the folder of their model.
+        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        threads: of the linear algebra.
+        out_dir: the folder to write.
+    """
+    from contextlib import nullcontext
+
+    from threadpoolctl import threadpool_limits
+
+    from asd.cache import open_cache
+    from asd.clips import write_clips
+    from asd.features import open_features
+    from asd.gaussian import read_sections
+    from asd.scores import read_scores
+
+    with (
+        threadpool_limits(threads),
+        open_cache(cache) as opened,
+        open_features(features) if features else nullcontext() as windows,
+    ):
+        windowed = (mvg.parent.name, windows, read_sections(mvg)) if windows and mvg else None
+        write_clips(out_dir, opened, {path.parent.name: read_scores(path) for path in scores}, quantile, windowed)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

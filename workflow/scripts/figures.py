@@ -1,0 +1,67 @@
+"""Draw the figures of one machine.
+
+Reads  the machine's log-mel cache, its networks' training curves (<anything>/<network>/<machine>.csv), the scores of
+       every model and of the ensemble (<anything>/<model>/<machine>.csv) and, for the map, features.
+Writes each figure as SVG and PNG into a folder: roc-<model>, scores-<model>, training, spectra, spectrograms, map.
+"""
+
+from pathlib import Path
+
+from asd import command
+
+
+def main(
+    *,
+    cache: Path,
+    features: Path | None = None,
+    curves: list[Path],
+    scores: list[Path],
+    titles: list[str],
+    quantile: float = 0.9,
+    max_fpr: float = 0.1,
+    threads: int = 2,
+    out_dir: Path,
+) -> None:
+    """Draw figures.
+
+    Args:
+        cache: log-mel cache of the machine (HDF5).
+        features: features of the machine's clips (HDF5), whose last stage is mapped; without it there is no map.
+        curves: training curves of the machine's networks.
+        scores: scores of the models, the ensemble's among them.
+        titles: the models' names, one a score file.
+        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        max_fpr: upper end of the false positive rates of the pAUC.
+        threads: of the linear algebra; the last bits of the map depend on it.
+        out_dir: the folder of the figures.
+    """
+    from contextlib import nullcontext
+
+    import pandas as pd
+    from threadpoolctl import threadpool_limits
+
+    from asd import figures
+    from asd.cache import open_cache
+    from asd.features import open_features
+    from asd.scores import read_scores
+
+    models = [path.parent.name for path in scores]
+    with (
+        threadpool_limits(threads),
+        open_cache(cache) as opened,
+        open_features(features) if features else nullcontext() as vectors,
+    ):
+        for name, figure in figures.machine_figures(
+            opened,
+            vectors,
+            {path.parent.name: pd.read_csv(path) for path in curves},
+            {model: read_scores(path) for model, path in zip(models, scores, strict=True)},
+            dict(zip(models, titles, strict=True)),
+            quantile,
+            max_fpr,
+        ):
+            figures.save(figure, out_dir, name)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
