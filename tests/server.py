@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +32,8 @@ class Fault:
     """Ignore Range."""
     no_length: bool = False
     """Announce no length."""
+    stall: float = 0.0
+    """Send nothing for so many seconds before the connection is cut."""
 
 
 class Server:
@@ -130,6 +133,7 @@ def answer(server: Server, handler: BaseHTTPRequestHandler) -> None:
             handler.wfile.write(bytes(1 << 16))
     except (BrokenPipeError, ConnectionResetError):
         pass  # the client has had enough
+    time.sleep(fault.stall)
     if fault.cut is not None or fault.endless or fault.no_length:
         handler.close_connection = True
     if fault.reset:

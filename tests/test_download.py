@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import random
 import shutil
 import stat
@@ -13,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from server import Fault, Server, file_path
 
 from asd import download, published, transfer
@@ -22,7 +24,8 @@ from asd.errors import InputError
 from asd.published import releases
 from asd.settings import Dataset, Published
 
-SCRIPT = Path(__file__).parents[1] / "workflow/scripts/download.py"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "workflow/scripts/download.py"
 PARTS = ["development", "additional", "evaluation"]
 RECORDS = {"development": "6355122", "additional": "6462969", "evaluation": "6586456"}
 MACHINES = ["fan", "valve"]
@@ -387,12 +390,13 @@ def unpacked(server, tmp_path):
 
     def go(files: dict[str, bytes] | bytes, others: frozenset[str] = frozenset()) -> dict[str, bytes]:
         home = tmp_path / "unpacked/fan"
+        before = sorted(home.rglob("*"))
         archive = tmp_path / release.archive
         archive.write_bytes(files if isinstance(files, bytes) else zipped(files))
         try:
             found = unpack(archive, home, release, set(others), tmp_path / "scratch")
         except InputError:
-            assert not list(home.rglob("*"))
+            assert sorted(home.rglob("*")) == before
             raise
         finally:
             assert not list(tmp_path.glob("scratch/*"))
@@ -501,9 +505,15 @@ def test_the_same_recording_twice(unpacked):
     twice = {f"dev/{name}": content for name, content in GOOD.items()}
     with pytest.raises(InputError, match="twice; nothing is unpacked"):
         unpacked(GOOD | twice)
-    name = next(iter(GOOD)).removeprefix("fan/")
-    with pytest.raises(InputError, match=f"holds {name}, which another archive brought"):
-        unpacked(GOOD, frozenset({name}))
+
+
+def test_the_same_file_in_two_archives(unpacked):
+    csv = {"fan/attributes_00.csv": b"file_name,d1p,d1v\n"}
+    unpacked(GOOD | csv)
+    again = frozenset({"attributes_00.csv"})
+    unpacked(GOOD | csv, again)
+    with pytest.raises(InputError, match=r"holds attributes_00\.csv, but another archive brought another"):
+        unpacked({**GOOD, "fan/attributes_00.csv": b"file_name\n"}, again)
 
 
 @pytest.mark.parametrize(
@@ -565,22 +575,24 @@ def test_2021(tmp_path):
     assert clips["domain"].value_counts().to_dict() == {"source": 15, "target": 12}
 
 
+NORMAL = [f"normal_id_0{i}_0000000{j}.wav" for i in (0, 2) for j in range(2)]
+OF_2020 = {
+    "dev_data_fan.zip": [f"{split}/{name}" for split in ("train", "test") for name in NORMAL]
+    + ["test/anomaly_id_00_00000000.wav"],
+    "eval_data_train_fan.zip": ["train/normal_id_01_00000000.wav"],
+    "eval_data_test_fan.zip": ["test/id_01_00000000.wav"],
+}
+
+
 def test_2020(tmp_path):
     """No domains, and names that both splits use."""
-    normal = [f"normal_id_0{i}_0000000{j}.wav" for i in (0, 2) for j in range(2)]
-    archives = {
-        "dev_data_fan.zip": [f"{split}/{name}" for split in ("train", "test") for name in normal]
-        + ["test/anomaly_id_00_00000000.wav"],
-        "eval_data_train_fan.zip": ["train/normal_id_01_00000000.wav"],
-        "eval_data_test_fan.zip": ["test/id_01_00000000.wav"],
-    }
-    block = Published(archives=str(write_archives(tmp_path / "archives", archives)))
+    block = Published(archives=str(write_archives(tmp_path / "archives", OF_2020)))
     clips = receive(tmp_path / "dcase2020", "fan", "dcase2020", block)
     assert clips["part"].value_counts().to_dict() == {"development": 9, "evaluation": 1, "additional": 1}
     assert set(clips["section"]) == {"00", "01", "02"}
     for split in ("train", "test"):
-        path = tmp_path / "dcase2020/fan" / split / normal[0]
-        assert path.read_bytes() == wav(f"{split}/{normal[0]}")
+        path = tmp_path / "dcase2020/fan" / split / NORMAL[0]
+        assert path.read_bytes() == wav(f"{split}/{NORMAL[0]}")
 
 
 # --- the command --------------------------------------------------------------------------------------------
@@ -620,3 +632,39 @@ def test_the_whole_of_a_machine_of_2022_through_the_command(tmp_path, monkeypatc
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_rule_does_not_run_again_for_another_mirror(tmp_path):
+    write_archives(tmp_path / "archives", OF_2020)
+    truth = tmp_path / "truth/ground_truth_data/ground_truth_fan_section_01_test.csv"
+    truth.parent.mkdir(parents=True)
+    truth.write_text("id_01_00000000.wav,1\n")
+    target = "data/dcase2020/fan/manifest.csv"
+
+    def snakemake(*arguments: str, **transfer: object) -> str:
+        overlay = {
+            "dataset": {"kind": "dcase2020", "published": {"ground_truth": "truth", **transfer}},
+            "machines": ["fan"],
+        }
+        (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+        command += [
+            "--directory",
+            str(tmp_path),
+            "--configfile",
+            str(tmp_path / "overlay.yaml"),
+            *arguments,
+            "--",
+            target,
+        ]
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(command, env=os.environ | {"PATH": path}, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    snakemake(archives="archives")
+    clips = read_manifest(tmp_path / target)
+    assert len(clips) == 11
+    assert list(clips["label"][clips["part"] == "evaluation"]) == ["anomaly"]
+    assert "Nothing to be done" in snakemake("--dry-run", base_url="http://127.0.0.1:9", connections=1)

@@ -94,6 +94,13 @@ def test_a_server_that_ignores_range_cannot_spoil_what_is_there(server, fetch, t
     assert server.asked == [(PATH, "bytes=20000-"), (PATH, "bytes=30000-")]
 
 
+def test_a_server_that_falls_silent(server, fetch, monkeypatch):
+    monkeypatch.setattr(transfer, "TIMEOUT", (5.0, 0.1))
+    server.faults[PATH] = [Fault(cut=10_000, stall=0.5)]
+    assert fetch() == [1]
+    assert server.asked[1] == (PATH, "bytes=10000-")
+
+
 def test_an_answer_without_a_length_that_ends_early(server, fetch):
     server.faults[PATH] = [Fault(no_length=True, cut=12_345)]
     assert fetch() == [1]

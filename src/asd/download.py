@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from asd.corpus import parse_name, scan
 from asd.errors import InputError
 from asd.files import written
+from asd.progress import progress
 from asd.published import COUNTED, Release, releases
 from asd.transfer import Remote, address, fetch_all, listing, md5, part
 
@@ -302,11 +303,12 @@ def unpack(archive: Path, home: Path, release: Release, others: set[str], scratc
         with zipfile.ZipFile(archive) as zipped:
             members = _members(zipped, archive, release)
             _check_clips(archive, release, members)
-            if twice := others & set(members):
-                raise InputError(f"{archive}: holds {min(twice)}, which another archive brought; expected it once")
+            twice = [path for path in sorted(others & set(members)) if not _same(home / path, members[path])]
+            if twice:
+                raise InputError(f"{archive}: holds {twice[0]}, but another archive brought another; expected one")
             aside.mkdir(parents=True)
             _need(aside, sum(member.file_size for member in members.values()), f"the recordings in {archive.name}")
-            for path, member in members.items():
+            for path, member in progress(members.items(), f"unpacking {archive.name}", "files"):
                 (aside / path).parent.mkdir(parents=True, exist_ok=True)
                 with zipped.open(member) as packed, (aside / path).open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
@@ -321,8 +323,11 @@ def unpack(archive: Path, home: Path, release: Release, others: set[str], scratc
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    log.info("%s: unpacked %d files", archive.name, len(members))
     return {path: member.file_size for path, member in members.items()}
+
+
+def _same(path: Path, member: zipfile.ZipInfo) -> bool:
+    return not path.exists() or zlib.crc32(path.read_bytes()) == member.CRC
 
 
 def _members(zipped: zipfile.ZipFile, archive: Path, release: Release) -> dict[str, zipfile.ZipInfo]:
