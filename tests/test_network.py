@@ -1,5 +1,6 @@
 """The network: the paper's Table 2, three equal channels for the price of one, timm's own forward."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -80,6 +81,22 @@ def test_features_are_the_means_of_the_stages_in_order(network):
         parts = network.features(x).split(stage_widths(network.backbone), 1)
         for part, stage in zip(parts, network.stages(x), strict=True):
             torch.testing.assert_close(part, stage.flatten(2).mean(2))
+
+
+def test_folded_norms_change_nothing_but_the_last_digits(network):
+    trained = copy.deepcopy(network)
+    for layer in trained.backbone.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as training leaves them, not as they begin
+            layer.running_mean.uniform_(-0.1, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 1.5)
+            layer.bias.data.uniform_(-0.1, 0.1)
+    x = torch.randn(2, 224, 64)
+    with torch.inference_mode():
+        plain = trained.features(x)
+        folded = networks.fold(trained)
+        assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.backbone.modules())
+        torch.testing.assert_close(folded.features(x), plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item())
 
 
 def test_a_network_survives_its_file(tmp_path):

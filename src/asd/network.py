@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from asd.errors import InputError
 from asd.files import written
@@ -102,6 +103,28 @@ def make_backbone(name: str) -> nn.Module:
             "head convolution); expected an EfficientNet such as efficientnet_b1"
         )
     return net.to(memory_format=torch.channels_last)
+
+
+def fold(network: Network) -> Network:
+    """Multiply a network's batch norms into the convolutions before them, in place, and return it.
+
+    The same function up to rounding (a test holds it), without a pass over memory for each norm: for frozen networks.
+    """
+    for module in network.backbone.modules():
+        convolution = None
+        for name, layer in list(module.named_children()):  # in timm's order: each norm follows its convolution
+            if isinstance(layer, nn.Conv2d):
+                convolution = layer
+            elif isinstance(layer, nn.BatchNorm2d):
+                convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                    convolution.weight, convolution.bias, *_statistics(layer)
+                )
+                setattr(module, name, nn.Sequential(layer.drop, layer.act))
+    return network
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple:
+    return norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
 
 
 def stage_widths(net: nn.Module) -> list[int]:

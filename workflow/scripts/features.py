@@ -37,7 +37,7 @@ def main(
 
     device = prepare(compute)
     with open_cache(cache) as opened:
-        write_features(out, networks.load(network).to(device), opened, settings, device)
+        write_features(out, networks.fold(networks.load(network)).to(device), opened, settings, device)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(
 
     device = prepare(compute)
     with open_cache(cache) as opened:
-        score = exposure.scores(networks.load(network).to(device), opened, settings, device)
+        score = exposure.scores(networks.fold(networks.load(network)).to(device), opened, settings, device)
         clips = opened.clips
     limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], quantile)
     write_scores(out, clips, score, limit)
