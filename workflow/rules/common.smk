@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from asd.errors import InputError
 from asd.files import digest
 from asd.provenance import code_digest
+from asd.published import TRUTHS, releases, truth_files
 from asd.settings import canonical, flags, load
 from snakemake.exceptions import WorkflowError
 
@@ -47,6 +48,28 @@ def code(script, unused=()):
 
 def network_of(wildcards):
     return settings.models[wildcards.model].network
+
+
+def releases_of(wildcards):
+    """What the table of the published years says of a machine, as a text."""
+    dataset = settings.dataset
+    return (
+        digest(str(releases(dataset.kind, wildcards.machine, dataset.published.parts)))
+        if settings.dataset.transfer
+        else ""
+    )
+
+
+def truth_of(wildcards):
+    """The csv files with the labels and domains of a machine's evaluation clips."""
+    folder = settings.dataset.published.ground_truth if settings.dataset.transfer else ""
+    return [file for column in TRUTHS if folder for file in truth_files(Path(folder), wildcards.machine, column)]
+
+
+def start_of(wildcards):
+    """What a network starts from: another network of the machine, or the pre-trained weights."""
+    start = settings.networks[wildcards.network].warm_start
+    return NETWORK.format(network=start, machine=wildcards.machine) if start else WEIGHTS
 
 
 def finished():

@@ -2,24 +2,8 @@
 #          published archives, a folder of recordings, or the generator
 # outputs: data/<dataset>/<machine>/manifest.csv; what else comes with it (wavs, archives under way, checksums) is
 #          undeclared, since Snakemake deletes what is declared before a rerun
-from asd.published import TRUTHS, releases, truth_files
-
 # The rooms that only other kinds use.
 UNUSED = {"demo": {"download", "published"}, "folder": {"download", "published", "synthesis"}}
-# How recordings are fetched is no param: another mirror does not make another manifest.
-TRANSFER = settings.dataset.transfer
-
-
-def releases_of(wildcards):
-    """What the table of the published years says of a machine, as a text."""
-    dataset = settings.dataset
-    return digest(str(releases(dataset.kind, wildcards.machine, dataset.published.parts))) if TRANSFER else ""
-
-
-def truth_of(wildcards):
-    """The csv files with the labels and domains of a machine's evaluation clips."""
-    folder = settings.dataset.published.ground_truth if TRANSFER else ""
-    return [file for column in TRUTHS if folder for file in truth_files(Path(folder), wildcards.machine, column)]
 
 
 rule download:
@@ -38,6 +22,8 @@ rule download:
     resources:
         mem_mb=1000,
         runtime=lambda wildcards, attempt: 240 * attempt,
+        # How recordings are fetched is no param: another mirror does not make another manifest.
+        transfer=settings.dataset.transfer,
     params:
         script=f"{SCRIPTS}/download.py",
         code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis"})),
@@ -47,7 +33,7 @@ rule download:
         "python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
-        " {TRANSFER}"
+        " {resources.transfer}"
         " --threads {threads}"
         " --out {output.manifest:q}"
         " >{log:q} 2>&1"
