@@ -19,6 +19,7 @@ include: "workflow/rules/ensemble.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/compare_paper.smk"
 include: "workflow/rules/submission.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

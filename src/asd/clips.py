@@ -21,6 +21,7 @@ from asd.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from asd.cache import Cache
     from asd.features import Features
     from asd.gaussian import Sections
@@ -167,6 +168,7 @@ def write_clips(
             "box": picture.box,
             "shape": (picture.figure.get_size_inches() * 100).round().astype(int).tolist(),
             "windowed": windowed[0] if windowed else None,
+            "window": _cut(windowed[1])["window"] * settings.hop / settings.rate if windowed else None,
             "thresholds": {model: limit if np.isfinite(limit) else None for model, limit in limits.items()},
             "clips": listed,
         }
@@ -187,7 +189,12 @@ def _curves(
     """Yield each row with (seconds, scores) of its windows."""
     if windowed:
         _, features, sections = windowed
-        cut = json.loads(features.values.file.attrs["settings"])
+        cut = _cut(features)
         for row in rows:
             curve = window_scores(features, sections, row)
             yield int(row), (window_times(len(curve), cut["test_hop"], cut["window"], settings), curve)
+
+
+def _cut(features: "Features") -> dict[str, int]:
+    """How the clips of a features file were cut into windows: the fields of `asd.settings.Windows`."""
+    return json.loads(features.values.file.attrs["settings"])

@@ -105,7 +105,7 @@ def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
             area = roc_auc_score(truth, chosen["score"])
             style = "--" if domain == "target" else "-"
             axes.plot(*rates, color=colour, ls=style, label=f"{_named(domain)}, AUC {100 * area:.1f}")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate", title=f"section {section}", aspect="equal")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate", title=f"section {section}")
         _legend_below(axes)
     grid[0, 0].set_ylabel("true positive rate")
     figure.suptitle(title)
@@ -329,9 +329,8 @@ def time_span(frames: int, settings: "LogMel") -> tuple[float, float]:
 def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float, high: float) -> None:
     """Draw a log-mel (mels, frames) over seconds and kHz."""
     extent = (*time_span(logmel.shape[1], settings), -0.5, len(logmel) - 0.5)
-    axes.imshow(
-        logmel, COLORMAP, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, interpolation="none"
-    )
+    look = {"cmap": COLORMAP, "origin": "lower", "aspect": "auto", "interpolation": "none"}
+    axes.imshow(logmel, extent=extent, vmin=low, vmax=high, **look)
     axes.set_yticks(*mel_ticks(settings))
 
 

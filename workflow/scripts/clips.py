@@ -1,7 +1,7 @@
 """Write what the report plays and shows of each test clip of a machine.
 
-Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv) and,
-       for the curves over time, the features and Gaussians of a model that sees windows.
+Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv)
+       and, for the curves over time, the features and Gaussians of a model that sees windows.
 Writes a folder: sounds (FLAC), log-mels (WebP), window scores over time (SVG) and the list of the clips (JSON).
 """
 

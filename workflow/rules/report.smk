@@ -1,0 +1,155 @@
+# inputs:  what the other stages wrote
+# outputs: results/figures/, results/report/index.html and all that the page needs beside it
+
+REPORTED = [*settings.run_models, "ensemble"]
+TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
+GAUSSIAN = [name for name in settings.run_models if settings.models[name].detector == "gaussian"]
+WINDOWED = [name for name in GAUSSIAN if settings.networks[settings.models[name].network].window]
+MAPPED = [name for name in GAUSSIAN if name not in WINDOWED] or GAUSSIAN  # whole clips where there is a choice
+FIGURES = [
+    *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
+    *(["map"] if MAPPED else []),
+    *("training", "spectra", "spectrograms"),
+]
+TEMPLATES = os.path.relpath(ROOT / "workflow/report")
+CLIPS = f"{RESULTS}/report/clips/{{machine}}"
+
+
+def features_of(models):
+    """The features that the first of some models uses; none where there is no such model."""
+    return [FEATURES.format(network=settings.models[name].network, machine="{machine}") for name in models[:1]]
+
+
+rule figures:
+    """Draw the figures of a machine, as SVG and PNG."""
+    input:
+        cache=rules.logmel.output.cache,
+        features=features_of(MAPPED),
+        curves=expand(
+            f"{RESULTS}/networks/{{network}}/{{{{machine}}}}.csv",
+            network=dict.fromkeys(settings.models[name].network for name in settings.run_models),
+        ),
+        scores=expand(SCORES, model=REPORTED, allow_missing=True),
+    output:
+        svg=report(
+            expand(f"{RESULTS}/figures/{{{{machine}}}}/{{name}}.svg", name=FIGURES),
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{machine}",
+        ),
+        png=expand(f"{RESULTS}/figures/{{{{machine}}}}/{{name}}.png", name=FIGURES),
+    log:
+        f"{RESULTS}/logs/figures/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: settings.compute.threads
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        script=f"{SCRIPTS}/figures.py",
+        code=code("figures"),
+        features=lambda wildcards, input: f"--features {shlex.quote(input.features[0])}" if input.features else "",
+        titles=TITLES,
+        quantile=settings.threshold.quantile,
+        max_fpr=settings.metrics.max_fpr,
+        threads=settings.compute.threads,
+        out_dir=lambda wildcards, output: os.path.dirname(output.svg[0]),
+    shell:
+        "python {params.script}"
+        " --cache {input.cache:q}"
+        " {params.features}"
+        " --curves {input.curves:q}"
+        " --scores {input.scores:q}"
+        " --titles {params.titles:q}"
+        " --quantile {params.quantile}"
+        " --max-fpr {params.max_fpr}"
+        " --threads {params.threads}"
+        " --out-dir {params.out_dir:q}"
+        " >{log:q} 2>&1"
+
+
+rule clips:
+    """Write what the report plays and shows of each test clip of a machine."""
+    input:
+        cache=rules.logmel.output.cache,
+        features=features_of(WINDOWED),
+        mvg=[MVG.format(model=name, machine="{machine}") for name in WINDOWED[:1]],
+        scores=expand(SCORES, model=REPORTED, allow_missing=True),
+    output:
+        clips=directory(CLIPS),
+    log:
+        f"{RESULTS}/logs/clips/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/clips/{{machine}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: settings.compute.threads
+    resources:
+        mem_mb=2000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        script=f"{SCRIPTS}/clips.py",
+        code=code("clips"),
+        windows=lambda wildcards, input: (
+            f"--features {shlex.quote(input.features[0])} --mvg {shlex.quote(input.mvg[0])}" if input.mvg else ""
+        ),
+        quantile=settings.threshold.quantile,
+        threads=settings.compute.threads,
+    shell:
+        "python {params.script}"
+        " --cache {input.cache:q}"
+        " {params.windows}"
+        " --scores {input.scores:q}"
+        " --quantile {params.quantile}"
+        " --threads {params.threads}"
+        " --out-dir {output.clips:q}"
+        " >{log:q} 2>&1"
+
+
+rule report:
+    """Write the page of the run."""
+    input:
+        metrics=rules.tables.output.metrics,
+        selection=rules.ensemble.output.selection,
+        versus=rules.compare_paper.output.versus,
+        figures=expand(rules.figures.output.svg, machine=settings.machines),
+        clips=expand(CLIPS, machine=settings.machines),
+        template=f"{TEMPLATES}/page.html",
+        included=[f"{TEMPLATES}/page.{kind}" for kind in ("css", "js")],
+    output:
+        page=f"{RESULTS}/report/index.html",
+        overview=report(f"{RESULTS}/figures/overview.svg", caption="../report/overview.rst", category="Figures"),
+        png=f"{RESULTS}/figures/overview.png",
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        script=f"{SCRIPTS}/report.py",
+        code=code("report"),
+        configuration=settings.model_dump_json(),
+        # The page says what the benchmark files that are there say; nothing is made again for their sake.
+        benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
+        overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
+    shell:
+        "python {params.script}"
+        " --configuration {params.configuration:q}"
+        " --metrics {input.metrics:q}"
+        " --selection {input.selection:q}"
+        " --versus {input.versus:q}"
+        " --figures {input.figures:q}"
+        " --clips {input.clips:q}"
+        " --benchmarks {params.benchmarks:q}"
+        " --template {input.template:q}"
+        " --overview-dir {params.overview_dir:q}"
+        " --out {output.page:q}"
+        " >{log:q} 2>&1"

@@ -1,0 +1,92 @@
+"""Write the report: a page that opens from disk, without a network.
+
+Reads  the tables (metrics.csv, the ensemble's selection and, where there is one, the comparison with the paper), the
+       figures <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that are there.
+Writes the page, its figures beside it in figures/<machine>/, and the overview of all machines as SVG and PNG. The
+       folders of clips must lie below the page's folder, which then holds all that it needs.
+"""
+
+from pathlib import Path
+
+from asd import command
+
+
+def main(
+    *,
+    configuration: str,
+    metrics: Path,
+    selection: Path,
+    versus: Path | None = None,
+    figures: list[Path],
+    clips: list[Path],
+    benchmarks: list[Path],
+    template: Path,
+    overview_dir: Path,
+    out: Path,
+) -> None:
+    """Write the report.
+
+    Args:
+        configuration: the effective configuration, as JSON.
+        metrics: the long form of all figures.
+        selection: the ensemble's choice.
+        versus: ours beside the paper's, as compare_paper.py writes it.
+        figures: figures of the machines (SVG).
+        clips: a folder of clips for each machine.
+        benchmarks: folders of benchmark files; those that are not there are left out.
+        template: of the page (Jinja2).
+        overview_dir: the folder of the overview's figure.
+        out: the page to write.
+    """
+    import os
+    import shutil
+
+    import pandas as pd
+    import yaml
+
+    from asd import figures as drawing
+    from asd import report
+    from asd.files import written
+    from asd.settings import Settings
+
+    settings = Settings.model_validate_json(configuration)
+    titles = {name: settings.models[name].title for name in settings.run_models}
+    texts = {"dtype": str, "keep_default_na": False}
+    labels = dict.fromkeys(("model", "title", "machine", "part", "section", "domain", "mean", "over", "selection"), "")
+    table = pd.read_csv(metrics, dtype=dict.fromkeys(labels, str)).fillna(labels)
+    tables = report.result_tables(table, settings.metrics.pauc_anomalies)
+    panels = {"AUC": ("auc", "total"), "pAUC": (f"pauc_{settings.metrics.pauc_anomalies}", "total")}
+    drawing.save(drawing.overview(table, panels), overview_dir, "overview")
+
+    machines = [report.read_clips(folder) for folder in clips]
+    for one, folder in zip(machines, clips, strict=True):
+        one["folder"] = Path(os.path.relpath(folder, out.parent)).as_posix()
+    shown: dict[str, list[dict]] = {one["machine"]: [] for one in machines}
+    for path in [overview_dir / "overview.svg", *figures]:
+        copy = out.parent / "figures" / path.relative_to(overview_dir)
+        with written(copy) as aside:
+            shutil.copyfile(path, aside)
+        if path.parent != overview_dir:
+            figure = report.figure_of(path, titles | {"ensemble": "Ensemble"})
+            figure["src"] = copy.relative_to(out.parent).as_posix()
+            figure["svg"] = report.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
+            shown[figure["machine"]].append(figure)
+    report.write_page(
+        out,
+        template,
+        settings=settings,
+        titles=titles | {"ensemble": "Ensemble"},
+        tables=tables,
+        choices=report.choices(pd.read_csv(selection, **texts), titles, tables),
+        versus=report.beside_paper(pd.read_csv(versus)) if versus else [],
+        machines=machines,
+        figures=shown,
+        configuration=yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True),
+        versions=report.versions(),
+        seeds=report.seeds(settings),
+        stages=report.stages(benchmarks),
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
