@@ -14,17 +14,18 @@ FIGURES = [
 TEMPLATES = os.path.relpath(ROOT / "workflow/report")
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
-
-def features_of(models):
-    """The features that the first of some models uses; none where there is no such model."""
-    return [FEATURES.format(network=settings.models[name].network, machine="{machine}") for name in models[:1]]
+# The features of the first of some models, as a list; an empty one where there is no such model.
+MAP_FEATURES, WINDOW_FEATURES = (
+    [FEATURES.format(network=settings.models[name].network, machine="{machine}") for name in models[:1]]
+    for models in (MAPPED, WINDOWED)
+)
 
 
 rule figures:
     """Draw the figures of a machine, as SVG and PNG."""
     input:
         cache=rules.logmel.output.cache,
-        features=features_of(MAPPED),
+        features=MAP_FEATURES,
         curves=expand(
             f"{RESULTS}/networks/{{network}}/{{{{machine}}}}.csv",
             network=dict.fromkeys(settings.models[name].network for name in settings.run_models),
@@ -75,7 +76,7 @@ rule clips:
     """Write what the report plays and shows of each test clip of a machine."""
     input:
         cache=rules.logmel.output.cache,
-        features=features_of(WINDOWED),
+        features=WINDOW_FEATURES,
         mvg=[MVG.format(model=name, machine="{machine}") for name in WINDOWED[:1]],
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
