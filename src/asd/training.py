@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,13 @@ from torch import nn
 from asd import augment
 from asd.audio import log_mel
 from asd.cache import Cache
+from asd.checkpoint import Checkpoint, Stopped, tensors_digest, text_digest
 from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
 from asd.network import Description, Network
-from asd.settings import LogMel, Training
+from asd.settings import Compute, LogMel, Training, canonical
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ def train(
     settings: Training,
     logmel: LogMel,
     report: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Train a network in place and return its curve, a row an epoch.
 
@@ -166,6 +168,13 @@ def train(
     under mixup each term is weight * FL(first label) + (1 - weight) * FL(second label), and the AdaCos statistics
     use the label of the larger weight. A head with one class is not there, and its term neither; without any head
     the network stays as it is.
+
+    With a checkpoint, training goes on from it where it is of this very training, and keeps it up to date. The weights
+    are to the bit those of a training that nothing interrupted.
+
+    Raises:
+        Stopped: asked to by the checkpoint's `stop`, after saving.
+        InputError: the loss is not finite.
     """
     if network.section is None and network.attribute is None:
         log.warning(
@@ -177,34 +186,137 @@ def train(
     for head in ("section", "attribute"):
         if getattr(network, head) is None:
             log.warning("machine %s: a single %s: no %s head in the loss", network.description.machine, head, head)
-    clips, device = len(data.logmel), data.logmel.device
-    batch = min(settings.batch, clips)
-    steps = clips // batch  # the rest of an epoch's order is left out: a batch of a few clips has no statistics
-    random = torch.Generator().manual_seed(settings.seed)
-    optimiser = torch.optim.Adam(network.parameters(), settings.rate, fused=device.type == "cuda")
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: learning_rate(step, settings.epochs * steps, settings.warmup * steps)
-    )
-    curve = []
+    run = _begin(network, data, settings)
+    if checkpoint and (saved := checkpoint.load()):
+        _restore(run, *saved)
+        log.info("%s: going on after epoch %d, step %d", checkpoint.path, run.epoch, run.step)
     network.train()
-    for epoch in range(settings.epochs):
-        sums = torch.zeros(3, device=device)
-        for rows in torch.randperm(clips, generator=random).to(device).split(batch)[:steps]:
-            rate = schedule.get_last_lr()[0]
-            loss, correct = _step(network, _augmented(network, data, rows, settings, logmel, random), settings.gamma)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            sums += torch.stack([loss.detach(), *correct])
-        means = (sums / steps).tolist()
-        curve.append(Epoch(epoch + 1, rate, *means, _scale(network.section), _scale(network.attribute)))
+    while run.epoch < settings.epochs:
+        if run.step == 0:
+            run.order = torch.randperm(len(data.logmel), generator=run.random)
+            run.sums = torch.zeros(3, device=data.logmel.device)
+        _epoch(run, data, settings, logmel, checkpoint)
+        means, rate = (run.sums / run.steps).tolist(), _rate(run, settings, run.steps - 1)
+        run.epoch, run.step = run.epoch + 1, 0
+        scales = _scale(network.section), _scale(network.attribute)
+        run.curve.append(Epoch(run.epoch, rate, *means, *scales))
         if not math.isfinite(means[0]):
             machine = network.description.machine
-            raise InputError(f"machine {machine}: the loss is {means[0]} in epoch {epoch + 1}; lower train.rate")
-        report(curve[-1])
+            raise InputError(f"machine {machine}: the loss is {means[0]} in epoch {run.epoch}; lower train.rate")
+        report(run.curve[-1])
     network.eval()
-    return curve
+    return run.curve
+
+
+@dataclass
+class Run:
+    """A training between two steps: all that the rest of it depends on but the settings and the training set."""
+
+    network: Network
+    optimiser: torch.optim.Adam
+    random: torch.Generator
+    """Of the order and of every augmentation."""
+    batch: int
+    steps: int
+    """Steps an epoch."""
+    order: torch.Tensor
+    """(clips,), the order of the epoch that is going on."""
+    sums: torch.Tensor
+    """(3,), loss and accuracies summed over the epoch's steps."""
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished steps of the epoch that is going on."""
+    curve: list[Epoch] = field(default_factory=list)
+
+
+def _begin(network: Network, data: TrainingSet, settings: Training) -> Run:
+    clips, device = len(data.logmel), data.logmel.device
+    batch = min(settings.batch, clips)
+    return Run(
+        network,
+        torch.optim.Adam(network.parameters(), settings.rate, fused=device.type == "cuda"),
+        torch.Generator().manual_seed(settings.seed),
+        batch,
+        steps=clips // batch,  # the rest of an epoch's order is left out: a batch of a few clips has no statistics
+        order=torch.empty(0, dtype=torch.int64),
+        sums=torch.zeros(3, device=device),
+    )
+
+
+def _rate(run: Run, settings: Training, step: int) -> float:
+    """The learning rate of a step of the epoch that is going on."""
+    done, all_steps = run.epoch * run.steps + step, settings.epochs * run.steps
+    return settings.rate * learning_rate(done, all_steps, settings.warmup * run.steps)
+
+
+def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, checkpoint: Checkpoint | None) -> None:
+    """Do the steps that are left of an epoch."""
+    order = run.order.to(data.logmel.device)
+    while run.step < run.steps:
+        run.optimiser.param_groups[0]["lr"] = _rate(run, settings, run.step)
+        rows = order[run.step * run.batch : (run.step + 1) * run.batch]
+        batch = _augmented(run.network, data, rows, settings, logmel, run.random)
+        loss, correct = _step(run.network, batch, settings.gamma)
+        run.optimiser.zero_grad()
+        loss.backward()
+        run.optimiser.step()
+        run.sums += torch.stack([loss.detach(), *correct])
+        run.step += 1
+        if checkpoint and checkpoint.due():
+            checkpoint.save(*_state(run))
+            if checkpoint.stop.is_set():
+                raise Stopped(
+                    f"stopped in epoch {run.epoch + 1}, step {run.step} of {run.steps}; saved in {checkpoint.path}: "
+                    "the same command goes on from there"
+                )
+
+
+def identity(
+    network: Network, data: TrainingSet, logmel: LogMel, compute: Compute, device: torch.device, code: str
+) -> dict[str, str]:
+    """What a training depends on, name -> digest, for its checkpoint: with all of it the same, so are the weights.
+
+    Args:
+        network: as training starts with it.
+        code: digest of the code that trains.
+    """
+    state = network.state_dict()
+    tensors = [value for value in (data.logmel, data.waveform, data.section, data.attribute) if value is not None]
+    return {
+        "code": code,
+        "computation": text_digest(canonical(compute), device.type, torch.__version__),
+        "data": tensors_digest(tensors),
+        "settings": text_digest(json.dumps(asdict(network.description)), canonical(logmel)),
+        "start": tensors_digest(state[name] for name in sorted(state)),
+    }
+
+
+def _state(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
+    """A run as the tensors and notes of a checkpoint."""
+    tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
+    for index, values in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
+    tensors |= {"random": run.random.get_state(), "order": run.order, "sums": run.sums}
+    return tensors, {"epoch": run.epoch, "step": run.step, "curve": [asdict(epoch) for epoch in run.curve]}
+
+
+def _restore(run: Run, tensors: dict[str, torch.Tensor], notes: dict) -> None:
+    """Take up a run where its checkpoint says."""
+    network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    run.network.load_state_dict(network)
+    parameters = list(run.network.parameters())
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name in (name for name in tensors if name.startswith("optimiser.")):
+        _, index, key = name.split(".")
+        # In the parameter's own memory layout (channels last), which a file does not keep.
+        like = tensors[name] if key == "step" else torch.empty_like(parameters[int(index)])
+        state.setdefault(int(index), {})[key] = like.copy_(tensors[name])
+    run.optimiser.load_state_dict({"state": state, "param_groups": run.optimiser.state_dict()["param_groups"]})
+    run.random.set_state(tensors["random"])
+    run.order, run.sums = tensors["order"], tensors["sums"].to(run.sums.device)
+    run.epoch, run.step = notes["epoch"], notes["step"]
+    run.curve = [Epoch(**epoch) for epoch in notes["curve"]]
 
 
 def _scale(head: nn.Module | None) -> float:

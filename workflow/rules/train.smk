@@ -1,11 +1,7 @@
 # inputs:  the machine's log-mel cache; pre-trained weights or, for a warm start, another network of the machine
 # outputs: results/networks/<network>/<machine>.safetensors, and its curve beside it
-
-
-def start_of(wildcards):
-    """What a network starts from: another network of the machine, or the pre-trained weights."""
-    start = settings.networks[wildcards.network].warm_start
-    return NETWORK.format(network=start, machine=wildcards.machine) if start else WEIGHTS
+# kept:    results/checkpoints/<network>/<machine>.safetensors while a training lasts: what an interrupted job goes on
+#          from. It is undeclared, since Snakemake removes what is declared when a job fails
 
 
 rule train:
@@ -32,6 +28,7 @@ rule train:
         code=code("train"),
         settings=lambda wildcards: flags(settings.networks[wildcards.network].training),
         compute=COMPUTE,
+        checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{machine}}.safetensors",
     shell:
         "python {params.script}"
         " --cache {input.cache:q}"
@@ -40,4 +37,5 @@ rule train:
         " {params.compute}"
         " --out {output.network:q}"
         " --curve {output.curve:q}"
+        " --checkpoint {params.checkpoint:q}"
         " >{log:q} 2>&1"

@@ -4,9 +4,14 @@ Reads  the machine's log-mel cache, and what to start from: pre-trained weights 
        training, another network of the machine (train.py).
 Writes the network (safetensors: weights, input statistics, labels and settings) and its curve (CSV, a row an epoch:
        learning rate, loss, accuracies, AdaCos scales).
+
+With a checkpoint it goes on from where an earlier process was interrupted, to the very same network; SIGTERM saves and
+stops. A checkpoint of other settings, data or code is not used, and one whose training is done is removed.
 """
 
 import logging
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +29,7 @@ def main(
     compute: Annotated[Compute, tyro.conf.arg(name="")],
     out: Path,
     curve: Path,
+    checkpoint: Path | None = None,
 ) -> None:
     """Train a network.
 
@@ -34,11 +40,14 @@ def main(
         compute: where, and with how many threads.
         out: the network to write.
         curve: the training curve to write.
+        checkpoint: where to keep what an interrupted training goes on from (safetensors).
     """
+    from asd import checkpoint as checkpoints
     from asd import network as networks
     from asd import training
     from asd.cache import open_cache
     from asd.device import prepare
+    from asd.provenance import code_digest
 
     device = prepare(compute)
     log = logging.getLogger("train")
@@ -58,9 +67,21 @@ def main(
         data = training.training_set(opened, net.description, settings, device)
         logmel = opened.settings
     training.measure(net, data.logmel)
-    rows = training.train(net, data, settings, logmel, report)
+    with checkpoints.stopping() if checkpoint else nullcontext() as stop:
+        kept = None
+        if checkpoint:
+            code = code_digest(Path(__file__), Path(training.__file__).parent)
+            of = training.identity(net, data, logmel, compute, device, code)
+            kept = checkpoints.Checkpoint(checkpoint, of, stop)
+        try:
+            rows = training.train(net, data, settings, logmel, report, kept)
+        except checkpoints.Stopped as stopped:
+            log.error("%s", stopped)
+            raise SystemExit(128 + signal.SIGTERM) from None
     networks.save(out, net)
     training.write_curve(curve, rows)
+    if kept:
+        kept.remove()
 
 
 if __name__ == "__main__":
