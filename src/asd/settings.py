@@ -54,13 +54,13 @@ class Demo(Model):
     """Sections with labelled test clips (development part)."""
     additional_sections: int = Field(0, ge=0, le=100)
     """Further sections, whose test clips are unlabelled (additional and evaluation parts)."""
-    train_source: int = Field(50, ge=1)
+    train_source: int = Field(40, ge=1)
     """Training clips a section in the source domain."""
     train_target: int = Field(4, ge=0)
     """Training clips a section in the target domain."""
     test: int = Field(10, ge=1)
     """Test clips a section of each kind (two domains, normal and anomalous): four times as many in all."""
-    seconds: float = Field(4.0, ge=0.5, le=60)
+    seconds: float = Field(3.0, ge=0.5, le=60)
     """Length of a clip in seconds."""
 
 
@@ -152,7 +152,12 @@ class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
 
     rate: int = Field(16000, ge=1000)
-    """Sample rate in Hz that every recording must have."""
+    """Sample rate in Hz that every recording must have, or is brought to by `convert`."""
+    convert: bool = False
+    """Take wavs of any depth, FLAC, Ogg and mp3 of any rate, resampled and rounded to 16 bit once; False: refuse all
+    but 16-bit wavs of that rate."""
+    channel: Literal["mono", "mix"] | Annotated[int, Field(ge=1)] = "mono"
+    """Recordings of several channels: refuse them (mono), take the channels' mean (mix), or one of them, from 1."""
     n_fft: int = Field(1024, ge=16)
     """Window (Hann, periodic) and Fourier transform, in samples."""
     hop: int = Field(512, ge=1)
