@@ -177,15 +177,11 @@ def network_complexity(path: Path, mels: int, frames: int, windows: int, exposur
     from asd.network import load
 
     network = load(path).to("meta")
-    scoring = [network.backbone, network.section] if exposure else [network.backbone]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        standardised = network.standardise(torch.empty(1, mels, frames, device="meta"))
-        if exposure:
-            network.section(network.embed(standardised))
-        else:
-            network.features(standardised)
-    parameters = sum(parameter.numel() for part in scoring for parameter in part.parameters())
-    return Complexity(parameters, windows * counter.get_total_flops() // 2)
+        network.embed(network.standardise(torch.empty(1, mels, frames, device="meta")))
+    head = network.section.weight.numel() if exposure else 0  # a weight, a product
+    parameters = sum(parameter.numel() for parameter in network.backbone.parameters())
+    return Complexity(parameters + head, windows * (counter.get_total_flops() // 2 + head))
 
 
 def gaussian_complexity(path: Path, windows: int) -> Complexity:
