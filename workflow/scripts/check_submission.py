@@ -49,7 +49,7 @@ def main(
         raise InputError(f"{submission}: not a submission that the challenge takes\n" + "\n".join(lines))
     if package:
         room.pack(package, folders)
-    print(f"{submission}: accepted; {len(folders)} systems, each {size['files']} files for {size['clips']} clips")
+    print(f"accepted, each with {size['files']} files for {size['clips']} clips: {', '.join(found)}")
 
 
 if __name__ == "__main__":
