@@ -26,6 +26,7 @@ rule all:
     default_target: True
     input:
         TABLES,
+        [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
 
 
 onsuccess:
