@@ -3,10 +3,11 @@
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-SILENT = {"settings", "command", "progress", "errors"}
-"""Rooms that cannot change what a script writes: settings reach it as flags, the others only talk."""
+SILENT = {"settings", "command", "progress", "errors", "provenance"}
+"""Rooms that cannot change what a script writes: settings reach it as flags, the others only talk or watch."""
 
 
 def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset()) -> str:
@@ -19,21 +20,28 @@ def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset(
         package: the folder of the package `asd`.
         unused: modules left out (with what only they reach) because this use of the script does not run them.
     """
-    found: dict[str, ast.Module] = {}
+    found: dict[str, str] = {}
     waiting = {"": script}
     while waiting:
         name, path = waiting.popitem()
-        found[name] = _tree(path)
-        for module in _imported(found[name]) - SILENT - unused - set(found):
+        found[name], imported = _read(path.read_text(encoding="utf-8"))
+        for module in imported - SILENT - unused - set(found):
             if (package / f"{module}.py").exists():
                 waiting[module] = package / f"{module}.py"
-    text = "\n".join(f"{name}: {ast.dump(found[name])}" for name in sorted(found))
+    text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _tree(path: Path) -> ast.Module:
-    """The syntax tree of a file without docstrings (of modules, classes, functions and fields)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+@cache  # a room is reached from many scripts, and each job of a cluster reads the rules anew
+def _read(source: str) -> tuple[str, frozenset[str]]:
+    """The digest of a source's syntax tree, and the modules of `asd` that it imports."""
+    tree = _tree(source)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(_imported(tree))
+
+
+def _tree(source: str) -> ast.Module:
+    """The syntax tree of a source without docstrings (of modules, classes, functions and fields)."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]

@@ -18,7 +18,7 @@ rule weights:
         runtime=30,
     params:
         script=f"{SCRIPTS}/weights.py",
-        code=code("weights"),
+        code=code("weights", unused=("losses",)),
         settings=flags(settings.backbone),
     shell:
         "python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"

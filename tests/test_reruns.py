@@ -1,0 +1,239 @@
+"""A change of mind: which stages each key of the configuration and each module of the code reruns, by dry runs.
+
+`reruns.csv` is the README's table: patterns of keys, the longest that fits a key counting, and the stages rerun.
+"""
+
+import csv
+import os
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings import types as snakemake
+
+from asd.settings import Model, load
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["download", "weights", "logmel", "train", "features", "mvg", "score", "ensemble", "tables"]
+BASE = {
+    "machines": ["fan"],
+    "ensemble": {"fallback": "global"},
+    "networks": {"plain": {}},  # which takes all of its settings from `train`, and its model from `mvg`
+    "models": {"plain": {"title": "Plain", "network": "plain", "detector": "gaussian"}},
+    "run_models": ["global", "local", "oe", "plain"],
+}
+
+# Values for the keys whose type alone does not tell another one that is valid.
+OTHERS = {
+    "dataset.kind": "dcase2022",
+    "dataset.folder.path": "/recordings",
+    "dataset.published.parts": ["development"],
+    "dataset.published.base_url": "https://mirror.org",
+    "machines": ["fan", "valve"],
+    "backbone.name": "efficientnet_b1",
+    "backbone.weights": "none",
+    "compute.device": "cpu",
+    "logmel.channel": 2,
+    "run_models": ["global", "local"],
+    "ensemble.fallback": "local",
+    "networks.local.warm_start": "global",
+    "networks.oe.warm_start": "local",
+    "models.global.network": "local",
+    "models.local.network": "global",
+    "models.oe.network": "global",
+    "models.global.detector": "exposure",
+    "models.local.detector": "exposure",
+    "models.oe.detector": "gaussian",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what Snakemake reads, so that its code can be edited."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("src/asd", "workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
+class Workplace:
+    """A folder in which everything is up to date, without a job having run: empty files, marked as made."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self.project, self.folder = project, folder
+        jobs = self._run(BASE, "dryrun").jobs
+        for path in [folder / str(file) for job in jobs for file in job.output]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        self._run(BASE, "touch")
+
+    def stages(self, configuration: dict) -> list[str]:
+        """The stages that a dry run wants to make again with another configuration."""
+        jobs = self._run(configuration, "dryrun").needrun_jobs(exclude_finished=False)
+        found = {job.rule.name.partition("_")[0] for job in jobs}
+        assert found <= set(STAGES)
+        return [stage for stage in STAGES if stage in found]
+
+    def _run(self, configuration: dict, executor: str):
+        overlay = self.folder / "overlay.yaml"
+        overlay.write_text(yaml.safe_dump(configuration))
+        before = Path.cwd()
+        try:
+            with SnakemakeApi(snakemake.OutputSettings(quiet={snakemake.Quietness.ALL})) as api:
+                workflow = api.workflow(
+                    resource_settings=snakemake.ResourceSettings(cores=1),
+                    config_settings=snakemake.ConfigSettings(configfiles=[overlay]),
+                    snakefile=self.project / "Snakefile",
+                    workdir=self.folder,
+                )
+                results = configuration.get("results_dir", "results")
+                targets = {f"{results}/tables/auc_total.csv"}
+                dag = workflow.dag(snakemake.DAGSettings(targets=targets, forceall=executor == "touch"))
+                dag.execute_workflow(executor=executor)
+                return workflow._workflow_store.dag
+        finally:
+            os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def workplace(project, tmp_path_factory) -> Workplace:
+    return Workplace(project, tmp_path_factory.mktemp("run"))
+
+
+def leaves(block: Model, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Every key below a block, dotted: its value and its field."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, field in type(block).model_fields.items():
+        value = getattr(block, name)
+        if isinstance(value, Model):
+            found |= leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            for entry, inner in value.items():
+                found |= leaves(inner, f"{prefix}{name}.{entry}.")
+        else:
+            found[prefix + name] = (value, field)
+    return found
+
+
+def base() -> dict:
+    default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return merged(default, BASE)
+
+
+def merged(below: dict, above: dict) -> dict:
+    both = {key: merged(below[key], value) for key, value in above.items() if isinstance(value, dict) and key in below}
+    return below | above | both
+
+
+# A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried
+# by `local` and by `train`.
+LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain."
+KEYS = {key: value for key, value in leaves(load(base())).items() if not key.startswith(LEFT_OUT)}
+
+
+def other(key: str) -> Any:
+    """Another valid value of a key."""
+    value, field = KEYS[key]
+    if key in OTHERS:
+        return OTHERS[key]
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    if choices:
+        return next(choice for choice in choices if choice != value)
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 0.8 or 0.01
+        case list():
+            return value[:-1]
+        case str():
+            return f"{value}x"
+    raise AssertionError(f"{key}: a value for {value!r} is missing in OTHERS")
+
+
+def changed(key: str) -> dict:
+    """The base configuration with another value of one key."""
+    change: Any = other(key)
+    for part in reversed(key.split(".")):
+        change = {part: change}
+    if key == "dataset.kind":
+        change["machines"] = ["fan"]
+    return merged(BASE, change)
+
+
+def expected(key: str) -> list[str]:
+    with (ROOT / "tests/reruns.csv").open() as file:
+        rows = [(pattern, row["stages"].split()) for row in csv.DictReader(file) for pattern in row["keys"].split()]
+    fitting = [(len(pattern), stages) for pattern, stages in rows if fnmatchcase(key, pattern)]
+    assert fitting, f"{key}: no row of reruns.csv says what it reruns"
+    return max(fitting)[1]
+
+
+def test_nothing_is_rerun_without_a_change(workplace):
+    assert workplace.stages(BASE) == []
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_reruns_what_the_table_says(workplace, key):
+    assert workplace.stages(changed(key)) == expected(key)
+
+
+def test_another_spelling_of_a_value_reruns_nothing(workplace):
+    assert workplace.stages(merged(BASE, {"train": {"rate": 0.0010}, "threshold": {"quantile": 9e-1}})) == []
+
+
+def test_the_order_of_the_entries_reruns_nothing(workplace):
+    assert workplace.stages(BASE | {"dataset": dict(reversed(base()["dataset"].items()))}) == []
+
+
+LATER = ["mvg", "score", "ensemble", "tables"]
+CODE = {
+    "src/asd/machines.py": STAGES[:1] + STAGES[2:],
+    "src/asd/cache.py": STAGES[2:],
+    "src/asd/losses.py": STAGES[3:],
+    "src/asd/training.py": STAGES[3:],
+    "src/asd/checkpoint.py": STAGES[3:],
+    "src/asd/features.py": STAGES[4:],
+    "src/asd/gaussian.py": LATER,
+    "src/asd/exposure.py": ["score", "ensemble", "tables"],
+    "src/asd/threshold.py": ["score", "ensemble", "tables"],
+    "src/asd/ensemble.py": ["ensemble", "tables"],
+    "src/asd/tables.py": ["tables"],
+    "src/asd/settings.py": [],
+    "workflow/scripts/mvg.py": LATER,
+    "workflow/scripts/weights.py": ["weights", *STAGES[3:]],
+}
+
+
+@pytest.mark.parametrize("path", CODE)
+def test_an_edited_module_reruns_the_stages_that_use_it(workplace, path):
+    file = workplace.project / path
+    text = file.read_text()
+    try:
+        file.write_text(text + "\nEDITED = 1\n")
+        os.utime(file, (0, 0))  # older than everything, as an editor or a checkout may leave it
+        assert workplace.stages(BASE) == CODE[path]
+        file.write_text(f"# A comment.\n{text}")
+        assert workplace.stages(BASE) == []
+    finally:
+        file.write_text(text)
+
+
+def test_new_file_times_rerun_nothing(workplace):
+    """As after `git checkout` there and back."""
+    for path in workplace.project.rglob("*.*"):
+        os.utime(path)
+    assert workplace.stages(BASE) == []
+
+
+def test_two_configurations_share_data_weights_and_caches(workplace):
+    beside = BASE | {"results_dir": "results/other"}
+    assert workplace.stages(beside) == STAGES[3:]
+    assert workplace.stages(merged(beside, {"logmel": {"mels": 128}})) == STAGES[2:]
