@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from asd import submission
-from asd.corpus import write_manifest
+from asd import submission, summary
+from asd.corpus import read_manifest, write_manifest
 from asd.errors import InputError
 from asd.gaussian import Gaussian, Sections, write_sections
 from asd.network import Description, Network, save
-from asd.settings import Mvg, load
+from asd.scores import read_scores, write_scores
+from asd.settings import Metrics, Mvg, load
 from asd.submission import Complexity, System, faults, pack
 
 ROOT = Path(__file__).parents[1]
@@ -342,11 +344,11 @@ def counted(net, mels, frames):
     def count(layer, _, output):
         products.append(output[0].numel() * layer.weight[0].numel())
 
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.register_forward_hook(count)
+    hooks = [layer.register_forward_hook(count) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     with torch.inference_mode():
         net.embed(torch.zeros(1, mels, frames))
+    for hook in hooks:
+        hook.remove()
     return sum(products)
 
 
@@ -435,6 +437,54 @@ def test_the_checker_as_a_command(folder, tmp_path):
     assert verdict["accepted"] is False
     assert len(verdict["faults"][LABEL]) == 2
     assert not (tmp_path / "bad.zip").exists()
+
+
+def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
+    """From the files that the stages leave, of one machine and one model of windows: 32 frames, a window of 16."""
+    settings = configuration(machines=["fan"], run_models=["local"], ensemble={})
+    settings = settings.model_copy(
+        update={"networks": {"local": settings.networks["local"].model_copy(update={"window": 16, "test_hop": 4})}}
+    )
+    settings = settings.model_copy(update={"models": {"local": settings.models["local"]}})
+    clips = read_manifest(cache_path.parent / "manifest.csv")
+    for model in ("local", "ensemble"):
+        (tmp_path / model).mkdir()
+        write_scores(tmp_path / model / "fan.csv", clips, np.linspace(0, 1, len(clips)), 0.5)
+    net = Network(Description("tf_efficientnet_lite1", "fan", 1, ("00", "01"), (), "{}")).eval()
+    save(tmp_path / "net/local/fan.safetensors", net)
+    gaussian = Gaussian(np.zeros(5), np.zeros((2, 5)), 0.0, 1.0, 0.1, 9)
+    write_sections(tmp_path / "mvg/local/fan.h5", Sections({"00": gaussian}, {"a.wav": 1.0}, Mvg()))
+    (tmp_path / "selection.csv").write_text("machine,model\nfan,local\n")
+    scored = {"local": {"fan": read_scores(tmp_path / "local/fan.csv")}}
+    few = Metrics(resamples=0, splits=0)
+    chosen = pd.DataFrame({"machine": ["fan"], "model": ["local"]})
+    figures = summary.system_figures(scored, few)
+    summary.long_form(figures, {}, {"local": "CNN-Local"}, chosen, few).to_csv(tmp_path / "metrics.csv", index=False)
+
+    runpy.run_path(str(ROOT / "workflow/scripts/submission.py"))["main"](
+        scores=[tmp_path / "local/fan.csv", tmp_path / "ensemble/fan.csv"],
+        manifests=[cache_path.parent / "manifest.csv"],
+        caches=[cache_path],
+        networks=[tmp_path / "net/local/fan.safetensors"],
+        mvg=(tmp_path / "mvg/local/fan.h5",),
+        selection=tmp_path / "selection.csv",
+        metrics=tmp_path / "metrics.csv",
+        configuration=settings.model_dump_json(exclude={"dataset"}),
+        out_dir=tmp_path / "out",
+    )
+    wanted = submission.clips_of_manifests([cache_path.parent / "manifest.csv"])
+    folders = submission.system_folders(tmp_path / "out")
+    assert [folder.name for folder in folders] == [f"Lastname_Institute_task2_{k}" for k in (1, 2)]
+    for folder, name in zip(folders, ("CNN-Local", "Ensemble"), strict=True):
+        assert faults(folder, wanted) == []
+        found = yaml.safe_load((folder / f"{folder.name}.meta.yaml").read_text())
+        assert found["submission"]["name"] == name
+        assert found["system"]["complexity"]["macs"] == 5 * (counted(net, 64, 16) + 2 * 5 + 2 + 5)
+        assert found["system"]["complexity"]["training_clips"] == {"fan": int((clips["split"] == "train").sum())}
+        harmonic = summary.rows(figures["development"]["local"], ["fan"], few).query("mean == 'harmonic'")
+        auc = harmonic.query("machine == 'fan' and metric == 'auc' and domain == 'target'")["value"].item()
+        results = found["results"]["development_dataset"]["fan"]
+        assert results["harmonic_mean_auc_target"] == pytest.approx(100 * auc, rel=1e-12)
 
 
 def test_no_systems(tmp_path):
