@@ -56,6 +56,7 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with written(folder / f"{name}.{kind}") as aside:
             figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
+        figure.set_layout_engine("none")  # arranged once, for both
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple["Figure", np.ndarray]:
@@ -67,7 +68,8 @@ def _axes(rows: int, columns: int, width: float, height: float, **options) -> tu
 
 
 def _legend_below(axes: "Axes", columns: int = 1) -> None:
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)
 
 
 def _named(value: str) -> str:
@@ -209,6 +211,8 @@ def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     count, width = embeddings.shape
+    if count < 2:
+        return np.zeros((count, 2))
     components = PCA(min(count, width, 50), svd_solver="full").fit_transform(embeddings)
     if count < 10:
         return np.pad(components, ((0, 0), (0, 2)))[:, :2]

@@ -105,8 +105,12 @@ function choose(clip, play, quietly = false) {
   Object.assign(of("cursor").style, { top: percent(1 - bottom - height), bottom: percent(machine.windowed ? 0.12 : bottom) });
   of("logmel").src = media(clip, "webp");
   of("logmel").alt = `Log-mel spectrogram of ${clip.file}`;
-  of("axes").src = media(clip, "svg");
-  of("axes").alt = clip.worst === null ? "Its axes" : `Scores of its windows over time, highest at ${clip.worst.toFixed(2)} s`;
+  of("frame").src = `${machine.folder}/frame.svg`;
+  of("curve").hidden = clip.worst === null;
+  if (clip.worst !== null) {
+    of("curve").src = media(clip, "svg");
+    of("curve").alt = `Scores of its windows over time, highest at ${clip.worst.toFixed(2)} s`;
+  }
   player.src = media(clip, "flac");
   tell();
   follow();
@@ -130,7 +134,7 @@ function tell() {
   of("facts").replaceChildren(`${facts.filter(Boolean).join(" · ")}: `, word);
   of("worst").hidden = clip.worst === null;
   of("explained").textContent = machine.windowed
-    ? `Below the log-mel: the score of each window of ${data.titles[machine.windowed]}, at its middle; their mean is the clip's score, the dashed line its threshold.` +
+    ? `Below the log-mel: the score of each window of ${data.titles[machine.windowed]}, at its middle; their mean is that model's score of the clip, the dashed line its threshold.` +
       (clip.worst === null ? "" : ` Most anomalous between ${worst(clip).map((one) => one.toFixed(1)).join(" and ")} s.`)
     : "No model of this run scores windows, so there is no curve over time.";
 }

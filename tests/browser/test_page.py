@@ -1,0 +1,175 @@
+"""The report in a Chromium, opened from disk: sorting, filtering, keys, playback, and an axe check."""
+
+import re
+
+import pytest
+from finished import HOSTILE_ATTRIBUTE, HOSTILE_NAME
+
+
+def cells(page, column: int) -> list[str]:
+    return page.eval_on_selector_all("#rows tr", f"rows => rows.map(row => row.cells[{column}].textContent)")
+
+
+def all_rows(page) -> None:
+    """Scroll the list down to its end."""
+    page.eval_on_selector("#list", "list => { list.scrollTop = list.scrollHeight; }")
+    page.wait_for_function(
+        "document.querySelectorAll('#rows tr').length === parseInt(document.getElementById('count').textContent)"
+    )
+
+
+def select(page, name: str, value: str) -> None:
+    page.select_option(f"#filters [name={name}]", value)
+
+
+def current(page) -> str:
+    return page.text_content("#name")
+
+
+def test_the_page_asks_for_nothing_that_is_not_beside_it(report):
+    text = report.read_text()
+    named = re.findall(r"""(?:src|href)="([^"#][^"]*)\"""", text)
+    assert "figures/overview.svg" in named
+    for one in named:
+        assert one == "data:," or (report.parent / one).is_file(), one
+    assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest", text.split("<svg")[0])
+
+
+def test_names_from_outside_are_texts(page):
+    assert page.evaluate("window.hacked") is None
+    for text, shown in ((HOSTILE_NAME, HOSTILE_NAME), (HOSTILE_ATTRIBUTE, f"note {HOSTILE_ATTRIBUTE}")):
+        page.fill("#filters [name=text]", text)
+        assert page.text_content("#count").startswith("1 of 72 clips")
+        page.click("#rows td:nth-child(3)")
+        assert shown in page.text_content("#viewer")
+    assert page.evaluate("window.hacked") is None
+
+
+def test_only_as_many_rows_as_are_looked_at(page, clips):
+    assert len(clips) == 72
+    assert len(cells(page, 2)) == 60
+    all_rows(page)
+    assert len(cells(page, 2)) == 72
+    away = page.eval_on_selector_all("#rows img", "all => all.filter(one => one.loading !== 'lazy').length")
+    assert away == 0
+    assert page.get_attribute("#player", "preload") == "none"
+
+
+def test_sorting(page, clips):
+    best_first = sorted((clip["scores"]["ensemble"] for clip in clips), reverse=True)
+    all_rows(page)
+    assert [float(text) for text in cells(page, 6)] == pytest.approx(best_first, rel=1e-3)
+    assert page.get_attribute("th[data-key=score]", "aria-sort") == "descending"
+    page.click("th[data-key=score] button")
+    all_rows(page)
+    assert [float(text) for text in cells(page, 6)] == pytest.approx(best_first[::-1], rel=1e-3)
+    page.focus("th[data-key=machine] button")
+    page.keyboard.press("Enter")
+    all_rows(page)
+    assert cells(page, 2) == ["fan"] * 64 + ["valve"] * 8
+    assert page.get_attribute("th[data-key=machine]", "aria-sort") == "ascending"
+    assert page.get_attribute("th[data-key=score]", "aria-sort") is None
+
+
+def test_filtering(page, clips):
+    select(page, "section", "01")
+    select(page, "domain", "target")
+    select(page, "label", "anomaly")
+    select(page, "machine", "fan")
+    assert set(zip(*(cells(page, column) for column in range(2, 6)), strict=True)) == {
+        ("fan", "01", "target", "anomaly")
+    }
+    assert page.text_content("#count").startswith("8 of 72 clips")
+
+
+@pytest.mark.parametrize("model", ["ensemble", "global", "local"])
+def test_wrong_decisions_are_those_of_the_chosen_model(page, clips, model):
+    select(page, "model", model)
+    page.check("#filters [name=wrong]")
+    wrong = [clip for clip in clips if (clip["label"] == "anomaly") != bool(clip["decisions"][model])]
+    assert wrong
+    assert page.text_content("#count") == f"{len(wrong)} of 72 clips, {len(wrong)} wrong"
+    assert set(cells(page, 7)) <= {"missed", "false alarm"}
+    assert [float(text) for text in cells(page, 6)] == pytest.approx(
+        sorted((clip["scores"][model] for clip in wrong), reverse=True), rel=1e-3
+    )
+
+
+def test_keys_go_from_clip_to_clip(page, clips):
+    order = [clip["file"] for clip in sorted(clips, key=lambda clip: -clip["scores"]["ensemble"])]
+    assert current(page) == order[0]
+    for key, expected in (("j", 1), ("j", 2), ("k", 1), ("k", 0), ("k", 0)):
+        page.keyboard.press(key)
+        assert current(page) == order[expected]
+    page.focus("#list")
+    for _ in range(65):  # beyond the rows that are drawn at first
+        page.keyboard.press("ArrowDown")
+    assert current(page) == order[65]
+    row = page.locator("#rows tr[aria-current]")
+    assert row.count() == 1
+    outer, inner = page.locator("#list").bounding_box(), row.bounding_box()
+    assert outer["y"] <= inner["y"]
+    assert inner["y"] + inner["height"] <= outer["y"] + outer["height"]
+    page.focus("#filters [name=text]")
+    page.keyboard.press("j")  # a letter there
+    assert current(page) == order[65]
+    assert page.input_value("#filters [name=text]") == "j"
+
+
+def test_the_cursor_follows_the_sound(page):
+    left = "parseFloat(document.getElementById('cursor').style.left)"
+    before = page.evaluate(left)
+    assert before == pytest.approx(8 + 90 * 0.016 / 1.024, abs=0.01)  # time 0, of axes from -0.016 to 1.008 s
+    page.keyboard.press(" ")
+    page.wait_for_function(f"{left} > {before} + 20")
+    assert page.evaluate("document.getElementById('player').currentTime") > 0.2
+    page.wait_for_function("document.getElementById('player').ended")
+    assert page.evaluate(left) == pytest.approx(8 + 90 * 1.016 / 1.024, abs=1)
+
+
+def test_a_click_in_the_spectrogram_and_the_worst_moment(page):
+    width = page.locator("#picture").bounding_box()["width"]
+    page.click("#picture", position={"x": 0.53 * width, "y": 20})
+    page.wait_for_function("document.getElementById('player').currentTime > 0")
+    at = page.evaluate("document.getElementById('player').currentTime")
+    assert at == pytest.approx(0.496, abs=0.01)  # half of the axes
+    page.click("#worst")
+    page.wait_for_function(f"document.getElementById('player').currentTime !== {at}")
+    # The last window of the clip with the highest score: from frame 16, less half a frame.
+    assert page.evaluate("document.getElementById('player').currentTime") == pytest.approx(15.5 * 0.032, abs=0.02)
+    assert "Most anomalous between 0.5 and 1.0 s" in page.text_content("#explained")
+
+
+def test_the_log_mel_and_the_curve_are_there(page):
+    for name in ("logmel", "frame", "curve"):
+        page.wait_for_function(f"document.getElementById('{name}').naturalWidth > 0")
+    assert page.get_attribute("#logmel", "alt").startswith("Log-mel spectrogram of section_")
+    assert "highest at" in page.get_attribute("#curve", "alt")
+
+
+def test_a_point_of_the_map_opens_its_clip(page, clips):
+    chosen = clips[5]
+    page.locator(f".map [data-clip=fan-{chosen['row']}]").dispatch_event("click")
+    assert current(page) == chosen["file"]
+    assert page.evaluate("location.hash") == f"#fan-{chosen['row']}"
+    page.reload()
+    assert current(page) == chosen["file"]
+
+
+def test_what_made_it(page):
+    assert "61.5 s" in page.text_content("#made")
+    assert "1234" in page.text_content("#made")
+    assert "resamples: 20" in page.text_content("#made pre")
+    assert "71.2 / 61.2" in page.text_content("#versus")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_axe_finds_nothing(page, width):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.set_viewport_size({"width": width, "height": 850})
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    found = Axe().run(page).response
+    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found["violations"]] == []
+    assert len(found["passes"]) > 15
+    assert page.evaluate("document.documentElement.scrollWidth") == width
