@@ -79,6 +79,23 @@ def finished():
     return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/"
 
 
+# A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
+resource_scopes:
+    gpu="local",
+
+
+# On a cluster, where snakemake itself runs: what needs the network, and what takes seconds.
+localrules:
+    all,
+    download,
+    weights,
+    ensemble,
+    tables,
+    compare_paper,
+    report,
+    submission,
+
+
 wildcard_constraints:
     machine="|".join(settings.machines),
     network="|".join(settings.networks),
