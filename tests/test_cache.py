@@ -1,4 +1,7 @@
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -7,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
+from asd import recording
 from asd.cache import LAYOUT, common_length, open_cache, read_clips, write_cache, write_clips
 from asd.corpus import COLUMNS, read_manifest, scan, write_manifest
 from asd.errors import InputError
@@ -108,7 +113,7 @@ def test_texts_survive(tmp_path):
 def test_clips_of_different_length_are_named(tmp_path):
     with pytest.raises(InputError) as caught:
         cached(tmp_path, lengths=(2000, 2000, 1500))
-    assert "2 of 3 have 2000 samples, but 1 have 1500 (section_00_0000.wav)" in str(caught.value)
+    assert "2 of 3 have 2000 samples, but 1 have 1500 (test/section_00_0000.wav)" in str(caught.value)
     assert "logmel.lengths" in str(caught.value)
     assert not left_over(tmp_path)
 
@@ -163,6 +168,108 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_cache(tmp_path / "fan.h5", manifest, SMALL)
     assert not left_over(tmp_path)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
+
+
+def counted(monkeypatch, stop_after: int = 99) -> list[Path]:
+    """The recordings that are read from now on; reading breaks off after `stop_after` of them."""
+    read, original = [], recording.read
+
+    def reading(path, settings):
+        if len(read) == stop_after:
+            raise KeyboardInterrupt
+        read.append(path.name)
+        return original(path, settings)
+
+    monkeypatch.setattr("asd.recording.read", reading)
+    return read
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(tmp_path, monkeypatch, small_shards):
+    expected = cached(tmp_path).read_bytes()
+    path, manifest = tmp_path / "again/fan.h5", tmp_path / "fan/manifest.csv"
+    with monkeypatch.context() as once:
+        counted(once, stop_after=2)
+        with pytest.raises(KeyboardInterrupt):
+            write_cache(path, manifest, SMALL)
+    assert not path.exists()
+    read = counted(monkeypatch)
+    write_cache(path, manifest, SMALL)
+    assert read == [Path(NAMES[2]).name]
+    assert path.read_bytes() == expected
+    assert [one.name for one in path.parent.iterdir()] == ["fan.h5"]
+
+
+@pytest.mark.parametrize("spoilt", ["shard", "recording", "settings"])
+def test_shards_of_something_else_are_not_used(tmp_path, monkeypatch, small_shards, spoilt):
+    path, manifest, chosen = tmp_path / "again/fan.h5", corpus(tmp_path), SMALL
+    with monkeypatch.context() as once:
+        counted(once, stop_after=2)
+        with pytest.raises(KeyboardInterrupt):
+            write_cache(path, manifest, SMALL)
+    if spoilt == "shard":
+        shard = min(path.parent.rglob("*.npz"))
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1
+        shard.write_bytes(data)
+    elif spoilt == "recording":
+        soundfile.write(tmp_path / "fan" / NAMES[0], np.ones(2000, np.int16), RATE, subtype="PCM_16")
+    else:
+        chosen = SMALL.model_copy(update={"mels": 21})
+    write_cache(path, manifest, chosen)
+    write_cache(tmp_path / "fresh.h5", manifest, chosen)
+    assert path.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
+    assert [one.name for one in path.parent.iterdir()] == ["fan.h5"]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(tmp_path, monkeypatch):
+    """SIGKILL once the first shards are there, then again: the bytes of an undisturbed run."""
+    expected = cached(tmp_path).read_bytes()
+    path, manifest = tmp_path / "again/fan.h5", tmp_path / "fan/manifest.csv"
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from asd import cache, recording; from asd.settings import LogMel\n"
+        "cache.SHARD_SAMPLES = 2000; torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4])); read = []\n"
+        "def reading(file, settings, original=recording.read):\n"
+        "    read.append(file)\n"
+        "    return original(file, settings) if len(read) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
+        "recording.read = reading\n"
+        "cache.write_cache(Path(sys.argv[1]), Path(sys.argv[2]), LogMel.model_validate_json(sys.argv[3]))"
+    )
+    words = [str(path), str(manifest), SMALL.model_dump_json(), str(torch.get_num_threads())]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
+    read = counted(monkeypatch)
+    write_cache(path, manifest, SMALL)
+    assert read == [Path(NAMES[2]).name]
+    assert path.read_bytes() == expected
+
+
+def test_equal_names_in_both_splits_do_not_hide_one_another_s_length(tmp_path):
+    """2020 has them."""
+    for split, samples in (("train", 2000), ("test", 1500)):
+        file = tmp_path / f"fan/{split}/normal_id_00_00000000.wav"
+        file.parent.mkdir(parents=True)
+        soundfile.write(file, np.zeros(samples, np.int16), RATE, subtype="PCM_16")
+    manifest = tmp_path / "fan/manifest.csv"
+    write_manifest(manifest, scan(tmp_path, "fan", "id"))
+    with pytest.raises(InputError, match="clips of different length"):
+        write_cache(tmp_path / "fan.h5", manifest, SMALL)
+
+
+def test_conversions_are_said(tmp_path, caplog):
+    manifest = corpus(tmp_path)
+    soundfile.write(tmp_path / "fan" / NAMES[0], np.zeros((6000, 2)), 3 * RATE, subtype="PCM_24")
+    caplog.set_level("INFO")
+    write_cache(tmp_path / "fan.h5", manifest, SMALL.model_copy(update={"convert": True, "channel": "mix"}))
+    assert "1 of 3 recordings: WAV PCM_24 to 16 bit, mix of 2 channels, 48000 Hz to 16000 Hz" in caplog.text
+    assert "2 of 3 recordings: taken as they are" in caplog.text
 
 
 def everything(path: Path) -> tuple:

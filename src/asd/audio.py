@@ -1,85 +1,21 @@
-"""From a recording to its log-mel spectrogram, a function a step."""
+"""From a waveform to its log-mel spectrogram, a function a step."""
 
 import math
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 
 from asd.errors import InputError
+from asd.recording import FULL_SCALE
 from asd.settings import LogMel
-
-FULL_SCALE = 32768
-"""The int16 sample that is -1.0."""
 
 FLOOR = 1e-10
 """Mel power below this counts as this: -100 dB."""
 
 FRAMES_AT_ONCE = 64
 """Frames that are transformed together: what fits a core's cache, which doubles the speed on a busy machine."""
-
-
-# --- recordings ---------------------------------------------------------------------------------------------
-
-
-def read_wav(path: Path, rate: int) -> np.ndarray:
-    """Read a recording: (samples,) int16.
-
-    Args:
-        rate: the sample rate in Hz that it must have.
-
-    Raises:
-        InputError: not there, empty, truncated, or not a mono 16-bit PCM wav of that rate.
-    """
-    with _opened(path, rate) as sound:
-        return sound.read(dtype="int16")
-
-
-def wav_length(path: Path, rate: int) -> int:
-    """The number of samples of a recording, from its header; checks and raises as `read_wav` does."""
-    with _opened(path, rate) as sound:
-        return sound.frames
-
-
-@contextmanager
-def _opened(path: Path, rate: int) -> Iterator[soundfile.SoundFile]:
-    expected = f"expected a wav, 16-bit PCM, mono, {rate} Hz"
-    try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: an empty file; {expected}; copy it again or remove it")
-        sound = soundfile.SoundFile(path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"{path}: not a readable wav ({error}); {expected}; copy it again or remove it") from None
-    with sound:
-        found = (sound.format, sound.subtype, sound.channels, sound.samplerate)
-        if found not in (("WAV", "PCM_16", 1, rate), ("WAVEX", "PCM_16", 1, rate)):
-            raise InputError("{}: found {} {}, channels: {}, {} Hz; {}; convert it".format(path, *found, expected))
-        promised = _promised_bytes(path) // 2
-        if sound.frames < promised:
-            raise InputError(
-                f"{path}: truncated: found {sound.frames} samples, the header promises {promised}; copy it again"
-            )
-        if sound.frames == 0:
-            raise InputError(f"{path}: found no samples; {expected} with sound in it; copy it again or remove it")
-        yield sound
-
-
-def _promised_bytes(path: Path) -> int:
-    """The size of the samples as the header states it; libsndfile silently takes what is there instead."""
-    with path.open("rb") as file:
-        file.seek(12)  # "RIFF", size, "WAVE"
-        while len(head := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"data":
-                return size
-            file.seek(size + size % 2, 1)
-    return 0
 
 
 def as_float(waveform: np.ndarray) -> torch.Tensor:

@@ -12,6 +12,8 @@ byte is an error when it is read and never a wrong value.
 """
 
 import json
+import logging
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,61 +21,128 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
 from asd.corpus import COLUMNS, read_manifest, recordings
 from asd.errors import InputError
-from asd.files import written
+from asd.files import digest, written
 from asd.progress import progress
-from asd.settings import LogMel
+from asd.provenance import code_digest
+from asd.settings import LogMel, canonical
 
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 LAYOUT = 1
 LIBVER = ("v110", "v110")
 """The first HDF5 that checksums all of its structures."""
+
+SHARD_SAMPLES = 2**23
+"""Samples of the clips of a shard: some 50 clips of 10 s, 30 MB in all."""
 
 
 # --- writing ------------------------------------------------------------------------------------------------
 
 
 def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
-    """Compute the log-mels of a manifest's clips, one at a time, into a cache.
+    """Compute the log-mels of a manifest's clips into a cache, a shard of clips at a time.
+
+    Finished shards lie in a hidden folder beside the cache until it is whole, so that a run after an interrupted one
+    (of the same recordings, settings and code) goes on where that was.
 
     Raises:
         InputError: a recording that is not as it must be, or clips of different length where the settings
-            neither crop nor pad; found before anything is computed.
+            neither crop nor pad; found, as far as the headers tell, before anything is computed.
     """
     import h5py
-    import torch
 
-    from asd import audio  # here, since those who only read a table of clips need no torch
+    from asd import audio, recording  # here, since those who only read a table of clips need no torch
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
-    samples = common_length({file.name: audio.wav_length(file, settings.rate) for file in files}, settings.lengths)
-    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file, torch.inference_mode():
+    lengths = (recording.length(file, settings) for file in files)
+    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings.lengths)
+    if settings.convert or settings.channel != "mono":
+        for change, times in Counter(recording.converted(file, settings) for file in files).items():
+            log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")
+    home = path.with_name(f".{path.stem}.{_identity(clips, files, samples, settings)}.shards")
+    for other in path.parent.glob(f".{path.stem}.*.shards"):
+        if other != home:
+            shutil.rmtree(other)
+    size = max(1, SHARD_SAMPLES // samples)
+    shards = [(home / f"{start:06}.npz", slice(start, start + size)) for start in range(0, len(files), size)]
+    for shard, rows in progress(shards, "log-mel", f"shards of {size} clips"):
+        if not shard.exists():
+            _write_shard(shard, files[rows], samples, settings)
+    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file:
         file.attrs["layout"] = LAYOUT
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
-        file.attrs["versions"] = json.dumps({name: version(name) for name in ("numpy", "torch", "h5py")})
+        file.attrs["versions"] = _versions()
         write_clips(file, clips)
-        logmel = _dataset(file, "logmel", (len(clips), settings.mels, audio.frames(samples, settings)), np.float32)
-        waveform = _dataset(file, "waveform", (len(clips), samples), np.int16)
-        for row, recording in enumerate(progress(files, "log-mel", "clips")):
-            clip = audio.read_wav(recording, settings.rate)[:samples]
-            clip = np.pad(clip, (0, samples - len(clip)))
-            waveform[row] = clip
-            logmel[row] = audio.log_mel(audio.as_float(clip), settings).numpy()
+        _dataset(file, "logmel", (len(clips), settings.mels, audio.frames(samples, settings)), np.float32)
+        _dataset(file, "waveform", (len(clips), samples), np.int16)
+        for shard, rows in shards:
+            arrays = _read_shard(shard, files[rows], samples, settings)
+            for row in range(*rows.indices(len(files))):  # clip by clip: the bytes do not depend on the shards' size
+                for name, values in arrays.items():
+                    file[name][row] = values[row - rows.start]
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: LogMel) -> str:
+    """What shards depend on, as a digest: those of other recordings, settings, versions or code are not used."""
+    import torch
+
+    from asd import audio
+
+    stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, files)]
+    code = code_digest(Path(audio.__file__), Path(audio.__file__).parent)
+    return digest(
+        json.dumps([clips.to_csv(), stats, samples, canonical(settings), _versions(), torch.get_num_threads(), code])
+    )
+
+
+def _versions() -> str:
+    return json.dumps({name: version(name) for name in ("numpy", "torch", "h5py")})
+
+
+def _write_shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> dict[str, np.ndarray]:
+    """Compute some clips, write them and return them."""
+    import torch
+
+    from asd import audio, recording
+
+    waveform = np.zeros((len(files), samples), np.int16)
+    logmel = np.empty((len(files), settings.mels, audio.frames(samples, settings)), np.float32)
+    with torch.inference_mode():
+        for row, file in enumerate(files):
+            clip = recording.read(file, settings)[:samples]
+            waveform[row, : len(clip)] = clip
+            logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings).numpy()
+    with written(shard) as aside:
+        np.savez(aside, logmel=logmel, waveform=waveform)
+    return {"logmel": logmel, "waveform": waveform}
+
+
+def _read_shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> dict[str, np.ndarray]:
+    """Read a shard; compute it again where it is damaged (each array has a checksum) or gone."""
+    try:
+        with np.load(shard, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in ("logmel", "waveform")}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return _write_shard(shard, files, samples, settings)
 
 
 def common_length(samples: dict[str, int], policy: str) -> int:
     """The length that all clips are brought to.
 
     Args:
-        samples: file -> its samples.
+        samples: path -> its samples.
         policy: equal, crop (to the shortest) or pad (with zeros to the longest).
 
     Raises:
