@@ -21,7 +21,17 @@ except InputError as error:
 
 # Scripts find the package wherever they run, in an environment without it too.
 PATHS = ":".join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(PATHS)}; ".replace("{", "{{").replace("}", "}}"))
+# One process a job: what goes on after its snakemake was killed is waited for, so that it cannot write over what comes
+# after it. `alone` takes a lock named like the job's log, which the kernel drops with the last process that holds it.
+ALONE = """alone() {
+    mkdir -p .snakemake/jobs
+    exec 9>>".snakemake/jobs/${1//\\//-}"
+    if ! command -v flock >/dev/null || flock --nonblock 9; then return 0; fi
+    echo "an earlier process of this job is still there; waiting until it ends: $1" >&2
+    flock 9 || echo "no locks on this file system: $1" >&2
+}; """
+PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(PATHS)}; {ALONE}"
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 SCRIPTS = os.path.relpath(ROOT / "workflow/scripts")
 ENVIRONMENT = "../../envs/asd.yaml"

@@ -29,7 +29,7 @@ rule compare_paper:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         paper=lambda wildcards, input: os.path.dirname(input.paper[0]),
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --tables {params.tables:q}"
         " --paper {params.paper:q}"
         " --versus {output.versus:q}"

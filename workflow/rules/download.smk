@@ -30,7 +30,7 @@ rule download:
         settings=settings.dataset.flags,
         releases=releases_of,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
         " {resources.transfer}"

@@ -28,7 +28,7 @@ rule ensemble:
         fallback=settings.fallback,
         out_dir=lambda wildcards, output: os.path.dirname(output.scores[0]),
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --scores {input.scores:q}"
         " --models {params.models:q}"
         " --fallback {params.fallback:q}"

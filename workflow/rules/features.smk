@@ -26,7 +26,7 @@ rule features:
         settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
         compute=COMPUTE,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " --network {input.network:q}"
         " {params.settings}"

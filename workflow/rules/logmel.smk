@@ -24,7 +24,7 @@ rule logmel:
         settings=flags(settings.logmel),
         threads=settings.compute.threads,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --manifest {input.manifest:q}"
         " {params.settings}"
         " --threads {params.threads}"

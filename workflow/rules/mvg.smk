@@ -27,7 +27,7 @@ rule mvg:
         folds=settings.threshold.folds,
         threads=settings.compute.threads,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --features {input.features:q}"
         " {params.settings}"
         " --folds {params.folds}"

@@ -59,7 +59,7 @@ rule figures:
         threads=settings.compute.threads,
         out_dir=lambda wildcards, output: os.path.dirname(output.svg[0]),
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.features}"
         " --curves {input.curves:q}"
@@ -100,7 +100,7 @@ rule clips:
         quantile=settings.threshold.quantile,
         threads=settings.compute.threads,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.windows}"
         " --scores {input.scores:q}"
@@ -142,7 +142,7 @@ rule report:
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
         overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --configuration {params.configuration:q}"
         " --metrics {input.metrics:q}"
         " --selection {input.selection:q}"

@@ -27,7 +27,7 @@ rule score_gaussian:
         quantile=settings.threshold.quantile,
         threads=settings.compute.threads,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --features {input.features:q}"
         " --mvg {input.mvg:q}"
         " --quantile {params.quantile}"
@@ -63,7 +63,7 @@ rule score_exposure:
         quantile=settings.threshold.quantile,
         compute=COMPUTE,
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " --network {input.network:q}"
         " {params.settings}"

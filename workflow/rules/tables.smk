@@ -34,7 +34,7 @@ rule tables:
         settings=flags(settings.metrics),
         out_dir=lambda wildcards, output: os.path.dirname(output.metrics),
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --scores {input.scores:q}"
         " --models {params.models:q}"
         " --titles {params.titles:q}"

@@ -30,7 +30,7 @@ rule train:
         compute=COMPUTE,
         checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{machine}}.safetensors",
     shell:
-        "python {params.script}"
+        "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " --start {input.start:q}"
         " {params.settings}"

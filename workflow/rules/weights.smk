@@ -21,4 +21,4 @@ rule weights:
         code=code("weights", unused=("losses",)),
         settings=flags(settings.backbone),
     shell:
-        "python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"
+        "alone {log:q}; python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"
