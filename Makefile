@@ -1,5 +1,6 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
+# make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), and killed at random moments
 # make lint   ruff, snakefmt and snakemake --lint
 # make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
 PYTHON ?= python3
@@ -7,13 +8,16 @@ VENV ?= .venv
 CORES ?= 8
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint lock environment
+.PHONY: demo test test-slurm lint lock environment
 
 demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
 
 test: environment
 	python -m pytest -n 2
+
+test-slurm: environment
+	python -m pytest -rs tests/slurm tests/chaos
 
 lint: environment
 	ruff check .

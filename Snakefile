@@ -20,12 +20,14 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/compare_paper.smk"
 include: "workflow/rules/submission.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/provenance.smk"
 
 
 rule all:
     default_target: True
     input:
         TABLES,
+        PROVENANCE,
         [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
 
 

@@ -104,6 +104,7 @@ localrules:
     compare_paper,
     report,
     submission,
+    provenance,
 
 
 wildcard_constraints:

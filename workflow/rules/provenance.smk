@@ -1,0 +1,54 @@
+# inputs:  the recordings, and what was made of them
+# outputs: results/provenance.json: the code, configuration, versions, data and seeds that made the tables
+
+PROVENANCE = f"{RESULTS}/provenance.json"
+STAGES = [
+    "download",
+    "weights",
+    "logmel",
+    "train",
+    "features",
+    "mvg",
+    "score_gaussian",
+    "score_exposure",
+    "ensemble",
+    "tables",
+]
+
+
+rule provenance:
+    """Write down what made the tables, so that they can be made again."""
+    input:
+        manifests=expand(rules.download.output.manifest, machine=settings.machines),
+        weights=WEIGHTS,
+        networks=expand(NETWORK, network=RUN_NETWORKS, machine=settings.machines),
+        scores=ALL_SCORES,
+        selection=rules.ensemble.output.selection,
+        tables=TABLES,
+        metrics=rules.tables.output.metrics,
+    output:
+        document=PROVENANCE,
+    log:
+        f"{RESULTS}/logs/provenance.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/provenance.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        script=f"{SCRIPTS}/provenance.py",
+        digest=code("provenance"),
+        configuration=settings.model_dump_json(),
+        code=[f"{stage}={code(stage)}" for stage in STAGES],
+        files=lambda wildcards, input: [path for path in input if path not in input.manifests],
+    shell:
+        "alone {log:q}; python {params.script}"
+        " --configuration {params.configuration:q}"
+        " --code {params.code:q}"
+        " --manifests {input.manifests:q}"
+        " --files {params.files:q}"
+        " --out {output.document:q}"
+        " >{log:q} 2>&1"
