@@ -1,0 +1,90 @@
+"""The scripts weights.py, train.py, features.py and score_exposure.py, run alone on files, one after another."""
+
+import runpy
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from asd.errors import InputError
+from asd.features import open_features
+from asd.network import load
+from asd.settings import Backbone, Compute, Equaliser, Training, Windows
+
+SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+CPU = Compute(device="cpu", threads=1)
+
+
+def call(script: str, **arguments: object) -> None:
+    """The script's function, in this process (a start costs seconds)."""
+    runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"](**arguments)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, cache_path) -> Path:
+    """A folder with the weights, a network, and one that was trained further from it with equalised clips."""
+    folder = tmp_path_factory.mktemp("made")
+    call("weights", settings=Backbone(), out=folder / "weights.safetensors")
+    start = folder / "weights.safetensors"
+    for name, equaliser in (("global", Equaliser()), ("oe", Equaliser(probability=0.5))):
+        call(
+            "train",
+            cache=cache_path,
+            start=start,
+            settings=Training(epochs=1, batch=6, equaliser=equaliser),
+            compute=CPU,
+            out=folder / f"{name}.safetensors",
+            curve=folder / f"{name}.csv",
+        )
+        start = folder / f"{name}.safetensors"
+    return folder
+
+
+def test_training_writes_a_network_and_its_curve(made):
+    assert load(made / "global.safetensors").description.section_labels == ("00", "01")
+    assert len(load(made / "oe.safetensors").description.section_labels) == 4
+    curve = pd.read_csv(made / "oe.csv")
+    assert list(curve["epoch"]) == [1]
+    assert curve["loss"].between(0, 100).all()
+
+
+def test_features_of_whole_clips(made, cache_path, tmp_path):
+    out = tmp_path / "features.h5"
+    call("features", cache=cache_path, network=made / "global.safetensors", settings=Windows(), compute=CPU, out=out)
+    with open_features(out) as features:
+        assert features.values.shape == (len(features.clips), 2096)
+
+
+def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
+    out = tmp_path / "scores.csv"
+    call("score_exposure", cache=cache_path, network=made / "oe.safetensors", settings=Windows(), compute=CPU, out=out)
+    scores = pd.read_csv(out, dtype={"section": str})
+    assert list(scores.columns) == ["file", "section", "split", "part", "domain", "label", "score", "decision"]
+    anomalous = scores["score"][scores["decision"] == 1]
+    assert anomalous.empty or anomalous.min() > scores["score"][scores["decision"] == 0].max()
+
+
+def test_a_machine_without_a_gpu_is_told_so(made, cache_path, tmp_path):
+    arguments = {"cache": cache_path, "network": made / "oe.safetensors", "settings": Windows()}
+    for device, message in (("cuda:99", "no CUDA device"), ("abacus", "expected auto, cpu, cuda or cuda:N")):
+        with pytest.raises(InputError, match=message):
+            call("features", **arguments, compute=Compute(device=device), out=tmp_path / "features.h5")
+    assert not (tmp_path / "features.h5").exists()
+
+
+def test_a_corrupted_cache_is_not_trained_on(made, cache_path, tmp_path):
+    broken = tmp_path / "broken.h5"
+    content = bytearray(cache_path.read_bytes())
+    content[len(content) // 2] ^= 1  # in the log-mels or the waveforms, which are nearly all of the file
+    broken.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.h5"):
+        call(
+            "train",
+            cache=broken,
+            start=made / "weights.safetensors",
+            settings=Training(epochs=1, batch=6, equaliser=Equaliser(probability=0.5)),
+            compute=CPU,
+            out=tmp_path / "network.safetensors",
+            curve=tmp_path / "curve.csv",
+        )
+    assert not (tmp_path / "network.safetensors").exists()
