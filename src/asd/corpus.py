@@ -3,9 +3,9 @@
 A manifest (`manifest.csv`, one a machine) has a row a clip and these columns, all text:
 
     path        the recording, relative to the manifest's folder, or absolute
-    file        its base name
+    file        its base name; of a tree with a manifest of its owner's, the path in there
     machine     the machine type
-    section     two digits or more: "00"
+    section     two digits or more, "00"; in such a tree any name
     split       train | test
     part        development | additional | evaluation
     domain      source | target | "" (unknown)
@@ -176,8 +176,7 @@ def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
     rows = [_clip(path, machine, names) for path in _recordings(home)]
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{home / 'train'}: found no wav, expected the machine's training clips; put them there")
-    rows.sort(key=lambda row: (row["split"] != "train", row["file"]))
-    clips = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
+    clips = sorted_clips(pd.DataFrame(rows, columns=COLUMNS, dtype=str))
 
     for path in sorted(home.glob("attributes_*.csv")):
         known = read_attributes(path, clips)
@@ -189,14 +188,21 @@ def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
                 f"{path}: has no row for {len(forgotten)} of the section's labelled clips ({_some(forgotten)}); "
                 "add them, or remove the csv to take the attributes from the file names"
             )
-        clips.loc[of_section, "attributes"] = [_json(known.get(file, {})) for file in clips["file"][of_section]]
+        clips.loc[of_section, "attributes"] = [as_json(known.get(file, {})) for file in clips["file"][of_section]]
+    return with_parts(clips)
 
+
+def sorted_clips(clips: "pd.DataFrame") -> "pd.DataFrame":
+    """Clips in a manifest's order: training first, then by file."""
+    return clips.sort_values(["split", "file"], ascending=[False, True], kind="stable", ignore_index=True)
+
+
+def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
+    """A machine's clips with their part, told by which labels are known (see `scan`)."""
     test = clips["split"] == "test"
     judged = clips["section"].isin(clips["section"][test & (clips["label"] != "")])
-    clips["part"] = "development"
-    clips.loc[test & (clips["label"] == ""), "part"] = "evaluation"
-    clips.loc[~test & ~judged & test.any(), "part"] = "additional"
-    return clips
+    part = (~test & ~judged & test.any()).map({True: "additional", False: "development"})
+    return clips.assign(part=part.mask(test & (clips["label"] == ""), "evaluation"))
 
 
 def _recordings(home: Path) -> list[Path]:
@@ -233,7 +239,7 @@ def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
         "file": path.name,
         "machine": machine,
         "part": "",
-        "attributes": _json(name.attributes),
+        "attributes": as_json(name.attributes),
     }
 
 
@@ -284,7 +290,8 @@ def _some(files: "pd.Series") -> str:
     return ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
 
 
-def _json(attributes: dict[str, str]) -> str:
+def as_json(attributes: dict[str, str]) -> str:
+    """Attributes as the manifest's column."""
     return json.dumps(attributes, ensure_ascii=False)
 
 

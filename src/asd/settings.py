@@ -65,10 +65,11 @@ class Demo(Model):
 
 
 class Folder(Model):
-    """Recordings on disk, laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
+    """Recordings on disk: a tree with a manifest.csv (see `asd.tree`), at its root or in the folder of each machine, or
+    without one laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
 
     path: str = ""
-    """The folder that holds a folder for each machine."""
+    """The folder that holds the tree."""
 
 
 class Transfer(Model):
@@ -166,6 +167,19 @@ class LogMel(Model):
     """Mel bins (Slaney's scale and normalisation) from 0 Hz to half the rate."""
     lengths: Literal["equal", "crop", "pad"] = "equal"
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
+
+
+class Check(Model):
+    """What makes a recording of one's own suspect, and which suspects end the run before anything is computed."""
+
+    refuse: list[Literal["silent", "clipped", "short"]] = ["silent", "short"]
+    """Faults that are refused; the others are listed and let through. What cannot be read whole is always refused."""
+    silent: float = -90.0
+    """A recording is silent below this level (root mean square, dB of full scale)."""
+    clipped: float = Field(0.001, gt=0, le=1)
+    """A recording is clipped where more than this share of its samples is at full scale or beyond."""
+    short: float = Field(1.0, ge=0)
+    """A recording is short below this length in seconds."""
 
 
 class Backbone(Model):
@@ -388,6 +402,7 @@ class Settings(Model):
     """All that is fetched or shared between configurations."""
     results_dir: str = "results"
     """All that this configuration makes."""
+    check: Check = Check()
     logmel: LogMel = LogMel()
     backbone: Backbone = Backbone()
     train: Training = Training()

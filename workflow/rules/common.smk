@@ -12,6 +12,7 @@ from asd.files import digest
 from asd.provenance import code_digest
 from asd.published import TRUTHS, releases, truth_files
 from asd.settings import canonical, flags, load
+from asd.tree import manifest_of
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -39,6 +40,8 @@ RESULTS = settings.results_dir
 DATA = f"{settings.data_dir}/{settings.dataset.name}"
 WEIGHTS = f"{settings.data_dir}/weights/{settings.backbone.file}.safetensors"
 CACHE = f"{DATA}/logmel-{digest(canonical(settings.logmel))}/{{machine}}.h5"
+# What a folder of one's own recordings must pass before anything is computed from it.
+CHECKED = f"{DATA}/check-{digest(canonical(settings.check) + canonical(settings.logmel))}/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
 FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 MVG = f"{RESULTS}/mvg/{{model}}/{{machine}}.h5"
@@ -76,6 +79,13 @@ def truth_of(wildcards):
     return [file for column in TRUTHS if folder for file in truth_files(Path(folder), wildcards.machine, column)]
 
 
+def own_manifest(wildcards):
+    """The manifest that the owner of a tree of recordings wrote."""
+    folder = settings.dataset.folder.path if settings.dataset.kind == "folder" else ""
+    own = manifest_of(Path(folder), wildcards.machine) if folder else None
+    return [own] if own else []
+
+
 def start_of(wildcards):
     """What a network starts from: another network of the machine, or the pre-trained weights."""
     start = settings.networks[wildcards.network].warm_start
@@ -101,6 +111,7 @@ localrules:
     weights,
     ensemble,
     tables,
+    suspicious,
     compare_paper,
     report,
     submission,

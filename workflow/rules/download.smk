@@ -1,15 +1,17 @@
-# inputs:  the official labels of the evaluation part, where the configuration names them; else none in the graph: the
-#          published archives, a folder of recordings, or the generator
+# inputs:  the official labels of the evaluation part, where the configuration names them, and the manifest of a tree of
+#          recordings, where its owner wrote one; else none in the graph: the published archives, a folder of recordings,
+#          or the generator
 # outputs: data/<dataset>/<machine>/manifest.csv; what else comes with it (wavs, archives under way, checksums) is
 #          undeclared, since Snakemake deletes what is declared before a rerun
 # The rooms that only other kinds use.
-UNUSED = {"demo": {"download", "published"}, "folder": {"download", "published", "synthesis"}}
+UNUSED = {"demo": {"download", "published", "tree"}, "folder": {"download", "published", "synthesis"}}
 
 
 rule download:
     """List a machine's recordings, fetching or synthesising them where they are not there."""
     input:
         truth=truth_of,
+        own=own_manifest,
     output:
         manifest=f"{DATA}/{{machine}}/manifest.csv",
     log:
@@ -26,7 +28,7 @@ rule download:
         transfer=settings.dataset.transfer,
     params:
         script=f"{SCRIPTS}/download.py",
-        code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis"})),
+        code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis", "tree"})),
         settings=settings.dataset.flags,
         releases=releases_of,
     shell:

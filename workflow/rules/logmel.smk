@@ -1,4 +1,4 @@
-# inputs:  data/<dataset>/<machine>/manifest.csv, and the wavs that it lists
+# inputs:  data/<dataset>/<machine>/manifest.csv, and the recordings that it lists; of a folder, that they were checked
 # outputs: data/<dataset>/logmel-<digest of its settings>/<machine>.h5
 
 
@@ -6,6 +6,7 @@ rule logmel:
     """Compute a machine's log-mel spectrograms into one HDF5 file."""
     input:
         manifest=rules.download.output.manifest,
+        checked=[CHECKED] if settings.dataset.kind == "folder" else [],
     output:
         cache=CACHE,
     log:

@@ -1,8 +1,8 @@
 """List a machine's recordings, after fetching them (published years) or synthesising them (the demo).
 
 Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
-       they are; dcase2020 to dcase2026, the archives of that year, from --published.base_url or --published.archives,
-       unless they were unpacked beside the manifest before.
+       they are, and the manifest that their owner wrote, if any (asd/tree.py); dcase2020 to dcase2026, the archives of
+       that year, from --published.base_url or --published.archives, unless they were unpacked before.
 Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what asd/download.py
        lists: the recordings, contents.csv and checksums.csv.
 """
@@ -52,8 +52,12 @@ def main(
         clips = scan(folder, machine)
     else:
         if not dataset.folder.path:
-            raise InputError("folder.path: found nothing; expected the folder that holds a folder for each machine")
-        clips = scan(Path(dataset.folder.path), machine)
+            raise InputError("folder.path: found nothing; expected the folder of the recordings")
+        from asd.tree import listed, manifest_of
+
+        tree = Path(dataset.folder.path)
+        own = manifest_of(tree, machine)
+        clips = listed(own, machine) if own else scan(tree, machine)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
 

@@ -1,0 +1,51 @@
+"""Which clips to listen to first, over all machines."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST = 5
+"""Fewer training scores than these do not tell how widely a machine's normal clips spread."""
+
+NORMAL = 1.4826
+"""Standard deviation over median absolute deviation, of a normal distribution."""
+
+
+def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
+    """Rank the test clips of all machines, the most suspicious first.
+
+    Args:
+        scores: machine -> its score file, `asd.scores.read_scores`.
+
+    Returns:
+        rank (from 1), machine, file, section, domain, label, score, deviations (how far the score lies above the
+        median of the machine's training scores, in their robust standard deviations; nan where they are too few or
+        all alike), decision. Clips without deviations come last, machine by machine, by score.
+    """
+    import pandas as pd
+
+    tables = []
+    for machine, table in scores.items():
+        training = table["score"][(table["split"] == "train") & table["score"].notna()].to_numpy()
+        tables.append(
+            table[table["split"] == "test"].assign(
+                machine=machine, deviations=lambda test, training=training: deviations(test["score"], training)
+            )
+        )
+    every = pd.concat(tables)
+    every["last"] = every["deviations"].isna() * every["machine"].map({name: 1 + i for i, name in enumerate(scores)})
+    every = every.sort_values(["last", "deviations", "score", "file"], ascending=[True, False, False, True])
+    every["rank"] = np.arange(1, len(every) + 1)
+    return every[["rank", "machine", "file", "section", "domain", "label", "score", "deviations", "decision"]]
+
+
+def deviations(score: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """How far scores lie above the median of training scores, in 1.4826 median absolute deviations; nan: unknown."""
+    if len(training) < FEWEST:
+        return np.full(len(score), np.nan)
+    middle = np.median(training)
+    spread = NORMAL * np.median(np.abs(training - middle))
+    return (np.asarray(score) - middle) / spread if spread > 0 else np.full(len(score), np.nan)

@@ -1,0 +1,28 @@
+# inputs:  the ensemble's scores of all machines
+# outputs: results/tables/suspicious.csv, the test clips of all machines, the most suspicious first
+
+
+rule suspicious:
+    """Rank the test clips of all machines."""
+    input:
+        scores=rules.ensemble.output.scores,
+    output:
+        table=f"{RESULTS}/tables/suspicious.csv",
+    log:
+        f"{RESULTS}/logs/suspicious.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/suspicious.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        script=f"{SCRIPTS}/suspicious.py",
+        code=code("suspicious"),
+    shell:
+        "alone {log:q}; python {params.script}"
+        " --scores {input.scores:q}"
+        " --out {output.table:q}"
+        " >{log:q} 2>&1"

@@ -1,0 +1,64 @@
+"""Listen to recordings before anything is computed from them: which are faulty, and how levels and spectra lie.
+
+Reads  manifests (of the workflow, or of a tree of one's own: asd/tree.py) and the recordings that they list.
+Writes into <out-dir> corpus.csv, a row a recording with its level, peak, length and fault, if any; <machine>.svg,
+       levels and spectra by split and domain; and, only where nothing is refused, summary.csv.
+
+Recordings that cannot be read whole (truncated, not numbers, another format) and those with a fault of --refuse are
+named, and the command ends with status 1. The other faults are listed and let through.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+from asd.settings import Check, LogMel
+
+
+def main(
+    manifests: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    settings: Annotated[LogMel, tyro.conf.arg(name="")],
+    check: Annotated[Check, tyro.conf.arg(name="")],
+    threads: int = 2,
+    out_dir: Path = Path("check"),
+) -> None:
+    """Check recordings.
+
+    Args:
+        manifests: The manifests.
+        settings: How recordings are read (--convert, --channel, --rate); the rest does not matter here.
+        check: What is a fault.
+        threads: Recordings that are read at a time.
+        out_dir: The folder to write into.
+    """
+    import pandas as pd
+
+    from asd import check as room
+    from asd.errors import InputError
+    from asd.files import written
+    from asd.tree import read_all
+
+    clips = pd.concat([read_all(path) for path in manifests], ignore_index=True)
+    table, spectra = room.examine(clips, [Path(path) for path in clips["path"]], settings, check, threads)
+    tables = {"corpus": table, "summary": room.summary(table)}
+    (out_dir / "summary.csv").unlink(missing_ok=True)
+    room.write_plots(out_dir, table, spectra)
+    for name in ("corpus", "summary")[: 1 if table["refused"].any() else 2]:
+        with written(out_dir / f"{name}.csv") as aside:
+            tables[name].to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+    print(tables["summary"].replace("", "-").to_string(index=False, float_format="%.1f"))
+    for row in table[table["fault"] != ""].itertuples():
+        print(f"{'refused' if row.refused else 'let through'}: {row.machine}: {row.file}: {row.fault} ({row.reason})")
+    print(f"{out_dir}/: corpus.csv and a plot for each machine")
+    if refused := int(table["refused"].sum()):
+        raise InputError(
+            f"{refused} of {len(table)} recordings are refused ({out_dir / 'corpus.csv'}); record them again, take "
+            "them out of the manifest, or leave their fault out of check.refuse"
+        )
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,66 @@
+"""Write a first manifest of a tree of recordings, to be looked over and completed by hand.
+
+Reads  the names of the recordings (wav, FLAC, Ogg, mp3) in a folder and its subfolders.
+Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/tree.py.
+
+A pattern says what the parts of a path are: {name} takes the value of a column, * stands for anything within one name,
+** for anything. file, machine and split are needed; section, domain and label are known columns, every other
+name is an attribute. The first pattern that fits a path counts:
+
+    make_manifest.py /recordings --pattern '{machine}/{split}/*'
+    make_manifest.py /recordings --pattern '{machine}/baseline/**' '{machine}/{month}/**' --words baseline=train
+    make_manifest.py /recordings --fixed machine=pump --pattern '{split}/{label}_{rpm}rpm_*.flac' --words io=normal
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from asd import command
+
+
+def main(
+    folder: Annotated[Path, tyro.conf.Positional],
+    *,
+    pattern: tuple[str, ...] = ("{machine}/{split}/**",),
+    fixed: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
+    replace: bool = False,
+) -> None:
+    """Write a manifest.
+
+    Args:
+        folder: The tree of recordings.
+        pattern: What a path relative to the folder is made of; several are tried in order.
+        fixed: What holds for all recordings unless the pattern says it: machine=pump split=train.
+        words: What words in the paths stand for, beside train, test, normal, ok, anomaly, ng …: baseline=train.
+        replace: Write it although there is one.
+    """
+    from asd.errors import InputError
+    from asd.files import written
+    from asd.tree import propose
+
+    out = folder / "manifest.csv"
+    if out.exists() and not replace:
+        raise InputError(f"{out}: is there already, perhaps completed by hand; remove it, or say --replace True")
+    table = propose(folder, list(pattern), _pairs("fixed", fixed), _pairs("words", words))
+    with written(out) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n")
+    counts = table.groupby(["machine", "section", "split", "domain", "label"]).size().reset_index(name="recordings")
+    print(counts.replace("", "-").to_string(index=False))
+    attributes = {name: table[name].nunique() for name in table.columns[6:]}
+    print("attributes:", ", ".join(f"{name} ({count} values)" for name, count in attributes.items()) or "none")
+    print(f"{out}: look it over, and add what you know")
+
+
+def _pairs(flag: str, words: tuple[str, ...]) -> dict[str, str]:
+    from asd.errors import InputError
+
+    if wrong := [word for word in words if not all(word.partition("="))]:
+        raise InputError(f"--{flag}: found {wrong[0]!r}, expected a pair like {flag}=value")
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
