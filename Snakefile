@@ -30,6 +30,7 @@ rule all:
     input:
         TABLES,
         PROVENANCE,
+        rules.report.output.page,
         [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
 
 

@@ -33,7 +33,7 @@ CAPTIONS = {
     "map": "Embeddings of the network's last stage, flattened by t-SNE: near clips are alike, far distances mean "
     "little. A point of a test clip opens it.",
     "training": "Training: loss and accuracy on the training clips, augmented as they were.",
-    "spectra": "Average spectra of each domain, all clips and frames.",
+    "spectra": "Average spectra of each domain and label, over frames and up to 200 clips.",
     "spectrograms": "Log-mels of a typical normal test clip and of the clip with the highest score, by domain; "
     "above each its label and score.",
 }

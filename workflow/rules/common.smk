@@ -96,7 +96,9 @@ def finished():
     """What to say at the end of a run: the table, where there is one, and where everything is."""
     said = Path(RESULTS, "logs/tables.log")
     table = said.read_text() if said.exists() else ""
-    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/"
+    page = Path(RESULTS, "report/index.html")
+    report = f"   report: {page}" if page.exists() else ""
+    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/{report}"
 
 
 # A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
