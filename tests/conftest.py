@@ -51,6 +51,17 @@ def cache_path(tmp_path_factory) -> Path:
     return folder / "fan.h5"
 
 
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Path:
+    """A folder in which the chain has run on a tiny corpus, for the tests of what may befall it."""
+    from kill import snakemake
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    targets = "results/tables/auc_total.csv", "results/provenance.json"
+    assert snakemake(folder, "--cores", "2", targets=targets).wait() == 0, (folder / "said").read_text()
+    return folder
+
+
 def manifest_row(file: str, split: str = "train", section: str = "00", **attributes: str) -> dict[str, str]:
     """A row of a manifest, for tests that need no recordings."""
     return {

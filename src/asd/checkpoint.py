@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from asd.errors import InputError
 from asd.files import written
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Checkpoint:
         try:
             with written(self.path) as aside:
                 safetensors.torch.save_file(tensors, aside, metadata)
-        except (OSError, safetensors.SafetensorError) as error:
+        except (InputError, OSError, safetensors.SafetensorError) as error:
             log.warning("%s: no checkpoint could be written (%s)", self.path, error)
         self.saved = time.monotonic()
         self.pause = SHARE * (self.saved - start)

@@ -1,11 +1,14 @@
 """Writing files so that a half-written one never carries a final name."""
 
+import errno
 import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from asd.errors import InputError
 
 
 @contextmanager
@@ -14,6 +17,9 @@ def written(path: Path) -> Iterator[Path]:
 
     The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
     Two processes that write the same path never share a temporary file; the last rename wins, whole.
+
+    Raises:
+        InputError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,6 +29,11 @@ def written(path: Path) -> Iterator[Path]:
         yield aside
         _synchronise(aside)
         aside.replace(path)
+    except Exception as error:
+        # h5py, safetensors and csv each have an exception of their own for a full disk; all pass on the system's words.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise InputError(f"{path}: cannot be written: the disk is full; make room and run again") from None
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

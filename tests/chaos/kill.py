@@ -36,12 +36,17 @@ TINY = {
 }
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.Popen:
-    """Start the main job in a folder; what it says is kept in the folder's file `said`."""
+def snakemake(
+    folder: Path,
+    *arguments: str,
+    configuration: dict = TINY,
+    targets: tuple[str, ...] = ("results/tables/auc_total.csv",),
+) -> subprocess.Popen:
+    """Start snakemake in a folder; what it says is kept in the folder's file `said`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "2", *arguments]
-    command += ["--configfile", folder / "tiny.yaml", "--", "results/tables/auc_total.csv"]
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(configuration))
+    command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, *arguments]
+    command += ["--configfile", folder / "tiny.yaml", "--", *targets]
     environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     with (folder / "said").open("a") as said:
         return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment, stdout=said, stderr=said)
@@ -80,23 +85,22 @@ class Count:
     """Trainings that went on from a checkpoint."""
 
 
-def disturb(folder: Path, kills: int, seed: int, longest: float = 15.0) -> Count:
+def disturb(calm: Path, wild: Path, kills: int, seed: int, longest: float = 15.0) -> Count:
     """Kill until there were so many kills, then let the last run end.
 
     Args:
-        folder: its `undisturbed` is made where it is not there; its `disturbed` is deleted and made.
+        calm: the folder of an undisturbed run.
+        wild: the folder to run in; what is in it is deleted.
         longest: seconds until the latest kill.
 
     Raises:
         AssertionError: a run that did not end well, or another table than that of the undisturbed run.
     """
     chance, count = random.Random(seed), Count()
-    calm, wild = folder / "undisturbed", folder / "disturbed"
-    assert snakemake(calm).wait() == 0, (calm / "said").read_text()
     expected = tables(calm)
     shutil.rmtree(wild, ignore_errors=True)
     while True:
-        run = snakemake(wild)
+        run = snakemake(wild, "--cores", "2")
         disturbed = count.of_jobs + count.of_snakemake < kills
         what = "none"
         if disturbed:
@@ -122,7 +126,7 @@ def disturb(folder: Path, kills: int, seed: int, longest: float = 15.0) -> Count
         elif status == -signal.SIGKILL:
             count.of_snakemake += 1
             print(f"kill {count.of_jobs + count.of_snakemake}: snakemake", flush=True)
-            assert snakemake(wild, "--unlock").wait() == 0
+            assert snakemake(wild, "--cores", "2", "--unlock").wait() == 0
         else:
             assert what == "job", (wild / "said").read_text()
             count.of_jobs += 1
@@ -136,7 +140,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     start = time.monotonic()
-    count = disturb(arguments.folder, arguments.kills, arguments.seed)
+    calm = arguments.folder / "undisturbed"
+    assert snakemake(calm, "--cores", "2").wait() == 0, (calm / "said").read_text()
+    print(f"undisturbed: {time.monotonic() - start:.0f} s", flush=True)
+    count = disturb(calm, arguments.folder / "disturbed", arguments.kills, arguments.seed)
     print(f"{count} in {time.monotonic() - start:.0f} s")
 
 

@@ -1,0 +1,190 @@
+"""The chain on a real Slurm with three nodes, and what befalls jobs there: memory, a dead node, the time limit.
+
+Run by `make test-slurm`, which brings the cluster up on this machine and takes it down.
+"""
+
+import filecmp
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from kill import snakemake
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+# What a site would write into profiles/slurm, and no patience. The log-mels' first attempt gets too little memory.
+SITE = [
+    *("--slurm-status-command", "squeue"),
+    *("--slurm-init-seconds-before-status-checks", "6"),
+    *("--seconds-between-status-checks", "2"),
+    *("--latency-wait", "10"),
+    "--set-resources",
+    "logmel:mem_mb=150*attempt**4",
+    *(f"{rule}:{key}" for rule in ("train", "features", "score_exposure") for key in ("slurm_partition=gpu", "gpu=1")),
+]
+
+
+class Cluster:
+    """A Slurm that up.sh has brought up in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Every job that the controller knows, the fields of `scontrol show job` by name."""
+        lines = subprocess.run(["scontrol", "show", "job", "-o"], capture_output=True, text=True).stdout.splitlines()
+        return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+
+    def of(self, rule: str) -> list[dict[str, str]]:
+        """The jobs of a rule, in the order of their submission."""
+        return [job for job in self.jobs() if f"rule_{rule}" in job.get("Comment", "")]
+
+    def kill_node(self, name: str, job: str) -> None:
+        """Kill a node's daemon, and the processes of a job on it, as a power failure would."""
+        daemons = (self.folder / "processes").read_text().split("\n")
+        (slurmd,) = [int(line.split()[0]) for line in daemons if line.endswith(f"slurmd-{name}")]
+        steps = [process for process in processes() if re.match(rf"slurmstepd: \[{job}\b", process.command)]
+        doomed = [
+            slurmd,
+            *(below.number for step in steps for below in descendants(step.number)),
+            *(s.number for s in steps),
+        ]
+        for number in doomed:
+            os.kill(number, signal.SIGSTOP)  # so that none can tell the controller of the others' death
+        for number in doomed:
+            os.kill(number, signal.SIGKILL)
+
+
+class Process:
+    """A process as /proc shows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.number = int(folder.name)
+        self.command = (folder / "cmdline").read_text().replace("\0", " ")
+        self.parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+
+
+def processes() -> list[Process]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append(Process(folder))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+    return found
+
+
+def descendants(number: int) -> list[Process]:
+    children: dict[int, list[Process]] = {}
+    for process in processes():
+        children.setdefault(process.parent, []).append(process)
+    found, waiting = [], [number]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += [process.number for process in below]
+    return found
+
+
+def wait_for(what: Callable, run: subprocess.Popen, seconds: float = 150):
+    """Wait for something to be true, as long as snakemake runs, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert run.poll() is None, "snakemake ended early"
+        assert time.monotonic() < end, f"waited in vain for {what.__doc__ or what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    up = subprocess.run([HERE / "up.sh", folder], capture_output=True, text=True)
+    try:
+        if up.returncode == 77:
+            pytest.skip(f"SLURM NOT TESTED: {up.stdout.strip()}")
+        assert up.returncode == 0, up.stderr
+        yield Cluster(folder)
+    finally:
+        subprocess.run([HERE / "down.sh", folder], check=True)
+
+
+def running(cluster: Cluster, rule: str, script: str):
+    """The running job of a rule and its Python process, as soon as there are both."""
+
+    def look():
+        jobs = [job for job in cluster.of(rule) if job["JobState"] == "RUNNING"]
+        found = [one for one in processes() if re.match(rf"\S*python \S*/{script}\.py ", one.command)]
+        return (jobs[-1], found[0]) if jobs and found else None
+
+    return look
+
+
+def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed, tmp_path):
+    # The configuration is that which the undisturbed run wrote down: its provenance makes its tables again.
+    provenance = json.loads((undisturbed / "results/provenance.json").read_text())
+    run = snakemake(tmp_path, "--profile", "profiles/slurm", *SITE, configuration=provenance["configuration"])
+    try:
+        # The time limit: held still after its second epoch, the job is over a limit that is set to what it has used.
+        log = tmp_path / "results/logs/train/global/fan.log"
+        wait_for(lambda: log.exists() and "epoch 2 of 6" in log.read_text(), run)
+        late, process = wait_for(running(cluster, "train", "train"), run)
+        os.kill(process.number, signal.SIGSTOP)
+        limit = ["scontrol", "update", f"JobId={late['JobId']}", "TimeLimit=0-00:00:01"]
+        subprocess.run(limit, check=True)
+
+        # The dead node.
+        job, _ = wait_for(running(cluster, "features", "features"), run)
+        dead = job["NodeList"]
+        cluster.kill_node(dead, job["JobId"])
+        assert run.wait(200) == 0, (tmp_path / "said").read_text()
+    finally:
+        run.poll() is None and run.kill()
+
+    # Memory: the first attempt was over its limit, a later one got more.
+    attempts = cluster.of("logmel")
+    assert attempts[0]["JobState"] in ("OUT_OF_MEMORY", "FAILED", "CANCELLED")
+    assert "mem=150M" in attempts[0]["TRES"]
+    assert attempts[-1]["JobState"] == "COMPLETED"
+    assert "mem=2400M" in attempts[-1]["TRES"]
+
+    # Time: the second attempt went on where the first had stopped.
+    first, second = cluster.of("train")[:2]
+    assert first["JobId"] == late["JobId"]
+    assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
+    assert "fan.safetensors: going on after epoch 2" in log.read_text()
+
+    # The node: the job ran again, on another one.
+    (*_, again) = cluster.of("features")
+    assert again["JobState"] == "COMPLETED"
+    assert again["NodeList"] != dead
+
+    # Resources and nodes as asked for, nothing of the short rules, a Gaussian with its scores in one job.
+    for rule in ("train", "features", "score_exposure"):
+        for job in cluster.of(rule):
+            assert job["Partition"] == "gpu"
+            assert job["NodeList"] in ("n1", "n2")
+            assert "gres/gpu=1" in job["TRES"]
+    assert {job["Partition"] for job in cluster.of("logmel")} == {"cpu"}
+    assert second["TimeLimit"] == "04:00:00"  # twice the first attempt's two hours
+    said = (tmp_path / "said").read_text()
+    for rule in ("download", "weights", "ensemble", "tables"):
+        assert f"localrule {rule}:" in said
+        assert not cluster.of(rule)
+    assert len([job for job in cluster.jobs() if "detection" in str(job)]) == 1
+
+    tables = sorted((undisturbed / "results").glob("*/**/*.csv"))
+    tables = [path.relative_to(undisturbed) for path in tables]
+    assert {"auc_total.csv", "metrics.csv", "selection.csv"} <= {path.name for path in tables}
+    for table in tables:
+        assert filecmp.cmp(tmp_path / table, undisturbed / table, shallow=False), table
+    checksum = provenance["files"]["results/tables/auc_total.csv"]
+    assert hashlib.sha256((tmp_path / "results/tables/auc_total.csv").read_bytes()).hexdigest() == checksum
