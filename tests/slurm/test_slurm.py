@@ -172,7 +172,7 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed,
         for job in cluster.of(rule):
             assert job["Partition"] == "gpu"
             assert job["NodeList"] in ("n1", "n2")
-            assert "gres/gpu=1" in job["TRES"]
+            assert job["TresPerJob"] == "gres:gpu:1"
     assert {job["Partition"] for job in cluster.of("logmel")} == {"cpu"}
     assert second["TimeLimit"] == "04:00:00"  # twice the first attempt's two hours
     said = (tmp_path / "said").read_text()
