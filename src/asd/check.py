@@ -127,6 +127,7 @@ def summary(table: "pd.DataFrame") -> "pd.DataFrame":
 
 def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> None:
     """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, told apart by everybody
@@ -154,5 +155,5 @@ def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> Non
         right.set_title("spectrum: median and 10 to 90 % of the clips")
         right.legend(fontsize="small")
         figure.suptitle(f"{machine} (×: faulty)" if (rows["fault"] != "").any() else machine)
-        with written(folder / f"{machine}.svg") as aside:
+        with written(folder / f"{machine}.svg") as aside, matplotlib.rc_context({"svg.hashsalt": machine}):
             figure.savefig(aside, metadata={"Date": None})

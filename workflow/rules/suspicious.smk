@@ -22,7 +22,4 @@ rule suspicious:
         script=f"{SCRIPTS}/suspicious.py",
         code=code("suspicious"),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --scores {input.scores:q}"
-        " --out {output.table:q}"
-        " >{log:q} 2>&1"
+        "alone {log:q}; python {params.script}" " --scores {input.scores:q}" " --out {output.table:q}" " >{log:q} 2>&1"
