@@ -97,8 +97,8 @@ def finished():
     said = Path(RESULTS, "logs/tables.log")
     table = said.read_text() if said.exists() else ""
     page = Path(RESULTS, "report/index.html")
-    report = f"   report: {page}" if page.exists() else ""
-    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/{report}"
+    where = f"   report: {page}" if page.exists() else ""
+    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/{where}"
 
 
 # A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
