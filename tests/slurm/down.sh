@@ -7,8 +7,9 @@ folder=$(realpath -m "$1")
 ours() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ]; }
 SLURM_CONF=$folder/slurm.conf timeout 5 scancel -u "$(id -un)" 2>/dev/null
 for daemon in slurmd slurmctld munged; do
-    for id in $(awk -v d="$daemon" '{name = $2; sub(/-n[0-9]+$/, "", name)} name == d {print $1}' "$folder/processes"); do
-        ours "$id" "$daemon" && kill -TERM "$id"
+    ids=$(awk -v d="$daemon" '{name = $2; sub(/-n[0-9]+$/, "", name)} name == d {print $1}' "$folder/processes")
+    for id in $ids; do ours "$id" "$daemon" && kill -TERM "$id"; done
+    for id in $ids; do
         for _ in $(seq 100); do ours "$id" "$daemon" || break; sleep 0.1; done
         ours "$id" "$daemon" && kill -KILL "$id"
     done
