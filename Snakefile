@@ -22,6 +22,7 @@ include: "workflow/rules/suspicious.smk"
 include: "workflow/rules/compare_paper.smk"
 include: "workflow/rules/submission.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/detector.smk"
 include: "workflow/rules/provenance.smk"
 
 

@@ -11,12 +11,13 @@ from finished import HOSTILE_NAME, make_machine
 from PIL import Image
 
 from asd.cache import open_cache
-from asd.clips import waveform_digest, window_scores, window_times, write_clips
+from asd.clips import waveform_digest, window_scores, write_clips
 from asd.errors import InputError
 from asd.features import open_features
 from asd.gaussian import read_sections
 from asd.scores import read_scores
 from asd.settings import LogMel
+from asd.windows import window_times
 
 
 @pytest.fixture(scope="module")

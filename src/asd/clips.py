@@ -19,6 +19,7 @@ from asd.errors import InputError
 from asd.figures import COLORMAP, STYLE, evenly, level_range, mel_ticks, time_span
 from asd.files import written
 from asd.progress import progress
+from asd.windows import window_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,11 +46,6 @@ def window_scores(features: "Features", sections: "Sections", row: int) -> np.nd
     if gaussian is None or len(gaussian.mean) != len(columns):
         raise InputError(f"{features.path}: the Gaussians are not of these features; fit them to this file")
     return gaussian.distance(features.rows(features.offsets[row], features.offsets[row + 1], columns))
-
-
-def window_times(count: int, hop: int, window: int, settings: "LogMel") -> np.ndarray:
-    """Return the seconds at the middle of each window, (count,), for windows every `hop` frames."""
-    return (np.arange(count) * hop + (window - 1) / 2) * settings.hop / settings.rate
 
 
 def waveform_digest(cache: "Cache") -> str:

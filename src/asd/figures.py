@@ -338,6 +338,31 @@ def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float
     axes.set_yticks(*mel_ticks(settings))
 
 
+@matplotlib.rc_context(STYLE)
+def clip(
+    logmel: np.ndarray, settings: "LogMel", times: np.ndarray, scores: np.ndarray, threshold: float, title: str
+) -> "Figure":
+    """One clip: its log-mel and, where there are several, the scores of its windows over time.
+
+    Args:
+        logmel: (mels, frames) in dB.
+        times: (windows,), seconds at the middle of the windows.
+        scores: (windows,).
+    """
+    curved = len(scores) > 1
+    figure, grid = _axes(1 + curved, 1, 7, 1.8, sharex=True)
+    draw_logmel(grid[0, 0], logmel, settings, *level_range([logmel]))
+    grid[0, 0].grid(False)
+    grid[0, 0].set(title=title, ylabel="frequency, kHz")
+    if curved:
+        grid[1, 0].plot(times, scores, color="#c04a00")
+        if np.isfinite(threshold):
+            grid[1, 0].axhline(threshold, color="black", ls="--", lw=1)
+        grid[1, 0].set_ylabel("window score")
+    grid[-1, 0].set_xlabel("time, s")
+    return figure
+
+
 # --- what a machine's figures are drawn from ------------------------------------------------------------------
 
 CLIPS_A_MEAN = 200
