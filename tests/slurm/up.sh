@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring up a throw-away Slurm on this machine, without systemd: a controller, three nodes (two with a pretended GPU),
+# Bring up a throw-away Slurm on this machine, without systemd: a controller, four nodes (three with a pretended GPU),
 # munge with a key of its own, everything on the loopback. No accounting: the state of jobs is asked of squeue.
 #
 #   tests/slurm/up.sh FOLDER        then: source FOLDER/env
@@ -84,16 +84,16 @@ MailProg=/bin/true
 DefMemPerCPU=500
 GresTypes=gpu
 AccountingStorageType=accounting_storage/none
-PartitionName=cpu Nodes=ALL Default=YES MaxTime=1440 State=UP
-PartitionName=gpu Nodes=n1,n2 MaxTime=1440 State=UP
+PartitionName=cpu Nodes=n4 Default=YES MaxTime=1440 State=UP
+PartitionName=gpu Nodes=n[1-3] MaxTime=1440 State=UP
 CONF
-for node in 1 2 3; do
-    gres=$([ $node = 3 ] || echo "Gres=gpu:1")
+for node in 1 2 3 4; do
+    gres=$([ $node = 4 ] || echo "Gres=gpu:1")
     echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 10 + node)) CPUs=2 RealMemory=16000 $gres" \
         >>"$folder/slurm.conf"
     mkdir -p "$folder/spool/n$node"
 done
-echo "NodeName=n[1-2] Name=gpu File=/dev/null" >"$folder/gres.conf"
+echo "NodeName=n[1-3] Name=gpu File=/dev/null" >"$folder/gres.conf"
 echo "export SLURM_CONF=$folder/slurm.conf" >"$folder/env"
 export SLURM_CONF="$folder/slurm.conf"
 mkdir -p /etc/slurm
@@ -101,6 +101,6 @@ ln -sfn "$folder/slurm.conf" /etc/slurm/slurm.conf
 
 start slurmctld slurmctld -D -c
 wait_for 15 scontrol ping
-for node in n1 n2 n3; do start "slurmd-$node" slurmd -D -N "$node"; done
-all_idle() { [ "$(sinfo -h -N -p cpu -t idle -o %N | wc -l)" = 3 ]; }
+for node in n1 n2 n3 n4; do start "slurmd-$node" slurmd -D -N "$node"; done
+all_idle() { [ "$(sinfo -h -N -t idle -o %N | wc -l)" = 4 ]; }
 wait_for 30 all_idle
