@@ -17,7 +17,7 @@ rule check_corpus:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=1500,
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         script=f"{SCRIPTS}/check_corpus.py",

@@ -21,8 +21,8 @@ rule compare_paper:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         script=f"{SCRIPTS}/compare_paper.py",
         code=code("compare_paper"),

@@ -25,8 +25,8 @@ rule detector:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         script=f"{SCRIPTS}/detector.py",
         code=code("detector"),
@@ -63,8 +63,8 @@ rule chosen_detector:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         script=f"{SCRIPTS}/chosen_detector.py",
         code=code("chosen_detector"),

@@ -22,7 +22,7 @@ rule download:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
         # How recordings are fetched is no param: another mirror does not make another manifest.
         transfer=settings.dataset.transfer,

@@ -19,8 +19,8 @@ rule ensemble:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/ensemble.py",
         code=code("ensemble"),

@@ -17,7 +17,7 @@ rule logmel:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=1500,
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         script=f"{SCRIPTS}/logmel.py",

@@ -16,8 +16,8 @@ rule suspicious:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/suspicious.py",
         code=code("suspicious"),

@@ -14,8 +14,8 @@ rule weights:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/weights.py",
         code=code("weights", unused=("losses",)),
