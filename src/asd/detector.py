@@ -143,7 +143,7 @@ class Detector:
                 names = ["network.safetensors", *(["gaussians.h5"] if description.detector == "gaussian" else [])]
                 for name in names:
                     Path(folder, name).write_bytes(archive.read(name))
-                network = networks.load(Path(folder, names[0]))
+                network = networks.fold(networks.load(Path(folder, names[0])))
                 gaussians = read_sections(Path(folder, names[1])) if len(names) > 1 else None
         except (OSError, KeyError, zipfile.BadZipFile, ValidationError, InputError) as error:
             reason = " ".join(str(error).split())

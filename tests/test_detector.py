@@ -1,0 +1,278 @@
+"""A detector in one file: the very scores of the workflow, refusals that say why, and the command asd score."""
+
+import importlib.util
+import json
+import sys
+import zipfile
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+from asd import cli, exposure, gaussian
+from asd import network as networks
+from asd.cache import open_cache
+from asd.detector import Detector
+from asd.errors import InputError
+from asd.features import open_features, write_features
+from asd.network import Description, Network
+from asd.scores import read_scores, write_scores
+from asd.settings import Mvg, Windows
+from asd.threshold import threshold
+
+SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
+LABELS = ("00", "01", "00 equalised", "01 equalised")
+WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=4), "oe": Windows()}
+
+
+def call(script: str, **arguments: object) -> None:
+    """The function of a script, in this process (a start costs seconds)."""
+    specification = importlib.util.spec_from_file_location(script, SCRIPTS / f"{script}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.main(**arguments)
+
+
+@pytest.fixture(scope="module")
+def folder(cache_path, tmp_path_factory) -> Path:
+    """Scores as the workflow makes them, and the detectors: <model>/fan.csv and <model>/fan.zip."""
+    folder = tmp_path_factory.mktemp("detectors")
+    torch.manual_seed(0)
+    network = Network(Description("tf_efficientnet_lite1", "fan", 1, LABELS, ("",), "{}")).eval()
+    network.mean.fill_(-60)
+    network.deviation.fill_(20)
+    networks.save(folder / "fan.safetensors", network)
+    network = networks.fold(network)
+    for model, windows in WINDOWS.items():
+        with open_cache(cache_path) as cache:
+            if model == "oe":
+                score = exposure.scores(network, cache, windows, torch.device("cpu"))
+                mvg = None
+            else:
+                write_features(folder / f"{model}.h5", network, cache, windows, torch.device("cpu"))
+                mvg = folder / f"{model}-mvg.h5"
+                with open_features(folder / f"{model}.h5") as features:
+                    fitted = gaussian.fit_sections(features, Mvg(stages=[3, 9]), 3, np.random.default_rng(0))
+                    gaussian.write_sections(mvg, fitted)
+                    score = gaussian.scores(features, fitted)
+            limit, _ = threshold(score[(cache.clips["split"] == "train").to_numpy()], 0.9)
+            write_scores(folder / model / "fan.csv", cache.clips, score, limit)
+        call(
+            "detector",
+            cache=cache_path,
+            network=folder / "fan.safetensors",
+            mvg=mvg,
+            scores=folder / model / "fan.csv",
+            model=model,
+            title=model.upper(),
+            settings=windows,
+            out=folder / model / "fan.zip",
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recordings(cache_path) -> dict[str, Path]:
+    """The test clips by name."""
+    paths = sorted((cache_path.parent / "fan/test").glob("*.wav"))
+    return {path.name: path for path in paths}
+
+
+@pytest.mark.parametrize("model", WINDOWS)
+def test_the_scores_are_those_of_the_workflow(folder, recordings, model):
+    detector = Detector.load(folder / model / "fan.zip")
+    table = read_scores(folder / model / "fan.csv").query("split == 'test'")
+    for row in table.itertuples():
+        waveform, rate = soundfile.read(recordings[row.file], dtype="int16")
+        found = detector.score(waveform, rate, row.section)
+        assert found.score == pytest.approx(row.score, rel=1e-5)
+        assert found.decision == bool(row.decision)
+        assert found.section == row.section
+        assert len(found.windows) == (5 if model == "local" else 1)
+        assert found.windows.mean() == pytest.approx(found.score)
+        nearest = detector.score(waveform, rate)
+        assert nearest.score == min(detector.score(waveform, rate, one).score for one in ("00", "01"))
+    assert (found.worst is None) == (model != "local")
+
+
+def test_the_worst_moment_is_where_the_fault_is(folder, recordings):
+    waveform = soundfile.read(next(iter(recordings.values())), dtype="int16")[0]
+    detector = Detector.load(folder / "local/fan.zip")
+    calm = detector.score(waveform, 16000, "00")
+    waveform = waveform.copy()
+    waveform[-4000:] = np.random.default_rng(0).normal(0, 12000, 4000).clip(-32768, 32767)
+    found = detector.score(waveform, 16000, "00")
+    assert found.windows[-1] > calm.windows[-1]
+    assert found.windows[-1] - calm.windows[-1] > 10 * abs(found.windows[0] - calm.windows[0])
+    assert found.times[-1] == pytest.approx((16 + 7.5) * 512 / 16000)
+
+
+def test_floats_and_integers_are_the_same_sound(folder, recordings):
+    detector = Detector.load(folder / "global/fan.zip")
+    path = next(iter(recordings.values()))
+    whole, parts = (soundfile.read(path, dtype=kind)[0] for kind in ("int16", "float64"))
+    assert detector.score(parts, 16000).score == pytest.approx(detector.score(whole, 16000).score, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "rate", "section", "message"),
+    [
+        (np.zeros(16000), 8000, None, "rate: found 8000 Hz, but the detector was made from 16000 Hz"),
+        (np.zeros((16000, 2)), 16000, None, r"float64 of shape \(16000, 2\); expected one channel"),
+        (np.zeros(16000, np.int32), 16000, None, "found int32 of shape"),
+        (np.zeros(0), 16000, None, "found no samples"),
+        (np.full(16000, np.nan), 16000, None, "some that are no numbers"),
+        (np.zeros(4000), 16000, None, "window: found 16 frames, but the clips have 8"),
+        (np.zeros(16000), 16000, "07", "section: found '07'; the detector knows 00, 01"),
+    ],
+)
+def test_what_it_cannot_score_is_refused(folder, waveform, rate, section, message):
+    with pytest.raises(InputError, match=message):
+        Detector.load(folder / "local/fan.zip").score(waveform, rate, section)
+
+
+def damaged(path: Path, source: Path, **contents: bytes | None) -> Path:
+    """A copy of a detector with members replaced, or left out."""
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(path, "w") as after:
+        for name in before.namelist():
+            data = contents.get(name.partition(".")[0], before.read(name))
+            if data is not None:
+                after.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        {"network": None},
+        {"network": b"\0" * 100},
+        {"gaussians": b"\0" * 100},
+        {"detector": b"{}"},
+        {"detector": b'{"layout": 2}'},
+        {"detector": b"\x80\x04."},
+    ],
+)
+def test_a_damaged_detector_is_named(folder, tmp_path, contents):
+    path = damaged(tmp_path / "fan.zip", folder / "global/fan.zip", **contents)
+    with pytest.raises(InputError, match=r"fan\.zip: not a readable detector .* make it with snakemake"):
+        Detector.load(path)
+
+
+def test_a_flipped_byte_and_a_missing_file_are_named(folder, tmp_path):
+    data = bytearray((folder / "global/fan.zip").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "fan.zip").write_bytes(data)
+    for path in (tmp_path / "fan.zip", tmp_path / "none.zip", folder / "fan.safetensors"):
+        with pytest.raises(InputError, match="not a readable detector"):
+            Detector.load(path)
+
+
+def test_the_same_detector_is_the_same_bytes_and_no_pickle(folder, cache_path, tmp_path):
+    call(
+        "detector",
+        cache=cache_path,
+        network=folder / "fan.safetensors",
+        mvg=folder / "local-mvg.h5",
+        scores=folder / "local/fan.csv",
+        model="local",
+        title="LOCAL",
+        settings=WINDOWS["local"],
+        out=tmp_path / "fan.zip",
+    )
+    assert (tmp_path / "fan.zip").read_bytes() == (folder / "local/fan.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "fan.zip") as archive:
+        assert archive.namelist() == ["detector.json", "network.safetensors", "gaussians.h5"]
+        said = json.loads(archive.read("detector.json"))
+    assert said["sections"] == ["00", "01"]
+    assert said["versions"]["torch"]
+
+
+def test_the_chosen_one_is_the_ensembles(folder, tmp_path):
+    selection = tmp_path / "selection.csv"
+    selection.write_text("machine,model,reason\nfan,oe,labels\n")
+    detectors = [folder / model / "fan.zip" for model in WINDOWS]
+    call("chosen_detector", selection=selection, detectors=detectors, out=tmp_path / "fan.zip")
+    assert Detector.load(tmp_path / "fan.zip").description.model == "oe"
+    with pytest.raises(InputError, match="machine fan: found the model oe; expected global, local"):
+        call("chosen_detector", selection=selection, detectors=detectors[:2], out=tmp_path / "fan.zip")
+
+
+def asd(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
+    """The command, in this process: its exit status and what it says."""
+    monkeypatch.setattr(sys, "argv", ["asd", *map(str, words)])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    said = capsys.readouterr()
+    return done.value.code or 0, said.out, said.err
+
+
+def with_threshold(folder: Path, tmp_path: Path, value: float) -> Path:
+    """The local detector with another threshold."""
+    with zipfile.ZipFile(folder / "local/fan.zip") as archive:
+        said = json.loads(archive.read("detector.json"))
+    return damaged(
+        tmp_path / "fan.zip", folder / "local/fan.zip", detector=json.dumps(said | {"threshold": value}).encode()
+    )
+
+
+@pytest.mark.parametrize(("limit", "status", "word"), [(0.0, 3, "anomalous"), (1e9, 0, "normal")])
+def test_the_exit_status_says_whether_anything_was_anomalous(
+    folder, recordings, tmp_path, monkeypatch, capsys, limit, status, word
+):
+    detector = with_threshold(folder, tmp_path, limit)
+    some = list(recordings.values())[:3]
+    found, out, _ = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", *some)
+    table = pd.read_csv(StringIO(out), dtype={"section": str})
+    assert found == status
+    assert list(table.columns) == ["file", "score", "decision", "section", "threshold", "worst"]
+    assert table["file"].tolist() == [str(path) for path in some]
+    assert set(table["decision"]) == {word}
+    expected = [Detector.load(detector).score(*soundfile.read(path, dtype="int16")) for path in some]
+    assert table["score"].tolist() == [one.score for one in expected]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, tmp_path, monkeypatch, capsys, caplog):
+    detector = with_threshold(folder, tmp_path, 1e9)
+    good = next(iter(recordings.values()))
+    (tmp_path / "empty.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "short.wav", np.zeros(3000, np.int16), 16000)
+    soundfile.write(tmp_path / "slow.wav", np.zeros(8000), 8000)
+    bad = [tmp_path / name for name in ("empty.wav", "short.wav", "slow.wav", "none.wav")]
+    found, out, _ = asd(
+        monkeypatch, capsys, "score", "--detector", detector, "--format", "jsonl", bad[0], good, *bad[1:]
+    )
+    assert found == 1
+    (row,) = map(json.loads, out.splitlines())
+    assert row["file"] == str(good)
+    for path in bad:
+        assert any(str(path) in message for message in caplog.messages)
+    found, out, _ = asd(
+        monkeypatch, capsys, "score", "--detector", detector, "--format", "jsonl", "--convert", tmp_path / "slow.wav"
+    )
+    assert found == 0
+    assert json.loads(out)["file"].endswith("slow.wav")
+
+
+def test_a_table_to_read_and_a_picture_of_each_recording(folder, recordings, tmp_path, monkeypatch, capsys):
+    first, second = list(recordings.values())[:2]
+    plot = tmp_path / "pictures"
+    _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", first, second, "--plot", plot)
+    assert out.splitlines()[0].split() == ["file", "score", "decision", "section", "threshold", "worst"]
+    assert {path.name for path in plot.iterdir()} == {
+        f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
+    }
+    assert "window score" in (plot / f"{first.stem}.svg").read_text()
+
+
+def test_no_detector_or_no_such_section_ends_it_with_a_word(folder, recordings, monkeypatch, capsys):
+    path = next(iter(recordings.values()))
+    status, _, err = asd(monkeypatch, capsys, "score", "--detector", "none.zip", path)
+    assert status == 2
+    assert "none.zip: not a readable detector" in err
+    status, _, err = asd(monkeypatch, capsys, "score", "--detector", folder / "oe/fan.zip", "--section", "07", path)
+    assert status == 2
+    assert "--section: found 07; it knows 00, 01" in err
