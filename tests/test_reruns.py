@@ -233,6 +233,14 @@ def test_new_file_times_rerun_nothing(workplace):
     assert workplace.stages(BASE) == []
 
 
+def test_every_rule_says_what_a_job_needs_and_asks_for_more_the_next_time(workplace):
+    rules = [rule for rule in workplace._run(BASE, "dryrun").workflow.rules if rule.name != "all"]
+    assert {"train", "features", "tables"} <= {rule.name for rule in rules}
+    for rule in rules:
+        for resource in ("mem_mb", "runtime"):
+            assert rule.resources[resource].is_evaluable(), f"{rule.name}: {resource} does not grow with the attempts"
+
+
 def test_two_configurations_share_data_weights_and_caches(workplace):
     beside = BASE | {"results_dir": "results/other"}
     assert workplace.stages(beside) == STAGES[3:]

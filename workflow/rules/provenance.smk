@@ -36,7 +36,7 @@ rule provenance:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         script=f"{SCRIPTS}/provenance.py",

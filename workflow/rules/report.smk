@@ -47,8 +47,8 @@ rule figures:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/figures.py",
         code=code("figures"),
@@ -89,7 +89,7 @@ rule clips:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         script=f"{SCRIPTS}/clips.py",
@@ -132,8 +132,8 @@ rule report:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/report.py",
         code=code("report"),

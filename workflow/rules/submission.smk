@@ -29,8 +29,8 @@ rule submission:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/submission.py",
         checker=f"{SCRIPTS}/check_submission.py",
