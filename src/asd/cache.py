@@ -15,7 +15,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -219,6 +219,57 @@ class Cache:
                 read[i] = dataset[row]
         except OSError as error:
             raise damaged(self.path, error) from None
+        return read
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The open caches of several machines as one: their clips one after another, as long as the shortest of them."""
+
+    caches: list[Cache]
+
+    def __post_init__(self) -> None:
+        for cache in self.caches[1:]:
+            if cache.settings != self.caches[0].settings:
+                raise InputError(
+                    f"{cache.path}: a cache of other settings than {self.caches[0].path}; one network needs one kind"
+                )
+        if len({cache.samples for cache in self.caches}) > 1:
+            lengths = ", ".join(f"{cache.path.stem} {cache.samples}" for cache in self.caches)
+            log.warning("clips of different length (samples: %s); those of the shortest are learned from", lengths)
+
+    @property
+    def path(self) -> Path:
+        """The first's, for messages."""
+        return self.caches[0].path
+
+    @property
+    def clips(self) -> "pd.DataFrame":
+        """The manifests' columns, a row a clip."""
+        import pandas as pd
+
+        return pd.concat([cache.clips for cache in self.caches], ignore_index=True)
+
+    @property
+    def settings(self) -> LogMel:
+        """Of all caches."""
+        return self.caches[0].settings
+
+    def read_logmel(self, rows: Sequence[int]) -> np.ndarray:
+        """As of a `Cache`, the first frames of each clip."""
+        frames = min(cache.frames for cache in self.caches)
+        return self._read(rows, np.empty((len(rows), self.settings.mels, frames), np.float32), Cache.read_logmel)
+
+    def read_waveform(self, rows: Sequence[int]) -> np.ndarray:
+        """As of a `Cache`, the first samples of each clip."""
+        samples = min(cache.samples for cache in self.caches)
+        return self._read(rows, np.empty((len(rows), samples), np.int16), Cache.read_waveform)
+
+    def _read(self, rows: Sequence[int], read: np.ndarray, one: Callable) -> np.ndarray:
+        begins = np.cumsum([0, *(len(cache.clips) for cache in self.caches)])
+        for place, row in enumerate(rows):  # clip by clip: a second copy of all would not fit
+            number = int(np.searchsorted(begins, row, side="right")) - 1
+            read[place] = one(self.caches[number], [row - begins[number]])[0, ..., : read.shape[-1]]
         return read
 
 

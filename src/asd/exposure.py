@@ -45,14 +45,15 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
             "the gaussian detector, or train this network with equaliser.probability above 0, which doubles the labels"
         )
     known = {label: index for index, label in enumerate(description.section_labels)}
-    unknown = sorted(set(cache.clips["section"]) - set(known))
+    own = [description.section_label(*one) for one in zip(cache.clips["machine"], cache.clips["section"], strict=True)]
+    unknown = sorted(set(own) - set(known))
     if unknown:
         raise InputError(
             f"machine {description.machine}: section {', '.join(unknown)} has test clips, but the network was trained "
             f"on {', '.join(known)}; add training clips of the section, or leave its test clips out"
         )
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
-    section = torch.tensor([known[label] for label in cache.clips["section"]])[torch.from_numpy(rows.clip)]
+    section = torch.tensor([known[label] for label in own])[torch.from_numpy(rows.clip)]
     values = np.empty(len(rows.clip))
     with torch.inference_mode():
         for begin, end, logmel in batches(cache, rows, device, "doubt"):

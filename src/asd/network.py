@@ -22,6 +22,9 @@ from asd.errors import InputError
 from asd.files import written
 from asd.losses import AdaCos
 
+ALL = "all"
+"""Stands for the machine of a network that learns from all machines."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -30,6 +33,7 @@ class Description:
     backbone: str
     """timm's name of the architecture."""
     machine: str
+    """The machine that it learns from, or `ALL`."""
     bins: int
     """Mel bins that the input statistics tell apart: the mel bins, or 1 for one mean and deviation."""
     section_labels: tuple[str, ...]
@@ -38,6 +42,15 @@ class Description:
     """Classes of the attribute head, in order."""
     settings: str
     """The settings that the network was trained with, as JSON."""
+
+    def section_label(self, machine: str, section: str) -> str:
+        """The class of a clip: its section; in a network of all machines its machine and section, "fan 00"."""
+        return class_name(self.machine, machine, section)
+
+
+def class_name(scope: str, machine: str, label: str) -> str:
+    """A clip's class in a network of `scope` (a machine, or `ALL`): its label, or with its machine before: "fan 00"."""
+    return f"{machine} {label}".rstrip() if scope == ALL else label
 
 
 class Network(nn.Module):

@@ -62,6 +62,8 @@ class Demo(Model):
     """Test clips a section of each kind (two domains, normal and anomalous): four times as many in all."""
     seconds: float = Field(3.0, ge=0.5, le=60)
     """Length of a clip in seconds."""
+    without_attributes: list[str] = []
+    """Machines whose clips' conditions are not told, as there are since 2024."""
 
 
 class Folder(Model):
@@ -224,8 +226,11 @@ class Equaliser(Model):
 
 
 class Training(Model):
-    """Training of one network on one machine's training clips."""
+    """Training of one network."""
 
+    scope: Literal["machine", "all"] = "machine"
+    """What a network learns from: the clips of its machine, or those of all machines, one network for all; then its
+    classes are machine and section, and machine and attribute. For machines with one section."""
     seed: int = Field(42, ge=0)
     """Seed of the heads, of the order of the clips and of every augmentation."""
     epochs: int = Field(50, ge=0)
@@ -441,6 +446,8 @@ class Settings(Model):
         for name in self.run_models:
             if name not in self.models:
                 raise ValueError(f"run_models: {name!r} is not an entry of models ({', '.join(self.models)})")
+        if "all" in self.machines:
+            raise ValueError("machines: 'all' is the name of a network of all machines; call the machine otherwise")
         if "ensemble" in self.models:
             raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
         for name, model in self.models.items():
@@ -471,6 +478,11 @@ class Settings(Model):
                 )
             if start in chain:
                 raise ValueError(f"networks.{name}.warm_start: goes round in a circle ({' -> '.join([*chain, start])})")
+            if self.networks[start].scope != self.networks[name].scope:
+                raise ValueError(
+                    f"networks.{name}.warm_start: {name} has the scope {self.networks[name].scope}, {start} has "
+                    f"{self.networks[start].scope}; give them one"
+                )
             chain.append(start)
         return chain[1:]
 

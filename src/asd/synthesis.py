@@ -146,12 +146,14 @@ class Clip:
     values: dict[str, str]
     number: int | None = None
     """Of an evaluation test clip, whose name says nothing more."""
+    told: bool = True
+    """Whether its name and the attribute csv say the values."""
 
     @property
     def name(self) -> str:
         if self.number is not None:
             return f"section_{self.section}_{self.number:04d}.wav"
-        attributes = "".join(f"_{key}_{value}" for key, value in self.values.items())
+        attributes = "".join(f"_{key}_{value}" for key, value in self.values.items()) if self.told else "_noAttribute"
         return f"section_{self.section}_{self.domain}_{self.split}_{self.label}_{self.index:04d}{attributes}.wav"
 
 
@@ -195,7 +197,7 @@ def plan(machine: str, settings: Demo) -> list[Clip]:
         raise InputError(f"machines: found {machine!r}, the demo corpus has {' '.join(KINDS)}; name one of these")
     if settings.sections + settings.additional_sections > 100:
         raise InputError("dataset.demo: sections and additional_sections are more than 100; two digits number them")
-    clips = []
+    clips, told = [], machine not in settings.without_attributes
     for number in range(settings.sections + settings.additional_sections):
         section, order = f"{number:02d}", stream(settings.seed, machine, number, "order")
         turns = {"source": order.permutation(_shift(machine, section).source)}
@@ -203,7 +205,8 @@ def plan(machine: str, settings: Demo) -> list[Clip]:
 
         def some(split: str, domain: str, label: str, count: int, section=section, turns=turns) -> list[Clip]:
             values = turns[domain]
-            return [Clip(machine, section, split, domain, label, i, values[i % len(values)]) for i in range(count)]
+            kinds = (values[i % len(values)] for i in range(count))
+            return [Clip(machine, section, split, domain, label, i, kind, told=told) for i, kind in enumerate(kinds)]
 
         clips += some("train", "source", "normal", settings.train_source)
         clips += some("train", "target", "normal", settings.train_target)
@@ -270,7 +273,8 @@ def _write_attributes(path: Path, clips: list[Clip]) -> None:
     rows = [["file_name", *(f"d{i}{column}" for i in range(1, len(keys) + 1) for column in "pv")]]
     for clip in clips:
         pairs = [(SPELLING.get(key, key), clip.values[key]) for key in keys if key in clip.values]
-        rows.append([f"{clip.machine}/{clip.split}/{clip.name}", *itertools.chain(*pairs)])
+        cells = itertools.chain(*pairs) if clip.told else ["noAttribute"]
+        rows.append([f"{clip.machine}/{clip.split}/{clip.name}", *cells])
     _write_csv(path, rows)
 
 

@@ -1,4 +1,4 @@
-"""Training a network on one machine's training clips.
+"""Training a network on the training clips of one machine, or of all.
 
 The training set lives on the device as tensors; an epoch is a loop over index tensors, and everything done to a batch
 (equaliser, crop, mixup, masks) is done to the whole batch at once.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,14 +19,17 @@ from torch import nn
 
 from asd import augment
 from asd.audio import log_mel
-from asd.cache import Cache
+from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint, Stopped, tensors_digest, text_digest
 from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
-from asd.network import Description, Network
+from asd.network import ALL, Description, Network, class_name
 from asd.settings import Compute, LogMel, Training, canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ EQUALISED = " equalised"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training clips of a machine, on the device."""
+    """The training clips of a network, on the device."""
 
     logmel: torch.Tensor
     """(clips, mels, frames), float32, in dB."""
@@ -63,25 +67,34 @@ class Epoch:
 
 
 def labels(sections: list[str], attributes: list[str], equalised: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes of the section head and of the attribute head of a machine's training clips.
+    """Return the classes of the section head and of the attribute head, of the labels of a network's training clips.
 
     Equalised clips are new sections (the paper, 2.2.3): the labels double, and equalised section i of S is label S + i.
     """
     section_labels = tuple(sorted(set(sections)))
     if equalised:
         section_labels += tuple(label + EQUALISED for label in section_labels)
-    return section_labels, tuple(sorted({attribute_label(one) for one in attributes}))
+    return section_labels, tuple(sorted(set(attributes)))
+
+
+def classes(clips: "pd.DataFrame", scope: str) -> tuple[list[str], list[str]]:
+    """Return the section label and the attribute label of each clip, for a network of one machine or of `ALL`."""
+    attributes = map(attribute_label, clips["attributes"])
+    return tuple(
+        [class_name(scope, machine, label) for machine, label in zip(clips["machine"], labels, strict=True)]
+        for labels in (clips["section"], attributes)
+    )
 
 
 def begin(
-    start: tuple[dict[str, torch.Tensor], dict[str, str]], cache: Cache, settings: Training, path: Path
+    start: tuple[dict[str, torch.Tensor], dict[str, str]], cache: Cache | Joined, settings: Training, path: Path
 ) -> Network:
     """Build the network that training starts with.
 
     Args:
         start: tensors and metadata of a file of pre-trained weights, or of another network of the machine (two-step
             training: its backbone and attribute head are kept, its section head is new).
-        cache: an open log-mel cache; its training clips give the labels.
+        cache: an open log-mel cache, or with scope `all` those of all machines; its training clips give the labels.
         path: where `start` was read, for messages.
 
     Raises:
@@ -91,11 +104,12 @@ def begin(
     clips = cache.clips[cache.clips["split"] == "train"]
     if clips.empty:
         raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
-    sections, attributes = labels(list(clips["section"]), list(clips["attributes"]), settings.equaliser.probability > 0)
+    machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
+    sections, attributes = labels(*classes(clips, machine), settings.equaliser.probability > 0)
     weights = metadata["content"] == "weights"
     description = Description(
         backbone=metadata["backbone"] if weights else json.loads(metadata["backbone"]),
-        machine=clips["machine"].iloc[0],
+        machine=machine,
         bins=1 if settings.standardise == "all" else cache.settings.mels,
         section_labels=sections,
         attribute_labels=attributes,
@@ -115,23 +129,25 @@ def begin(
     return network
 
 
-def training_set(cache: Cache, description: Description, settings: Training, device: torch.device) -> TrainingSet:
+def training_set(
+    cache: Cache | Joined, description: Description, settings: Training, device: torch.device
+) -> TrainingSet:
     """Read the training clips of a log-mel cache onto the device.
 
     Args:
-        cache: an open `asd.cache` of the machine.
+        cache: an open `asd.cache` of the machine, or of all machines.
         description: whose labels number the sections and attributes.
     """
     rows = np.flatnonzero((cache.clips["split"] == "train").to_numpy())
-    clips = cache.clips.iloc[rows]
+    sections, attributes = classes(cache.clips.iloc[rows], description.machine)
     section = {label: index for index, label in enumerate(description.section_labels)}
     attribute = {label: index for index, label in enumerate(description.attribute_labels)}
     equalised = settings.equaliser.probability > 0
     return TrainingSet(
         logmel=torch.from_numpy(cache.read_logmel(rows)).to(device),
         waveform=torch.from_numpy(cache.read_waveform(rows)).to(device) if equalised else None,
-        section=torch.tensor([section[label] for label in clips["section"]], device=device),
-        attribute=torch.tensor([attribute[attribute_label(one)] for one in clips["attributes"]], device=device),
+        section=torch.tensor([section[label] for label in sections], device=device),
+        attribute=torch.tensor([attribute[label] for label in attributes], device=device),
     )
 
 

@@ -86,6 +86,27 @@ def own_manifest(wildcards):
     return [own] if own else []
 
 
+def network_path(network, machine):
+    """The file of a network of a machine, which with scope `all` is that of all machines."""
+    return NETWORK.format(network=network, machine="all" if settings.networks[network].scope == "all" else machine)
+
+
+def network_paths(networks):
+    """The files of some networks of all machines, each once."""
+    return list(dict.fromkeys(network_path(network, machine) for network in networks for machine in settings.machines))
+
+
+def curves_of(wildcards):
+    """The training curves of the networks of a machine."""
+    networks = dict.fromkeys(settings.models[name].network for name in settings.run_models)
+    return [network_path(network, wildcards.machine).replace(".safetensors", ".csv") for network in networks]
+
+
+def caches_of(wildcards):
+    """The log-mel caches that a network learns from."""
+    return expand(CACHE, machine=settings.machines if wildcards.machine == "all" else wildcards.machine)
+
+
 def start_of(wildcards):
     """What a network starts from: another network of the machine, or the pre-trained weights."""
     start = settings.networks[wildcards.network].warm_start

@@ -6,7 +6,7 @@ rule features:
     """Compute the pooled features of the nine stages, a row a clip or a window."""
     input:
         cache=rules.logmel.output.cache,
-        network=rules.train.output.network,
+        network=lambda wildcards: network_path(wildcards.network, wildcards.machine),
     output:
         features=FEATURES,
     log:

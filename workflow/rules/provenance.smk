@@ -21,7 +21,7 @@ rule provenance:
     input:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
         weights=WEIGHTS,
-        networks=expand(NETWORK, network=RUN_NETWORKS, machine=settings.machines),
+        networks=network_paths(RUN_NETWORKS),
         scores=ALL_SCORES,
         selection=rules.ensemble.output.selection,
         tables=TABLES,

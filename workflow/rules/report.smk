@@ -26,10 +26,7 @@ rule figures:
     input:
         cache=rules.logmel.output.cache,
         features=MAP_FEATURES,
-        curves=expand(
-            f"{RESULTS}/networks/{{network}}/{{{{machine}}}}.csv",
-            network=dict.fromkeys(settings.models[name].network for name in settings.run_models),
-        ),
+        curves=curves_of,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
         svg=report(

@@ -40,7 +40,7 @@ rule score_exposure:
     """Score a machine's clips by the classifier's doubt about their section, and decide."""
     input:
         cache=rules.logmel.output.cache,
-        network=lambda wildcards: NETWORK.format(network=network_of(wildcards), machine=wildcards.machine),
+        network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
     output:
         scores=SCORES,
     log:

@@ -16,7 +16,7 @@ rule submission:
         metrics=rules.tables.output.metrics,
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
         caches=expand(CACHE, machine=settings.machines),
-        networks=expand(NETWORK, network=RUN_NETWORKS, machine=settings.machines),
+        networks=network_paths(RUN_NETWORKS),
         mvg=expand(MVG, model=RUN_GAUSSIANS, machine=settings.machines),
     output:
         folder=directory(f"{RESULTS}/submission"),

@@ -1,13 +1,13 @@
-# inputs:  the machine's log-mel cache; pre-trained weights or, for a warm start, another network of the machine
-# outputs: results/networks/<network>/<machine>.safetensors, and its curve beside it
+# inputs:  the machine's log-mel cache, with scope `all` those of all machines; pre-trained weights or, for a warm start, another network of the machine
+# outputs: results/networks/<network>/<machine>.safetensors (or all.safetensors), and its curve beside it
 # kept:    results/checkpoints/<network>/<machine>.safetensors while a training lasts: what an interrupted job goes on
 #          from. It is undeclared, since Snakemake removes what is declared when a job fails
 
 
 rule train:
-    """Train one network on one machine, over all its sections."""
+    """Train one network on one machine, over all its sections, or on all machines."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=caches_of,
         start=start_of,
     output:
         network=NETWORK,
@@ -16,12 +16,14 @@ rule train:
         f"{RESULTS}/logs/train/{{network}}/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{network}}/{{machine}}.tsv"
+    wildcard_constraints:
+        machine="|".join([*settings.machines, "all"]),
     conda:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, input, attempt: 4000 * attempt * len(input.cache),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         script=f"{SCRIPTS}/train.py",

@@ -70,7 +70,7 @@ def main(
         (name, machine): room.clip_complexity(
             settings,
             name,
-            nets[settings.models[name].network, machine],
+            nets.get((settings.models[name].network, machine)) or nets[settings.models[name].network, "all"],
             by_machine[machine],
             gaussians.get((name, machine)),
         )

@@ -1,7 +1,7 @@
-"""Train one network on one machine's training clips.
+"""Train one network on the training clips of one machine, or of all.
 
-Reads  the machine's log-mel cache, and what to start from: pre-trained weights (weights.py) or, for two-step
-       training, another network of the machine (train.py).
+Reads  the machine's log-mel cache (with --scope all those of all machines), and what to start from: pre-trained
+       weights (weights.py) or, for two-step training, another network of the machine (train.py).
 Writes the network (safetensors: weights, input statistics, labels and settings) and its curve (CSV, a row an epoch:
        learning rate, loss, accuracies, AdaCos scales).
 
@@ -11,7 +11,7 @@ stops. A checkpoint of other settings, data or code is not used, and one whose t
 
 import logging
 import signal
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from asd.settings import Compute, Training
 
 def main(
     *,
-    cache: Path,
+    cache: list[Path],
     start: Path,
     settings: Annotated[Training, tyro.conf.arg(name="")],
     compute: Annotated[Compute, tyro.conf.arg(name="")],
@@ -34,7 +34,7 @@ def main(
     """Train a network.
 
     Args:
-        cache: log-mel cache of the machine (HDF5).
+        cache: log-mel cache of the machine, or with scope `all` those of all machines (HDF5).
         start: backbone weights or a network (safetensors) to start from.
         settings: how to train.
         compute: where, and with how many threads.
@@ -45,8 +45,9 @@ def main(
     from asd import checkpoint as checkpoints
     from asd import network as networks
     from asd import training
-    from asd.cache import open_cache
+    from asd.cache import Joined, open_cache
     from asd.device import prepare
+    from asd.errors import InputError
     from asd.provenance import code_digest
 
     device = prepare(compute)
@@ -62,7 +63,11 @@ def main(
             epoch.attribute_accuracy,
         )
 
-    with open_cache(cache) as opened:
+    if len(cache) > 1 and settings.scope != "all":
+        raise InputError(f"--cache: found {len(cache)} caches, expected one; a network of all machines has --scope all")
+    with ExitStack() as stack:
+        caches = [stack.enter_context(open_cache(path)) for path in cache]
+        opened = Joined(caches) if settings.scope == "all" else caches[0]
         net = training.begin(networks.read(start), opened, settings, start).to(device)
         data = training.training_set(opened, net.description, settings, device)
         logmel = opened.settings
