@@ -276,3 +276,30 @@ def test_no_detector_or_no_such_section_ends_it_with_a_word(folder, recordings, 
     status, _, err = asd(monkeypatch, capsys, "score", "--detector", folder / "oe/fan.zip", "--section", "07", path)
     assert status == 2
     assert "--section: found 07; it knows 00, 01" in err
+
+
+def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path, monkeypatch, capsys):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    first, second, third = list(recordings.values())[:3]
+    for path in (first, second):
+        (inbox / path.name).write_bytes(path.read_bytes())
+    (inbox / "notes.txt").write_text("no recording")
+    (inbox / "broken.wav").write_bytes(first.read_bytes()[:1000])
+    words = ("watch", inbox, "--detector", folder / "local/fan.zip", "--once", "--interval", "0.01")
+    assert asd(monkeypatch, capsys, *words)[0] == 0
+    rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows} == {first.name, second.name, "broken.wav"}
+    scored = {row["file"]: row.get("score") for row in rows}
+    detector = Detector.load(folder / "local/fan.zip")
+    assert scored[first.name] == detector.score(*soundfile.read(first, dtype="int16")).score
+    assert scored["broken.wav"] is None
+    with (inbox / "asd.jsonl").open("a") as log:
+        log.write('{"file": "half a li')  # a power cut
+    (inbox / third.name).write_bytes(third.read_bytes())
+    _, out, _ = asd(monkeypatch, capsys, *words)
+    assert third.name in out
+    assert first.name not in out
+    again = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert again[:3] == rows
+    assert [row["file"] for row in again[3:]] == [third.name]
