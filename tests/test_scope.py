@@ -1,4 +1,4 @@
-"""One network for all machines: a demo corpus of 2023's shape, one section a machine, one of them without attributes."""
+"""One network for all machines: a demo corpus of 2023's shape, a section a machine, one of them without attributes."""
 
 from contextlib import ExitStack
 from pathlib import Path
