@@ -100,6 +100,7 @@ def write_detector(
     table = read_scores(scores)
     limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantile)
     machine = networks.load(network).description.machine
+    machine = scores.stem if machine == networks.ALL else machine
     description = Description(
         machine=machine,
         model=model,
@@ -213,7 +214,8 @@ class Detector:
             else:
                 logits = self.network.section(self.network.embed(standardised))
                 for section, found in scores.items():
-                    own = self.network.description.section_labels.index(section)
+                    label = self.network.description.section_label(self.description.machine, section)
+                    own = self.network.description.section_labels.index(label)
                     index = torch.full((len(logits),), own, device=device)
                     found.append(doubt(logits, index).double().cpu().numpy())
         return {section: np.concatenate(found) for section, found in scores.items()}

@@ -8,7 +8,7 @@ rule detector:
     """Pack all that scoring a recording needs into one file."""
     input:
         cache=rules.logmel.output.cache,
-        network=lambda wildcards: NETWORK.format(network=network_of(wildcards), machine=wildcards.machine),
+        network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
         mvg=lambda wildcards: (
             [MVG.format(**wildcards)] if settings.models[wildcards.model].detector == "gaussian" else []
         ),
