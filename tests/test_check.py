@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from test_workflow import snakemake
 
 from asd.check import BANDS, examine, spectrum, summary, write_plots
 from asd.settings import Check, LogMel
@@ -132,3 +133,22 @@ def test_check_corpus(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "6 recordings below it have no row and are left out" in done.stderr
     assert pd.read_csv(tmp_path / "check/summary.csv")["clips"].tolist() == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_refused_recording_ends_the_run_before_anything_is_computed(tmp_path):
+    (tmp_path / "plant").mkdir()
+    broken(tmp_path / "plant")
+    overlay = {
+        "dataset": {"kind": "folder", "folder": {"path": str(tmp_path / "plant")}},
+        "machines": ["fan"],
+        "logmel": {"convert": True, "channel": "mix"},
+    }
+    output = snakemake(tmp_path, overlay=overlay, status=1)
+    assert "rule download" in output
+    assert "rule logmel" not in output
+    (log,) = tmp_path.rglob("check_corpus.log")
+    assert "refused: fan: cut.wav: unreadable" in log.read_text()
+    assert "let through: fan: loud.wav: clipped" in log.read_text()
+    (table,) = tmp_path.rglob("corpus.csv")  # what says why stays
+    assert pd.read_csv(table)["refused"].sum() == 4
