@@ -110,7 +110,8 @@ def disturb(calm: Path, wild: Path, kills: int, seed: int, longest: float = 15.0
                 time.sleep(0.05)
             victims = [run.pid] if what == "snakemake" else jobs_of(run)
             if run.poll() is None and victims:
-                os.kill(chance.choice(victims), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(chance.choice(victims), signal.SIGKILL)
         status = run.wait()
         for log in (wild / "results/logs/train").glob("*/*.log"):
             count.continued += "going on after epoch" in log.read_text()

@@ -3,6 +3,7 @@
 Run by `make test-slurm`, which brings the cluster up on this machine and takes it down.
 """
 
+import contextlib
 import filecmp
 import hashlib
 import json
@@ -57,10 +58,10 @@ class Cluster:
             *(below.number for step in steps for below in descendants(step.number)),
             *(s.number for s in steps),
         ]
-        for number in doomed:
-            os.kill(number, signal.SIGSTOP)  # so that none can tell the controller of the others' death
-        for number in doomed:
-            os.kill(number, signal.SIGKILL)
+        for what in (signal.SIGSTOP, signal.SIGKILL):  # all held first, so that none can tell of the others' death
+            for number in doomed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, what)
 
 
 class Process:
@@ -159,7 +160,7 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed,
     first, second = cluster.of("train_wildcards_oe")
     assert first["JobId"] == late["JobId"]
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
-    assert "fan.safetensors: going on after epoch" in log.read_text()
+    assert re.search(r"fan\.safetensors: going on after epoch ([2-9]|1\d),", log.read_text())
 
     # The node: the job ran again, on another one.
     (*_, again) = cluster.of("features")
