@@ -25,6 +25,7 @@ def test_machines_of_different_units_are_ranked_together():
             "fan": scores(training, [12, 15]),
             "press": scores([1000 * one for one in training], [20000, 11000]),
             "new": scores([1.0, np.nan], [7, 9]),
+            "newer": scores([1.0], [3, 4]).assign(decision=[0, 0, 1]),
         }
     )
     assert list(zip(table["machine"], table["score"], strict=True)) == [
@@ -32,8 +33,10 @@ def test_machines_of_different_units_are_ranked_together():
         ("fan", 15),
         ("fan", 12),
         ("press", 11000),
+        ("newer", 4),
         ("new", 9),
         ("new", 7),
+        ("newer", 3),
     ]
-    assert list(table["rank"]) == [1, 2, 3, 4, 5, 6]
-    assert table["deviations"].isna().tolist() == [False] * 4 + [True] * 2
+    assert list(table["rank"]) == list(range(1, 9))
+    assert table["deviations"].isna().tolist() == [False] * 4 + [True] * 4

@@ -23,7 +23,8 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
     Returns:
         rank (from 1), machine, file, section, domain, label, score, deviations (how far the score lies above the
         median of the machine's training scores, in their robust standard deviations; nan where they are too few or
-        all alike), decision. Clips without deviations come last, machine by machine, by score.
+        all alike), decision. Clips without deviations come last, those above the threshold
+        first, machine by machine, by score.
     """
     import pandas as pd
 
@@ -36,8 +37,11 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
             )
         )
     every = pd.concat(tables)
-    every["last"] = every["deviations"].isna() * every["machine"].map({name: 1 + i for i, name in enumerate(scores)})
-    every = every.sort_values(["last", "deviations", "score", "file"], ascending=[True, False, False, True])
+    unknown = every["deviations"].isna()
+    every["last"] = unknown * (2 - every["decision"])
+    every["turn"] = unknown * every["machine"].map({name: index for index, name in enumerate(scores)})
+    order = {"last": True, "turn": True, "deviations": False, "score": False, "file": True}
+    every = every.sort_values(list(order), ascending=list(order.values()))
     every["rank"] = np.arange(1, len(every) + 1)
     return every[["rank", "machine", "file", "section", "domain", "label", "score", "deviations", "decision"]]
 
