@@ -153,7 +153,8 @@ def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> Non
         )
         right.set(xscale="log", xlabel="Hz", ylabel="third-octave level in dB of full scale")
         right.set_title("spectrum: median and 10 to 90 % of the clips")
-        right.legend(fontsize="small")
+        if right.lines:
+            right.legend(fontsize="small")
         figure.suptitle(f"{machine} (×: faulty)" if (rows["fault"] != "").any() else machine)
         with written(folder / f"{machine}.svg") as aside, matplotlib.rc_context({"svg.hashsalt": machine}):
             figure.savefig(aside, metadata={"Date": None})
