@@ -39,5 +39,5 @@ $(VENV)/.complete: envs/requirements.txt pyproject.toml
 
 lock:
 	$(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --extra dev pyproject.toml --output-file envs/requirements.txt
+		--no-header --no-annotate --extra dev --extra onnx pyproject.toml --output-file envs/requirements.txt
 	$(VENV)/bin/python envs/conda.py

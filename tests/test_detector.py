@@ -18,6 +18,7 @@ from asd import network as networks
 from asd.cache import open_cache
 from asd.detector import Detector
 from asd.errors import InputError
+from asd.export import Graph
 from asd.features import open_features, write_features
 from asd.network import Description, Network
 from asd.scores import read_scores, write_scores
@@ -303,3 +304,33 @@ def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path,
     again = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
     assert again[:3] == rows
     assert [row["file"] for row in again[3:]] == [third.name]
+
+
+@pytest.mark.slow
+def test_the_onnx_graph_gives_the_same_scores(folder, recordings, tmp_path, monkeypatch, capsys):
+    import onnxruntime
+
+    path = tmp_path / "fan.onnx"
+    status, out, _ = asd(monkeypatch, capsys, "export", "--detector", folder / "local/fan.zip", "--onnx", path)
+    assert status == 0
+    assert "ms a row by onnxruntime" in out
+    detector = Detector.load(folder / "local/fan.zip")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["sections"]) == ["00", "01"]
+    assert json.loads(said["threshold"]) == detector.description.threshold
+    waveform, rate = soundfile.read(next(iter(recordings.values())), dtype="int16")
+    logmel = detector.log_mel(waveform, rate)
+    windows = np.stack([logmel[:, start : start + 16] for start in (0, 4, 8, 12, 16)])
+    (scores,) = session.run(None, {"logmel": windows})
+    assert scores.shape == (5, 2)
+    for number, section in enumerate(("00", "01")):
+        np.testing.assert_allclose(scores[:, number], detector.score(waveform, rate, section).windows, rtol=1e-4)
+
+
+def test_the_graph_of_the_classifiers_doubt_is_the_detector(folder, recordings):
+    detector = Detector.load(folder / "oe/fan.zip")
+    waveform, rate = soundfile.read(next(iter(recordings.values())), dtype="int16")
+    with torch.inference_mode():
+        (scores,) = Graph(detector)(torch.from_numpy(detector.log_mel(waveform, rate))[None]).tolist()
+    assert scores == pytest.approx([detector.score(waveform, rate, one).score for one in ("00", "01")], rel=1e-6)

@@ -1,4 +1,4 @@
-"""The command `asd`: score recordings with a detector that the workflow made."""
+"""The command `asd`: score recordings, watch a folder, export, with a detector that the workflow made."""
 
 import json
 import logging
@@ -111,6 +111,24 @@ def watch(
         return NONE
 
 
+def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
+    """Write a detector as one ONNX graph from log-mel to score, checked against torch, and say how fast it is.
+
+    Args:
+        detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
+        onnx: the graph to write. logmel (batch, mels, frames) in dB gives score (batch, sections).
+        threads: of torch, whose speed is said beside that of the graph.
+    """
+    from asd.export import export as write
+
+    found = write(_loaded(detector, False, "cpu", threads), onnx)
+    print(
+        f"{onnx}: within {found['difference']:.1e} of torch's scores; "
+        f"{1000 * found['latency']:.1f} ms a row by onnxruntime, {1000 * found['torch']:.1f} ms by torch"
+    )
+    return NONE
+
+
 def _loaded(path: Path, convert: bool, device: str, threads: int) -> "Detector":
     import torch
 
@@ -197,7 +215,9 @@ def main() -> None:
     """Run the command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
-        status = tyro.extras.subcommand_cli_from_dict({"score": score, "watch": watch}, prog="asd", description=__doc__)
+        status = tyro.extras.subcommand_cli_from_dict(
+            {"score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
