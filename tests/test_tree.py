@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asd.corpus import COLUMNS, read_manifest, recordings, scan, write_manifest
 from asd.errors import InputError
+from asd.settings import load
 from asd.tree import listed, manifest_of, propose, read_all, recordings_below
 
 SCRIPT = Path(__file__).parents[1] / "workflow/scripts/make_manifest.py"
@@ -217,3 +219,13 @@ def test_a_proposal_is_a_manifest_of_the_real_recordings(tmp_path):
         clips = listed(tmp_path / "manifest.csv", machine)
         assert len(clips) == len(list(Path(real, machine).rglob("*.wav")))
         assert set(clips["part"]) == {"additional", "evaluation"}
+
+
+def test_the_configuration_of_my_machines():
+    root = Path(__file__).parents[1] / "config"
+    default, own = (yaml.safe_load((root / name).read_text()) for name in ("config.yaml", "my_machines.yaml"))
+    loaded = load({key: {**value, **own.get(key, {})} if isinstance(value, dict) else own.get(key, value)
+                   for key, value in default.items()})  # fmt: skip
+    assert loaded.dataset.kind == "folder"
+    assert (loaded.logmel.convert, loaded.logmel.channel, loaded.logmel.lengths) == (True, "mix", "crop")
+    assert loaded.fallback in loaded.run_models
