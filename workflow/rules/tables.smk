@@ -12,7 +12,7 @@ rule tables:
         scores=ALL_SCORES,
         selection=rules.ensemble.output.selection,
     output:
-        tables=TABLES,
+        tables=report(TABLES, caption="../report/tables.rst", category="Tables"),
         metrics=f"{RESULTS}/tables/metrics.csv",
         comparison=f"{RESULTS}/tables/comparison.csv",
         summary=f"{RESULTS}/tables/summary.md",
