@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 import zipfile
 from io import StringIO
@@ -334,3 +335,16 @@ def test_the_graph_of_the_classifiers_doubt_is_the_detector(folder, recordings):
     with torch.inference_mode():
         (scores,) = Graph(detector)(torch.from_numpy(detector.log_mel(waveform, rate))[None]).tolist()
     assert scores == pytest.approx([detector.score(waveform, rate, one).score for one in ("00", "01")], rel=1e-6)
+
+
+def test_the_example_of_the_documentation_runs(folder, recordings, tmp_path, monkeypatch, capsys):
+    text = (SCRIPTS.parents[1] / "docs/detectors.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "results/detectors").mkdir(parents=True)
+    (tmp_path / "results/detectors/fan.zip").symlink_to(folder / "local/fan.zip")
+    (tmp_path / "recording.wav").symlink_to(next(iter(recordings.values())))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "detectors.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "threshold" in said
+    assert "most anomalous around" in said
