@@ -23,7 +23,7 @@ ROOT = HERE.parents[1]
 # What a site would write into profiles/slurm, and no patience. The log-mels' first attempt gets too little memory.
 SITE = [
     *("--slurm-status-command", "squeue"),
-    *("--slurm-init-seconds-before-status-checks", "6"),
+    *("--slurm-init-seconds-before-status-checks", "3"),
     *("--seconds-between-status-checks", "2"),
     *("--latency-wait", "10"),
     "--set-resources",

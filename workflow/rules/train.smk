@@ -32,7 +32,7 @@ rule train:
         compute=COMPUTE,
         checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{machine}}.safetensors",
     shell:
-        "alone {log:q}; python {params.script}"
+        "alone {log:q}; exec python {params.script}"
         " --cache {input.cache:q}"
         " --start {input.start:q}"
         " {params.settings}"
