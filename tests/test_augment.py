@@ -44,7 +44,8 @@ def test_mixup_is_the_convex_combination(seed, batch, alpha):
     before = x.clone()
     mixed, partner, weight = mixup(x, alpha, seeded(seed))
     assert sorted(partner.tolist()) == list(range(batch))
-    assert weight.shape == (batch,) and ((weight >= 0) & (weight <= 1)).all()
+    assert weight.shape == (batch,)
+    assert ((weight >= 0) & (weight <= 1)).all()
     for clip in range(batch):
         own, other = x[clip].numpy().astype(float), x[partner[clip]].numpy().astype(float)
         w = weight[clip].item()
@@ -111,16 +112,19 @@ def test_mask_widths_and_starts_are_uniform():
     found = [runs(clip) for clip in (masked[:, :, 0] == 0).numpy()]
     assert max(map(len, found)) == 1
     widths = np.bincount([clip[0][1] if clip else 0 for clip in found])
-    assert len(widths) == 6 and stats.chisquare(widths).pvalue > 0.001
+    assert len(widths) == 6
+    assert stats.chisquare(widths).pvalue > 0.001
     for width in range(1, 6):
         starts = np.bincount([clip[0][0] for clip in found if clip and clip[0][1] == width])
-        assert len(starts) == 12 - width + 1 and stats.chisquare(starts).pvalue > 0.001
+        assert len(starts) == 12 - width + 1
+        assert stats.chisquare(starts).pvalue > 0.001
 
 
 def test_masks_of_a_clip_are_independent():
     masked = mask(torch.ones(2000, 1, 200), 2, 16, 2, seeded())
     found = [len(runs(clip)) for clip in (masked[:, 0] == 0).numpy()]
-    assert {0, 1, 2} == set(found) and np.mean(np.array(found) == 2) > 0.7
+    assert {0, 1, 2} == set(found)
+    assert np.mean(np.array(found) == 2) > 0.7
 
 
 def test_mask_wider_than_the_axis_is_the_axis():
@@ -160,7 +164,8 @@ def test_crop_is_consecutive_frames_of_the_same_clip(seed, batch, frames, data):
 def test_crop_starts_are_uniform_and_each_clips_own():
     x = torch.arange(10).expand(20000, 1, 10)
     starts = np.bincount(crop(x, 4, seeded())[:, 0, 0].numpy())
-    assert len(starts) == 7 and stats.chisquare(starts).pvalue > 0.001
+    assert len(starts) == 7
+    assert stats.chisquare(starts).pvalue > 0.001
 
 
 def test_crop_of_clips_that_are_too_short():
@@ -278,11 +283,13 @@ def test_log_mel_is_that_of_audiomentations(kind):
     _, bands = draw_equalisers(20, Equaliser(probability=1.0), RATE, 3)
     found = equalise(torch.from_numpy(waveform), bands, RATE).numpy()
     expected = theirs((waveform / 32768).astype(np.float32), bands.numpy())
-    assert found.dtype == np.float32 and found.shape == expected.shape
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
     difference = np.abs(log_mel(found) - log_mel(expected))
     assert np.abs(log_mel(expected) - log_mel(waveform / 32768)).mean() > 1  # there was something to equalise
     assert difference.mean() < 0.003
-    assert difference[..., :2].mean() < 0.003 and difference[..., -2:].mean() < 0.003
+    assert difference[..., :2].mean() < 0.003
+    assert difference[..., -2:].mean() < 0.003
     assert np.quantile(difference, 0.99) < 0.01
 
 
@@ -303,7 +310,8 @@ def test_response_is_that_of_their_coefficients(rate, gain):
     _, bands = draw_equalisers(20, Equaliser(probability=1.0, gain=gain), rate, 1)
     bands[0, 6, 0] = 8000.0  # exactly half of 16 kHz, where the tangent has its pole
     found = frequency_response(bands, rate, 2048).numpy()
-    assert found.shape == (20, 1025) and found.dtype == np.complex64
+    assert found.shape == (20, 1025)
+    assert found.dtype == np.complex64
     equaliser = SevenBandParametricEQ()
     filters = [equaliser.low_shelf_filter, *equaliser.peaking_filters, equaliser.high_shelf_filter]
     for clip in range(1, 20):
@@ -329,7 +337,8 @@ def test_response_at_zero_and_half_the_rate_is_the_shelves_gain():
 def test_no_gain_leaves_the_sound_as_it_is():
     waveform = torch.from_numpy(sounds("noise", 3, 1))
     chosen, bands = draw_equalisers(3, Equaliser(probability=1.0, gain=0.0), RATE, 0)
-    assert chosen.all() and not bands[..., 1].any()
+    assert chosen.all()
+    assert not bands[..., 1].any()
     np.testing.assert_allclose(equalise(waveform, bands, RATE).numpy(), waveform.numpy() / 32768, atol=1e-6)
 
 
@@ -356,13 +365,19 @@ def test_share_range_and_seed_of_the_draws():
     chosen, bands = draw_equalisers(2000, Equaliser(probability=0.3, gain=5.0), RATE, 1)
     assert stats.binomtest(int(chosen.sum()), 2000, 0.3).pvalue > 0.001
     centre, gain, quality = bands.numpy().transpose(2, 1, 0)
-    assert np.abs(gain).max() <= 5 and gain.min() < -4.9 and gain.max() > 4.9
+    assert np.abs(gain).max() <= 5
+    assert gain.min() < -4.9
+    assert gain.max() > 4.9
     limits = [(42, 95), (91, 204), (196, 441), (421, 948), (909, 2045), (1957, 4404), (4216, 9486)]
     for band, (low, high) in zip(centre, limits, strict=True):
-        assert low <= band.min() < 1.1 * low and 0.9 * high < band.max() <= high
-    assert quality[[0, 6]].max() < 1 and quality[1:6].min() >= 0.5 and quality.max() <= 5
+        assert low <= band.min() < 1.1 * low
+        assert 0.9 * high < band.max() <= high
+    assert quality[[0, 6]].max() < 1
+    assert quality[1:6].min() >= 0.5
+    assert quality.max() <= 5
     again, other = (draw_equalisers(2000, Equaliser(probability=0.3, gain=5.0), RATE, seed) for seed in (1, 2))
-    assert torch.equal(again[0], chosen) and torch.equal(again[1], bands)
+    assert torch.equal(again[0], chosen)
+    assert torch.equal(again[1], bands)
     assert not torch.equal(other[1], bands)
     assert not draw_equalisers(50, Equaliser(probability=0.0), RATE, 1)[0].any()
 

@@ -116,7 +116,8 @@ def test_zero_embedding_gives_zero_logits_and_finite_gradients():
     logits = head(embedding, torch.tensor([0, 1, 2, 0]))
     focal(logits, torch.tensor([0, 1, 2, 0]), 2.0).mean().backward()
     assert torch.equal(logits, torch.zeros(4, 3))
-    assert embedding.grad.isfinite().all() and head.weight.grad.isfinite().all()
+    assert embedding.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
 
 
 def test_scale_is_fixed_in_evaluation_and_without_labels():
@@ -139,7 +140,8 @@ def test_scale_is_state():
     other = AdaCos(16, 5, seeded(2))
     other.load_state_dict(head.state_dict())
     assert set(head.state_dict()) == {"weight", "scale"}
-    assert torch.equal(other.scale, head.scale) and torch.equal(other.weight, head.weight)
+    assert torch.equal(other.scale, head.scale)
+    assert torch.equal(other.weight, head.weight)
 
 
 def test_gradient_is_that_of_a_constant_scale():
@@ -256,7 +258,8 @@ def test_focal_is_finite_and_has_a_finite_gradient_everywhere(gamma):
     logits = torch.stack([margins, torch.zeros_like(margins)], 1).requires_grad_()
     loss = focal(logits, torch.zeros(len(margins), dtype=torch.long), gamma)
     loss.sum().backward()
-    assert loss.isfinite().all() and (loss >= 0).all()
+    assert loss.isfinite().all()
+    assert (loss >= 0).all()
     assert logits.grad.isfinite().all()
     certain = margins > 200  # p = 1 in float32
     assert torch.equal(logits.grad[certain], torch.zeros_like(logits.grad[certain]))

@@ -81,9 +81,7 @@ def test_folders_of_2021():
 def test_machines_and_parts_that_are_not_there():
     with pytest.raises(InputError, match="dcase2022 has no 'pump'; expected of ToyCar ToyTrain bearing fan"):
         releases("dcase2022", "pump", PARTS)
-    with pytest.raises(
-        InputError, match="training clips of Vacuum in dcase2023 are in another part"
-    ):
+    with pytest.raises(InputError, match="training clips of Vacuum in dcase2023 are in another part"):
         releases("dcase2023", "Vacuum", ["development"])
     with pytest.raises(InputError, match=r"dataset\.published\.parts: found evaluation"):
         releases("dcase2022", "fan", ["evaluation"])

@@ -23,7 +23,7 @@ rule check_corpus:
         script=f"{SCRIPTS}/check_corpus.py",
         code=code("check_corpus"),
         settings=f"{flags(settings.logmel)} {flags(settings.check)}",
-        out_dir=os.path.dirname(CHECKED),
+        out_dir=lambda wildcards, output: os.path.dirname(output.summary),
     shell:
         "alone {log:q}; python {params.script}"
         " {input.manifests:q}"
