@@ -138,3 +138,16 @@ def test_scores_of_other_clips_are_refused(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv")).iloc[::-1].reset_index(drop=True)}
     with open_cache(machine.cache) as cache, pytest.raises(InputError, match="global: not of the same clips"):
         write_clips(tmp_path / "clips", cache, scores, 0.9)
+
+
+def test_the_threshold_is_in_the_frame_however_far_the_scores_are(machine, tmp_path):
+    table = read_scores(machine.of("scores", "local", "csv"))
+    table.loc[table["split"] == "train", "score"] /= 1000
+    with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
+        sections = read_sections(machine.of("mvg", "local", "h5"))
+        write_clips(tmp_path / "clips", cache, {"local": table}, 0.9, ("local", features, sections))
+    (line,) = re.findall(
+        r'<path d="M ([\d.]+) ([\d.-]+)[^"]*"[^>]*stroke-dasharray', (tmp_path / "clips/frame.svg").read_text()
+    )
+    bottom, top = 302.4 * (1 - 0.12), 302.4 * (1 - 0.39)  # 4.2 inches of 72 points, of which the axes take a part
+    assert top < float(line[1]) < bottom

@@ -63,7 +63,7 @@ class Picture:
 
     def __init__(self, frames: int, settings: "LogMel", limits: tuple[float, float] | None) -> None:
         """Args:
-        limits: between which all window scores lie; None: there are none, and no lower axes.
+        limits: of the axis of the window scores; None: there are none, and no lower axes.
         """
         from matplotlib.figure import Figure
 
@@ -143,7 +143,8 @@ def write_clips(
     }
     rows = np.flatnonzero(clips["split"] == "test")
     curves = dict(_curves(rows, settings, windowed))
-    picture = Picture(cache.frames, settings, _range(curves))
+    limit = limits[windowed[0]] if windowed else np.inf
+    picture = Picture(cache.frames, settings, _range(curves, limit))
     colours = level_range(cache.read_logmel([row])[0] for row in evenly(rows, CLIPS_A_RANGE)) if len(rows) else (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -166,7 +167,7 @@ def write_clips(
                 "worst": float(times[curve.argmax()]) if len(curve) else None,
             }
         )
-    picture.write_frame(folder / "frame.svg", limits[windowed[0]] if windowed else np.inf)
+    picture.write_frame(folder / "frame.svg", limit)
     with written(folder / "clips.json") as aside:  # last: where it is, all of them are
         described = {
             "machine": clips["machine"].iloc[0],
@@ -178,17 +179,17 @@ def write_clips(
             "shape": (picture.figure.get_size_inches() * 100).round().astype(int).tolist(),
             "windowed": windowed[0] if windowed else None,
             "window": _cut(windowed[1])["window"] * settings.hop / settings.rate if windowed else None,
-            "thresholds": {model: limit if np.isfinite(limit) else None for model, limit in limits.items()},
+            "thresholds": {model: one if np.isfinite(one) else None for model, one in limits.items()},
             "clips": listed,
         }
         aside.write_text(json.dumps(described, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _range(curves: dict[int, tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
-    """Between which all window scores of a machine lie, so that its clips can be compared by eye."""
+def _range(curves: dict[int, tuple[np.ndarray, np.ndarray]], threshold: float) -> tuple[float, float] | None:
+    """Between which all window scores of a machine lie, and their threshold, so that clips can be compared by eye."""
     if not curves:
         return None
-    scores = np.concatenate([curve for _, curve in curves.values()])
+    scores = np.concatenate([curve for _, curve in curves.values()] + [[threshold]] * bool(np.isfinite(threshold)))
     return float(scores.min()), float(max(scores.max(), scores.min() + 1e-9))
 
 

@@ -165,6 +165,8 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
             style = {"fmt": "osD^vPX"[number % 7], "color": SECTIONS[number % len(SECTIONS)]}
             axes.errorbar(place, value, around, ms=4, lw=1, capsize=2, label=title, **style)
         axes.axhline(50, color="#999999", lw=0.8, ls=":")
+        if here["value"].isna().all():
+            axes.text(0.5, 0.6, "undefined: no labelled clips of both domains", transform=axes.transAxes, ha="center")
         axes.set(ylabel=f"{name}, %")
     grid[-1, 0].set_xticks(range(len(machines)), machines)
     grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -30,8 +30,8 @@ CAPTIONS = {
     "pAUC counts the shaded region.",
     "scores": "Scores of the test clips. Above the threshold, a quantile of the training clips' scores, a clip is "
     "called anomalous.",
-    "map": "Embeddings of the network's last stage, flattened by t-SNE: near clips are alike, far distances mean "
-    "little. A point of a test clip opens it.",
+    "map": "Embeddings of the network's last stage, flattened by t-SNE (fewer than ten clips: their principal "
+    "components): near clips are alike, far distances mean little. A point of a test clip opens it.",
     "training": "Training: loss and accuracy on the training clips, augmented as they were.",
     "spectra": "Average spectra of each domain and label, over frames and up to 200 clips.",
     "spectrograms": "Log-mels of a typical normal test clip and of the clip with the highest score, by domain; "
