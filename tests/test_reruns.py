@@ -30,6 +30,7 @@ BASE = {
 # Values for the keys whose type alone does not tell another one that is valid.
 OTHERS = {
     "dataset.kind": "dcase2022",
+    "dataset.demo.without_attributes": ["fan"],
     "dataset.folder.path": "/recordings",
     "dataset.published.parts": ["development"],
     "dataset.published.base_url": "https://mirror.org",
@@ -132,7 +133,7 @@ def merged(below: dict, above: dict) -> dict:
 
 # A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried
 # by `local` and by `train`.
-LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain."
+LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain.", "networks.oe.scope"
 KEYS = {key: value for key, value in leaves(load(base())).items() if not key.startswith(LEFT_OUT)}
 
 
