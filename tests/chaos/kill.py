@@ -85,13 +85,14 @@ class Count:
     """Trainings that went on from a checkpoint."""
 
 
-def disturb(calm: Path, wild: Path, kills: int, seed: int, longest: float = 15.0) -> Count:
+def disturb(calm: Path, wild: Path, kills: int, seed: int, longest: float) -> Count:
     """Kill until there were so many kills, then let the last run end.
 
     Args:
         calm: the folder of an undisturbed run.
         wild: the folder to run in; what is in it is deleted.
-        longest: seconds until the latest kill.
+        longest: seconds until the latest kill; about as long as an undisturbed run takes, since a run that is killed
+            earlier than its first jobs end gets nowhere.
 
     Raises:
         AssertionError: a run that did not end well, or another table than that of the undisturbed run.
@@ -143,8 +144,9 @@ def main() -> None:
     start = time.monotonic()
     calm = arguments.folder / "undisturbed"
     assert snakemake(calm, "--cores", "2").wait() == 0, (calm / "said").read_text()
-    print(f"undisturbed: {time.monotonic() - start:.0f} s", flush=True)
-    count = disturb(calm, arguments.folder / "disturbed", arguments.kills, arguments.seed)
+    longest = time.monotonic() - start
+    print(f"undisturbed: {longest:.0f} s", flush=True)
+    count = disturb(calm, arguments.folder / "disturbed", arguments.kills, arguments.seed, longest)
     print(f"{count} in {time.monotonic() - start:.0f} s")
 
 

@@ -22,7 +22,7 @@ from asd.settings import Backbone, LogMel, Training
 
 
 def test_whatever_is_killed_the_same_command_ends_with_the_same_tables(undisturbed, tmp_path):
-    count = disturb(undisturbed, tmp_path, kills=2, seed=5, longest=20)
+    count = disturb(undisturbed, tmp_path, kills=2, seed=5, longest=30)
     assert count.of_jobs + count.of_snakemake == 2
     assert count.completed >= 1
 
