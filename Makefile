@@ -14,7 +14,7 @@ demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
 
 test: environment
-	python -m pytest -n 2
+	python -m pytest -n 2 --dist loadfile
 
 test-slurm: environment
 	python -m pytest -rs tests/slurm tests/chaos
