@@ -7,11 +7,6 @@ min_version("9.0")
 configfile: f"{workflow.basedir}/config/config.yaml"
 
 
-# `gpu=1` in profiles/default is this machine's one; jobs on a cluster bring their own.
-resource_scopes:
-    gpu="local",
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/check_corpus.smk"

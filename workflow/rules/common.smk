@@ -135,6 +135,7 @@ localrules:
     ensemble,
     tables,
     suspicious,
+    chosen_detector,
     compare_paper,
     report,
     submission,
