@@ -30,7 +30,7 @@ def made(tmp_path_factory, cache_path) -> Path:
     for name, equaliser in (("global", Equaliser()), ("oe", Equaliser(probability=0.5))):
         call(
             "train",
-            cache=cache_path,
+            cache=[cache_path],
             start=start,
             settings=Training(epochs=1, batch=6, equaliser=equaliser),
             compute=CPU,
@@ -83,7 +83,7 @@ def test_a_corrupted_cache_is_not_trained_on(made, cache_path, tmp_path):
     with pytest.raises(InputError, match=r"broken\.h5"):
         call(
             "train",
-            cache=broken,
+            cache=[broken],
             start=made / "weights.safetensors",
             settings=Training(epochs=1, batch=6, equaliser=Equaliser(probability=0.5)),
             compute=CPU,
