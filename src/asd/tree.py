@@ -75,7 +75,9 @@ def read_all(path: Path) -> "pd.DataFrame":
     home = path.parent.resolve()
     if list(table.columns) == COLUMNS:
         clips = read_manifest(path)
-        return clips.assign(path=[str(home / one) for one in clips["path"]])
+        clips = clips.assign(path=[os.path.normpath(home / one) for one in clips["path"]])
+        _check_files(path, clips)
+        return clips
     if missing := [column for column in REQUIRED if column not in table.columns]:
         raise InputError(
             f"{path}: found the columns {', '.join(table.columns)}; expected also {', '.join(missing)}; add them, or "
