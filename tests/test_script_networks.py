@@ -67,9 +67,8 @@ def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
 
 def test_a_machine_without_a_gpu_is_told_so(made, cache_path, tmp_path):
     arguments = {"cache": cache_path, "network": made / "oe.safetensors", "settings": Windows()}
-    for device, message in (("cuda:99", "no CUDA device"), ("abacus", "expected auto, cpu, cuda or cuda:N")):
-        with pytest.raises(InputError, match=message):
-            call("features", **arguments, compute=Compute(device=device), out=tmp_path / "features.h5")
+    with pytest.raises(InputError, match="no CUDA device"):
+        call("features", **arguments, compute=Compute(device="cuda:99"), out=tmp_path / "features.h5")
     assert not (tmp_path / "features.h5").exists()
 
 

@@ -21,10 +21,7 @@ def prepare(settings: Compute) -> torch.device:
     chosen = settings.device
     if chosen == "auto":
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(chosen)
-    except RuntimeError:
-        raise InputError(f"compute.device: found {chosen!r}, expected auto, cpu, cuda or cuda:N") from None
+    device = torch.device(chosen)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"compute.device: found {chosen!r}, but torch sees no CUDA device; set it to auto or cpu")
     if settings.deterministic and device.type == "cuda":

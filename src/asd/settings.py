@@ -389,7 +389,7 @@ class Submission(Model):
 class Compute(Model):
     """Where the networks run. The same settings on the same kind of processor give the same bytes."""
 
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     """auto (CUDA where there is one), cpu, cuda or cuda:N."""
     threads: int = Field(2, ge=1)
     """Threads of a job. Fixed, since the last bits of a sum depend on it."""
@@ -448,6 +448,9 @@ class Settings(Model):
                 raise ValueError(f"run_models: {name!r} is not an entry of models ({', '.join(self.models)})")
         if "all" in self.machines:
             raise ValueError("machines: 'all' is the name of a network of all machines; call the machine otherwise")
+        titles = [self.models[name].title for name in self.run_models]
+        if twice := {title for title in titles if titles.count(title) > 1} | ({"Ensemble", "Our Best"} & set(titles)):
+            raise ValueError(f"models: each title once, and none of the tables' own rows; found {sorted(twice)}")
         if "ensemble" in self.models:
             raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
         for name, model in self.models.items():

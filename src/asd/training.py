@@ -26,6 +26,7 @@ from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
 from asd.network import ALL, Description, Network, class_name
+from asd.progress import progress
 from asd.settings import Compute, LogMel, Training, canonical
 
 if TYPE_CHECKING:
@@ -269,7 +270,8 @@ def _rate(run: Run, settings: Training, step: int) -> float:
 def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, checkpoint: Checkpoint | None) -> None:
     """Do the steps that are left of an epoch."""
     order = run.order.to(data.logmel.device)
-    while run.step < run.steps:
+    title = f"epoch {run.epoch + 1} of {settings.epochs}"
+    for _ in progress(range(run.step, run.steps), title, "steps"):
         run.optimiser.param_groups[0]["lr"] = _rate(run, settings, run.step)
         rows = order[run.step * run.batch : (run.step + 1) * run.batch]
         batch = _augmented(run.network, data, rows, settings, logmel, run.random)

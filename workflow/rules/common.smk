@@ -41,7 +41,7 @@ DATA = f"{settings.data_dir}/{settings.dataset.name}"
 WEIGHTS = f"{settings.data_dir}/weights/{settings.backbone.file}.safetensors"
 CACHE = f"{DATA}/logmel-{digest(canonical(settings.logmel))}/{{machine}}.h5"
 # What a folder of one's own recordings must pass before anything is computed from it.
-CHECKED = f"{DATA}/check-{digest(canonical(settings.check) + canonical(settings.logmel))}/summary.csv"
+CHECKED = f"{DATA}/check/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
 FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 MVG = f"{RESULTS}/mvg/{{model}}/{{machine}}.h5"
@@ -84,6 +84,14 @@ def own_manifest(wildcards):
     folder = settings.dataset.folder.path if settings.dataset.kind == "folder" else ""
     own = manifest_of(Path(folder), wildcards.machine) if folder else None
     return [own] if own else []
+
+
+def listing_of(wildcards):
+    """A digest of the names and sizes of a machine's recordings in a folder, so that a new one is noticed."""
+    home = Path(settings.dataset.folder.path, wildcards.machine)
+    if settings.dataset.kind != "folder" or not home.is_dir():
+        return ""
+    return digest(str(sorted((str(one), one.stat().st_size) for one in home.rglob("*") if one.is_file())))
 
 
 def network_path(network, machine):

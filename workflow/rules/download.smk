@@ -31,6 +31,7 @@ rule download:
         code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis", "tree"})),
         settings=settings.dataset.flags,
         releases=releases_of,
+        listing=listing_of,
     shell:
         "alone {log:q}; python {params.script}"
         " --machine {wildcards.machine:q}"

@@ -6,7 +6,7 @@ rule logmel:
     """Compute a machine's log-mel spectrograms into one HDF5 file."""
     input:
         manifest=rules.download.output.manifest,
-        checked=[CHECKED] if settings.dataset.kind == "folder" else [],
+        checked=ancient(CHECKED) if settings.dataset.kind == "folder" else [],
     output:
         cache=CACHE,
     log:

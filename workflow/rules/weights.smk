@@ -1,9 +1,11 @@
-# inputs:  none in the graph: timm's hub, a package or a file, as backbone.weights says
+# inputs:  the file that backbone.weights names; none in the graph where it says imagenet, package or none
 # outputs: data/weights/<backbone>-<source>.safetensors
 
 
 rule weights:
     """Make the file of pre-trained weights, so that compute nodes need no network."""
+    input:
+        file=[] if settings.backbone.weights in ("imagenet", "package", "none") else settings.backbone.weights,
     output:
         weights=WEIGHTS,
     log:
