@@ -15,7 +15,11 @@ from asd.settings import LogMel
 
 RATE = 16000
 
-torch.set_num_threads(1)  # the suite runs in two processes
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """The suite runs in two processes, and bytes depend on the threads, which the scripts' functions set."""
+    torch.set_num_threads(1)
 
 
 def hum(random: np.random.Generator, section: int, speed: int, seconds: float = 1.0) -> np.ndarray:
