@@ -177,6 +177,30 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
 
 
 @matplotlib.rc_context(STYLE)
+def sweep(rows: "pd.DataFrame") -> "Figure":
+    """A sweep: an axes a machine, a line a combination of values, its mean and deviation over the seeds.
+
+    Args:
+        rows: of one figure, as `asd.spread.chosen` gives them.
+    """
+    titles, machines = list(rows["title"].unique()), list(rows["machine"].unique())
+    figure, grid = _axes(1, len(machines), 1.9, 0.9 + 0.22 * len(titles), sharey=True)
+    for axes, machine in zip(grid[0], machines, strict=True):
+        own = rows[rows["machine"] == machine].set_index("title").reindex(titles)
+        value, deviation = 100 * own["value"], 100 * own["deviation"].fillna(0)
+        place = np.arange(len(titles))
+        axes.errorbar(value, place, xerr=deviation, fmt="o", ms=4, lw=1.2, color=DOMAINS["source"])
+        for end in ("lowest", "highest"):
+            axes.plot(100 * own[end], place, "|", ms=7, color=DOMAINS["target"])
+        axes.set(xlabel="AUC, %", title=machine)
+        axes.margins(y=0.5 / len(titles))
+    grid[0, 0].set_yticks(np.arange(len(titles)), titles)
+    grid[0, 0].invert_yaxis()
+    figure.suptitle("Mean, deviation (line), lowest and highest (marks) over the seeds")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
     """Loss and accuracies over the epochs: a column of axes a network.
 
@@ -453,7 +477,7 @@ def machine_figures(
     curves: dict[str, "pd.DataFrame"],
     scores: dict[str, "pd.DataFrame"],
     titles: dict[str, str],
-    quantile: float,
+    quantiles: dict[str, float],
     max_fpr: float,
 ) -> Iterator[tuple[str, "Figure"]]:
     """Yield the name and the figure, one after the other, of everything that is drawn of one machine.
@@ -463,13 +487,13 @@ def machine_figures(
         curves: network -> training curve.
         scores: model -> the scores; 'ensemble' among them chooses the clips that are shown.
         titles: model -> its title.
-        quantile: of the decision threshold.
+        quantiles: model -> that of its decision threshold.
     """
     from asd.threshold import threshold
 
     machine = cache.clips["machine"].iloc[0]
     for model, table in scores.items():
-        limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantile)
+        limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])
         yield f"roc-{model}", roc(table, max_fpr, f"{machine}, {titles[model]}")
         yield f"scores-{model}", distributions(table, limit, f"{machine}, {titles[model]}")
     yield "training", training(curves)

@@ -10,9 +10,9 @@ rule logmel:
     output:
         cache=CACHE,
     log:
-        f"{DATA}/logs/logmel/{digest(canonical(settings.logmel))}/{{machine}}.log",
+        f"{DATA}/logs/logmel/{{logmel}}/{{machine}}.log",
     benchmark:
-        f"{DATA}/benchmarks/logmel/{digest(canonical(settings.logmel))}/{{machine}}.tsv"
+        f"{DATA}/benchmarks/logmel/{{logmel}}/{{machine}}.tsv"
     conda:
         ENVIRONMENT
     threads: settings.compute.threads
@@ -22,7 +22,7 @@ rule logmel:
     params:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
-        settings=flags(settings.logmel),
+        settings=lambda wildcards: flags(LOGMELS[wildcards.logmel]),
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
