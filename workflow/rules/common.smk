@@ -154,7 +154,7 @@ def start_of(wildcards):
 
 def finished():
     """What to say at the end of a run: the table, where there is one, and where everything is."""
-    said = Path(RESULTS, "logs/tables.log")
+    said = Path(RESULTS, "logs/sweep.log" if settings.variants else "logs/tables.log")
     table = said.read_text() if said.exists() else ""
     page = Path(RESULTS, "report/index.html")
     where = f"   report: {page}" if page.exists() else ""
