@@ -146,6 +146,7 @@ localrules:
     chosen_detector,
     compare_paper,
     report,
+    single,
     submission,
     provenance,
 
