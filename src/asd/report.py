@@ -278,11 +278,10 @@ def write_single(path: Path, page: Path) -> None:
         with written(path) as aside, aside.open("w", encoding="utf-8") as out:
             out.write(before)
             for machine in machines:
-                for name in sorted(
-                    name for name in (page.parent / machine["folder"]).iterdir() if name.suffix in KINDS
-                ):
-                    block = f"{machine['folder']}/{name.name}"
-                    out.write(f'<script type="{KINDS[name.suffix]}" id="{block}">{_base64(name)}</script>\n')
+                for file in sorted((page.parent / machine["folder"]).iterdir()):
+                    if kind := KINDS.get(file.suffix):
+                        name = f"{machine['folder']}/{file.name}"
+                        out.write(f'<script type="{kind}" id="{name}">{_base64(file)}</script>\n')
             out.write(DATA + after)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}; make the page again, then this") from None

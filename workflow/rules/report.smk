@@ -174,7 +174,4 @@ rule single:
         script=f"{SCRIPTS}/single.py",
         code=code("single"),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --page {input.page:q}"
-        " --out {output.page:q}"
-        " >{log:q} 2>&1"
+        "alone {log:q}; python {params.script} --page {input.page:q} --out {output.page:q} >{log:q} 2>&1"
