@@ -178,6 +178,7 @@ localrules:
     chosen_detector,
     compare_paper,
     report,
+    single,
     submission,
     provenance,
 

@@ -1,5 +1,5 @@
 # inputs:  what the other stages wrote
-# outputs: results/figures/, results/report/index.html and all that the page needs beside it
+# outputs: results/figures/, results/report/index.html and all that the page needs beside it; on request single.html
 
 REPORTED = [*settings.run_models, "ensemble"]
 TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
@@ -156,3 +156,27 @@ rule report:
         " --overview-dir {params.overview_dir:q}"
         " --out {output.page:q}"
         " >{log:q} 2>&1"
+
+
+rule single:
+    """Write the page as one file, with its figures, pictures and sounds inside."""
+    input:
+        page=rules.report.output.page,
+        clips=rules.report.input.clips,
+    output:
+        page=f"{RESULTS}/report/single.html",
+    log:
+        f"{RESULTS}/logs/single.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/single.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        script=f"{SCRIPTS}/single.py",
+        code=code("single"),
+    shell:
+        "alone {log:q}; python {params.script} --page {input.page:q} --out {output.page:q} >{log:q} 2>&1"
