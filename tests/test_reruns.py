@@ -3,6 +3,7 @@
 `reruns.csv` is the README's table: patterns of keys, the longest that fits a key counting, and the stages rerun.
 """
 
+import contextlib
 import csv
 import os
 import shutil
@@ -11,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
+import h5py
 import pytest
 import yaml
 from snakemake.api import SnakemakeApi
@@ -275,6 +277,50 @@ def test_a_start_that_several_networks_of_a_sweep_share_is_trained_once(workplac
         *("global-seed_1", "global-seed_2"),
         *(f"oe-epochs_{epochs}-seed_{seed}" for epochs in (2, 3) for seed in (1, 2)),
     ]
+
+
+@pytest.fixture(scope="module")
+def needs(project, tmp_path_factory):
+    """What a rule asks for, for a machine with 100 clips of 224 mel bins and 313 frames and the network `plain`."""
+    workplace = Workplace(project, tmp_path_factory.mktemp("needs"))
+    (cache,) = workplace.folder.glob("data/*/logmel-*/fan.h5")
+    with h5py.File(cache, "w") as file:
+        file.create_dataset("logmel", (100, 224, 313), "f4", chunks=(1, 224, 313))  # never written, so without bytes
+
+    def needs(rule: str, attempt: int = 1, device: str = "auto", **plain) -> dict[str, int]:
+        change = {"networks": {"plain": plain}, "compute": {"device": device}}
+        jobs = workplace._run(merged(BASE, change), "dryrun").jobs
+        (job,) = [job for job in jobs if job.rule.name == rule and job.wildcards.get("network") == "plain"]
+        job.attempt = attempt
+        with contextlib.chdir(workplace.folder):
+            return {resource: job.resources[resource] for resource in ("mem_mb", "runtime")}
+
+    return needs
+
+
+def test_a_training_asks_for_the_memory_of_its_batch(needs):
+    # Measured, MB: the peak of two epochs of EfficientNet-B1 on batches of 2 and 8 clips, a process by itself.
+    peaks = {2: 1334, 8: 2590}
+    expected = peaks[2] + 98 * (peaks[8] - peaks[2]) / 6
+    asked = needs("train", batch=100)["mem_mb"]
+    assert expected < asked < 1.3 * expected
+    assert needs("train", batch=500)["mem_mb"] == asked  # there are no more clips
+    assert needs("train", batch=100, attempt=2)["mem_mb"] == 2 * asked
+    assert needs("train", batch=100, device="cuda")["mem_mb"] < asked / 5  # it is the device that holds them
+    assert 1908 < needs("train", batch=32, window=64)["mem_mb"] < asked / 3  # 1908 MB measured with Lite1
+
+
+def test_a_job_asks_for_the_time_of_its_clips(needs):
+    first, more = needs("train", epochs=1000)["runtime"], needs("train", epochs=2000)["runtime"]
+    assert more - 60 == pytest.approx(2 * (first - 60), abs=1)
+    assert needs("train", epochs=1000, device="cpu")["runtime"] - 60 > 5 * (first - 60)
+    whole, windows = (needs("features", window=window, test_hop=1)["runtime"] for window in (0, 64))
+    assert whole < windows < 3 * whole
+
+
+def test_what_is_not_yet_there_is_estimated_later(workplace):
+    jobs = workplace._run(BASE | {"data_dir": "nothing"}, "dryrun").jobs
+    assert {job.resources["mem_mb"] for job in jobs if job.rule.name == "train"} == {"<TBD>"}
 
 
 def test_two_configurations_share_data_weights_and_caches(workplace):

@@ -27,12 +27,14 @@ except InputError as error:
 PATHS = ":".join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 # One process a job: what goes on after its snakemake was killed is waited for, so that it cannot write over what comes
 # after it. `alone` takes a lock named like the job's log, which the kernel drops with the last process that holds it.
+# A job that has waited and whose own snakemake was killed meanwhile leaves the work to the next one's.
 ALONE = """alone() {
     mkdir -p .snakemake/jobs
     exec 9>>".snakemake/jobs/${1//\\//-}"
     if ! command -v flock >/dev/null || flock --nonblock 9; then return 0; fi
     echo "an earlier process of this job is still there; waiting until it ends: $1" >&2
     flock 9 || echo "no locks on this file system: $1" >&2
+    kill -0 "$PPID" 2>/dev/null || exit 1
 }; """
 PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(PATHS)}; {ALONE}"
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
@@ -150,6 +152,69 @@ def start_of(wildcards):
     if network.warm_start:
         return network_path(network.warm_start, wildcards.machine)
     return WEIGHTS.format(backbone=network.backbone.file)
+
+
+# What a network's job needs, estimated from the clips that it goes through. Measured on a CPU (one thread, 224 mel bins):
+# 0.8 GB of a process before its first batch, CUDA's libraries taking more; then, a pixel (a mel bin of a frame), in
+# training 2.3 kB (Lite1), 3.0 (B1) or 5.5 (B4, for which the second attempt is), without gradients 0.4 to 0.5.
+LOADED = 3000  # MB
+BYTES = {"train": 3000, "score": 600}  # a pixel of a batch
+# Microseconds a pixel: on a CPU as measured on a busy one; a GPU is taken to be twenty times as fast, where `auto` may
+# find one (compute.device: cpu says that there is none).
+MICROSECONDS = {"train": 8.0, "score": 2.5}
+
+
+def shape_of(cache):
+    """Clips, mel bins and frames of a log-mel cache.
+
+    Raises:
+        FileNotFoundError: it is not there yet; Snakemake then asks again before the job starts.
+    """
+    import h5py
+
+    os.stat(cache)
+    try:
+        with h5py.File(cache, locking=False) as file:
+            return file["logmel"].shape
+    except (OSError, KeyError):  # damaged, which the job itself will say
+        return 0, 0, 0
+
+
+def needs(kind, batch, pixels, held=0):
+    """MB and minutes of a first attempt.
+
+    Args:
+        kind: train or score.
+        batch: pixels that go through the network together.
+        pixels: of all that goes through it.
+        held: bytes that stay in memory.
+    """
+    on_cpu = settings.compute.device == "cpu"
+    activations = BYTES[kind] * batch if settings.compute.device in ("cpu", "auto") else 0
+    minutes = MICROSECONDS[kind] * pixels / 60e6
+    return {
+        "mem_mb": round(LOADED + (held + activations) / 1e6),
+        "runtime": round(60 + minutes / (settings.compute.threads if on_cpu else 20)),
+    }
+
+
+def training_needs(wildcards, input):
+    """What the training of a network needs."""
+    training = settings.networks[wildcards.network].training
+    shapes = [shape_of(cache) for cache in input.cache]
+    clips = sum(shape[0] for shape in shapes)
+    one = shapes[0][1] * (training.window or min(shape[2] for shape in shapes))
+    held = sum(os.path.getsize(cache) for cache in input.cache)
+    return needs("train", min(training.batch, clips) * one, training.epochs * clips * one, held)
+
+
+def scoring_needs(network, cache):
+    """What it needs to see every clip or window of a machine through a trained network."""
+    windows = settings.networks[network].windows
+    clips, mels, frames = shape_of(cache)
+    window = windows.window or frames
+    starts = (frames - window) // min(windows.hop, windows.test_hop) + 1
+    return needs("score", mels * max(window, 1024), clips * starts * mels * window)
 
 
 def finished():

@@ -18,8 +18,8 @@ rule features:
     threads: settings.compute.threads
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, input, attempt: attempt * scoring_needs(wildcards.network, input.cache)["mem_mb"],
+        runtime=lambda wildcards, input, attempt: attempt * scoring_needs(wildcards.network, input.cache)["runtime"],
     params:
         script=f"{SCRIPTS}/features.py",
         code=code("features"),

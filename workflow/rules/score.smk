@@ -54,8 +54,8 @@ rule score_exposure:
     threads: settings.compute.threads
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=lambda wildcards, input, attempt: attempt * scoring_needs(network_of(wildcards), input.cache)["mem_mb"],
+        runtime=lambda wildcards, input, attempt: attempt * scoring_needs(network_of(wildcards), input.cache)["runtime"],
     params:
         script=f"{SCRIPTS}/score_exposure.py",
         code=code("score_exposure"),

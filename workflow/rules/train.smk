@@ -23,8 +23,8 @@ rule train:
     threads: settings.compute.threads
     resources:
         gpu=1,
-        mem_mb=lambda wildcards, input, attempt: 4000 * attempt * len(input.cache),
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, input, attempt: attempt * training_needs(wildcards, input)["mem_mb"],
+        runtime=lambda wildcards, input, attempt: attempt * training_needs(wildcards, input)["runtime"],
     params:
         script=f"{SCRIPTS}/train.py",
         code=code("train"),
