@@ -104,9 +104,9 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
                     }
                 )
             for column in zip(*(row["cells"] for row in listed if row["model"]), strict=True):
-                defined = [cell for cell in column if cell["value"] is not None]
-                if defined:
-                    max(defined, key=lambda cell: cell["value"])["best"] = True
+                highest = max((cell["value"] for cell in column if cell["value"] is not None), default=None)
+                for cell in column:
+                    cell["best"] = highest is not None and cell["value"] == highest
             columns = [*machines, "average"]
             tables.append({"title": title, "domain": domain, "columns": columns, "rows": listed})
     return tables

@@ -220,10 +220,17 @@ def scoring_needs(network, cache):
 def finished():
     """What to say at the end of a run: the table, where there is one, and where everything is."""
     said = Path(RESULTS, "logs/sweep.log" if settings.variants else "logs/tables.log")
+    places = {
+        "tables": "tables/summary.md",
+        "sweep": "tables/sweep.md",
+        "report": "report/index.html",
+        "report in one file": "report/single.html",
+        "figures": "figures/",
+        "detectors": "detectors/",
+    }
+    made = [f"{name}: {RESULTS}/{place}" for name, place in places.items() if Path(RESULTS, place).exists()]
     table = said.read_text() if said.exists() else ""
-    page = Path(RESULTS, "report/index.html")
-    where = f"   report: {page}" if page.exists() else ""
-    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/{where}"
+    return "\n".join(["", table, *made, f"all results: {RESULTS}/   data: {DATA}/"])
 
 
 # A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
