@@ -25,6 +25,7 @@ from pathlib import Path
 import jobs
 import limits
 import numpy as np
+import report
 
 ROOT = Path(__file__).parents[1]
 
@@ -278,28 +279,33 @@ def main() -> None:
     if chosen.serve:
         serve(chosen.serve, chosen.data)
         return
+    # As Python does by default, which some containers forbid.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     out = ROOT / f"benchmarks/results/{machine()}.json"
-    results = json.loads(out.read_text()) if out.exists() and chosen.only != names else {"stages": {}}
+    before = json.loads(out.read_text())["stages"] if out.exists() and chosen.only != names else {}
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
+        data, page = Path(folder), ""
         if set(chosen.only) & set(STAGES):
             told("preparing")
             in_process("jobs.prepare(data)", data, 2)
-        rate = {threads: in_process("limits.rates(data)", data, threads) for threads in (1, 2)}
+        rate = {str(threads): in_process("limits.rates(data)", data, threads) for threads in (1, 2)}
         for name in chosen.only:
             told(name)
             if name in STAGES:
-                row = measure(STAGES[name], data, rate[STAGES[name].threads])
+                row = measure(STAGES[name], data, rate[str(STAGES[name].threads)])
             else:
                 row = helps() if name == "help" else dry_run(data)
-            results["stages"][name] = row
-    results["stages"] = {name: results["stages"][name] for name in names if name in results["stages"]}
-    results |= {"date": str(date.today()), "machine": machine(), "rates": rate, "versions": versions()}
+            before[name] = row
+            page = write(out, {one: before[one] for one in names if one in before}, rate)
+    print(page)
+
+
+def write(out: Path, stages: dict[str, dict], rate: dict[str, dict[str, float]]) -> str:
+    """Write the results and return the table; after each stage, so that an interrupted run leaves what it has."""
+    results = {"date": str(date.today()), "machine": machine(), "versions": versions(), "rates": rate, "stages": stages}
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
-    import report
-
-    print(report.write(results, ROOT / "docs"))
+    return report.write(results, ROOT / "docs")
 
 
 def in_process(what: str, data: Path, threads: int) -> object:

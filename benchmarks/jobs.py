@@ -33,6 +33,7 @@ def prepare(data: Path) -> None:
     import pandas as pd
     import soundfile
     import torch
+
     from asd.cache import write_cache
     from asd.corpus import scan, write_manifest
     from asd.network import Description, Network, save
@@ -108,12 +109,13 @@ def plain_logmel(data: Path) -> Job:
 
 def our_logmel(data: Path) -> Job:
     import torch
+
     from asd.cache import write_cache
     from asd.settings import LogMel
 
-    torch.set_num_threads(_threads())
+    torch.set_num_threads(1)
     out = data / f"ours-{_threads()}.h5"
-    return lambda: write_cache(out, data / "wav/all/manifest.csv", LogMel()), lambda _: _some_logmels(out)
+    return lambda: write_cache(out, data / "wav/all/manifest.csv", LogMel(), _threads()), lambda _: _some_logmels(out)
 
 
 def _some_logmels(path: Path) -> np.ndarray:
@@ -164,6 +166,7 @@ def plain_train(data: Path) -> Job:
 def our_train(data: Path) -> Job:
     """CNN-GLOBAL at the paper's settings but for the batch."""
     import torch
+
     from asd.losses import focal
     from asd.network import load
     from asd.settings import LogMel, Training
@@ -204,6 +207,7 @@ def our_features(data: Path) -> Job:
 
 def _our_features(data: Path, name: str, windows: dict) -> Callable[[], None]:
     import torch
+
     from asd.cache import open_cache
     from asd.features import write_features
     from asd.network import fold, load
@@ -265,6 +269,7 @@ def plain_section(data: Path) -> Job:
 
 def our_section(data: Path) -> Job:
     import scipy.linalg  # noqa: F401 (imported before the clock starts)
+
     from asd.gaussian import fit
     from asd.settings import Mvg
 
@@ -281,6 +286,7 @@ def plain_windows(data: Path) -> Job:
 
 def our_windows(data: Path) -> Job:
     import scipy.linalg  # noqa: F401 (imported before the clock starts)
+
     from asd.gaussian import ROWS_AT_ONCE, fit_moments, moments
     from asd.settings import Mvg
 
@@ -314,6 +320,7 @@ def plain_bootstrap(data: Path) -> Job:
 
 def our_bootstrap(data: Path) -> Job:
     import pandas as pd
+
     from asd.metrics import joined, machine_figures
 
     machines = {f"machine{number}": clips for number, clips in pd.read_csv(data / "scores.csv").groupby("machine")}

@@ -35,15 +35,15 @@ def page(results: dict) -> str:
             f"{row['of_limit']:.0%}",
         ]
         lines.append(f"| {' | '.join([*cells, memory])} |")
-    rate = results["rates"]["2"] if "2" in results["rates"] else results["rates"][2]
+    rate = results["rates"]["2"]
     lines += [
         "",
-        "plain: `benchmarks/plain.py`. ~: extrapolated from fewer resamples. of the limit: what the operations or bytes "
-        "(`benchmarks/limits.py`) take at least, over ours; with two threads this machine does "
-        f"{rate['float32'] / 1e9:.0f} (float32) and {rate['float64'] / 1e9:.0f} (float64) billion operations a second, "
-        f"reads and writes {rate['memory'] / 1e9:.1f} GB/s of memory and writes {rate['write'] / 1e9:.2f} GB/s to disk; of "
-        "a command the limit is the import of its flags, or a workflow of one rule. memory: the peak of the process "
-        "less what it held before the work, plain → ours.",
+        "plain: `benchmarks/plain.py`. ~: extrapolated from fewer resamples. of the limit: what the operations or "
+        "bytes (`benchmarks/limits.py`) take at least, over ours; with two threads this machine does "
+        f"{rate['float32'] / 1e9:.0f} (float32) and {rate['float64'] / 1e9:.0f} (float64) billion operations a "
+        f"second, reads and writes {rate['memory'] / 1e9:.1f} GB/s of memory and writes {rate['write'] / 1e9:.2f} GB/s "
+        "to disk; of a command the limit is the import of its flags, or a workflow of one rule. memory: the peak of "
+        "the process less what it held before the work, plain → ours.",
         "",
     ]
     return "\n".join(lines)
