@@ -12,11 +12,15 @@ from asd.errors import InputError
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
 
     The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
     Two processes that write the same path never share a temporary file; the last rename wins, whole.
+
+    Args:
+        lasting: whether a power cut must not spoil it once it has its name; False for what is checked when it is read,
+            and made again.
 
     Raises:
         InputError: the disk is full.
@@ -27,7 +31,8 @@ def written(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield aside
-        _synchronise(aside)
+        if lasting:
+            _synchronise(aside)
         aside.replace(path)
     except Exception as error:
         # h5py, safetensors and csv each have an exception of their own for a full disk; all pass on the system's words.
