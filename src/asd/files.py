@@ -28,9 +28,9 @@ def written(path: Path) -> Iterator[Path]:
     # The suffix is kept, since some writers choose their format by it; the host, since others may share the disk.
     begin, end = f".{path.stem}.{platform.node()}.", f".part{path.suffix}"
     for left in path.parent.iterdir():
-        if left.name.startswith(begin) and left.name.endswith(end):
-            if _is_gone(left.name.removeprefix(begin).partition("-")[0]):
-                left.unlink(missing_ok=True)
+        ours = left.name.startswith(begin) and left.name.endswith(end)
+        if ours and _is_gone(left.name.removeprefix(begin).partition("-")[0]):
+            left.unlink(missing_ok=True)
     aside = path.with_name(f"{begin}{os.getpid()}-{secrets.token_hex(4)}{end}")
     try:
         yield aside
