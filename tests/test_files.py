@@ -1,5 +1,8 @@
 """Nothing half-written carries a final name."""
 
+import platform
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -47,6 +50,40 @@ def test_writers_of_one_path_do_not_share_a_temporary_file(tmp_path):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert path.read_text() in ("a" * 1000, "b" * 1000)
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from asd.files import written
+with written(Path(sys.argv[1])) as aside:
+    aside.write_text("half")
+    print(aside.name, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_by_no_other(tmp_path):
+    path = tmp_path / "a.b.txt"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", KILLED, one], stdout=subprocess.PIPE, text=True)
+        for one in (path, path, tmp_path / "a.txt")
+    ]
+    killed, alive, other = names = [writer.stdout.readline().strip() for writer in writers]
+    for writer in (writers[0], writers[2]):
+        writer.kill()
+        writer.wait()
+    try:
+        elsewhere = tmp_path / killed.replace(f".{platform.node()}.", ".another.host.")
+        elsewhere.write_text("half")
+        with written(path) as aside:
+            aside.write_text("whole")
+        left = sorted(one.name for one in tmp_path.iterdir())
+    finally:
+        writers[1].kill()
+        writers[1].wait()
+    assert len(set(names)) == 3
+    assert left == sorted([path.name, alive, other, elsewhere.name])
 
 
 def test_digest_is_sha256():

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import platform
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
 
     The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
-    Two processes that write the same path never share a temporary file; the last rename wins, whole.
+    Two processes that write the same path never share a temporary file; the last rename wins, whole. What a killed
+    process of this host has left of the same path is removed.
 
     Args:
         lasting: whether a power cut must not spoil it once it has its name; False for what is checked when it is read,
@@ -27,8 +29,13 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept, since some writers choose their format by it.
-    aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    # The suffix is kept, since some writers choose their format by it; the host, since others may share the disk.
+    begin, end = f".{path.stem}.{platform.node()}.", f".part{path.suffix}"
+    for left in path.parent.iterdir():
+        ours = left.name.startswith(begin) and left.name.endswith(end)
+        if ours and _is_gone(left.name.removeprefix(begin).partition("-")[0]):
+            left.unlink(missing_ok=True)
+    aside = path.with_name(f"{begin}{os.getpid()}-{secrets.token_hex(4)}{end}")
     try:
         yield aside
         if lasting:
@@ -41,6 +48,19 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _is_gone(process: str) -> bool:
+    """Whether no process of this host has a number."""
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    return False
 
 
 def _synchronise(path: Path) -> None:
