@@ -287,7 +287,7 @@ def main() -> None:
         data, page = Path(folder), ""
         if set(chosen.only) & set(STAGES):
             told("preparing")
-            in_process("jobs.prepare(data)", data, 2)
+            in_process(f"jobs.prepare(data, {chosen.only})", data, 2)
         rate = {str(threads): in_process("limits.rates(data)", data, threads) for threads in (1, 2)}
         for name in chosen.only:
             told(name)

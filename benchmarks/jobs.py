@@ -28,32 +28,50 @@ Job = tuple[Callable[[], object], Callable[[object], np.ndarray]]
 # --- the files ----------------------------------------------------------------------------------------------
 
 
-def prepare(data: Path) -> None:
-    """Write recordings, caches, a network of random weights, features and scores."""
-    import pandas as pd
+def prepare(data: Path, stages: list[str]) -> None:
+    """Write what some stages' jobs read."""
+    rng = np.random.default_rng(0)
+    chosen = set(stages)
+    if chosen & {"logmel", "logmel2"}:
+        _recordings(data, rng, "all", CLIPS, "train")
+    if chosen & {"train", "features", "local"}:
+        _networks(data, rng)
+    if chosen & {"local", "section", "windows"}:
+        _features(data, rng)
+    if "bootstrap" in chosen:
+        _scores(data, rng)
+
+
+def _recordings(data: Path, rng: np.random.Generator, name: str, count: int, split: str) -> None:
+    """Wavs of a tone in noise, 10 s each, and their manifest."""
     import soundfile
+
+    from asd.corpus import scan, write_manifest
+
+    home, seconds = data / "wav" / name, np.arange(10 * plain.RATE) / plain.RATE
+    (home / "train").mkdir(parents=True)
+    for number in range(count):
+        file = home / f"train/section_00_source_train_normal_{number:04}_vel_{number % 12}.wav"
+        noise = rng.standard_normal(len(seconds), np.float32)
+        sound = 0.1 * noise + 0.3 * np.sin(2 * np.pi * rng.uniform(50, 4000) * seconds)
+        soundfile.write(file, sound, plain.RATE, subtype="PCM_16")
+    write_manifest(home / "manifest.csv", scan(home.parent, name).assign(split=split))
+
+
+def _networks(data: Path, rng: np.random.Generator) -> None:
+    """Caches of training and test clips, and a B1 with random weights for them."""
     import torch
 
     from asd.cache import write_cache
-    from asd.corpus import scan, write_manifest
     from asd.network import Description, Network, save
     from asd.settings import LogMel, Training
 
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    seconds = np.arange(10 * plain.RATE) / plain.RATE
-    for name, count, split in (("all", CLIPS, "train"), ("clips", TRAINED, "train"), ("windows", SCORED, "test")):
-        home = data / "wav" / name
-        (home / "train").mkdir(parents=True)
-        for number in range(count):
-            file = home / f"train/section_00_source_train_normal_{number:04}_vel_{number % 12}.wav"
-            sound = 0.1 * rng.standard_normal(len(seconds)) + 0.3 * np.sin(2 * np.pi * rng.uniform(50, 4000) * seconds)
-            soundfile.write(file, sound, plain.RATE, subtype="PCM_16")
-        write_manifest(home / "manifest.csv", scan(home.parent, name).assign(split=split))
-        if name != "all":
-            write_cache(data / f"{name}.h5", home / "manifest.csv", LogMel())
+    for name, count, split in (("clips", TRAINED, "train"), ("windows", SCORED, "test")):
+        _recordings(data, rng, name, count, split)
+        write_cache(data / f"{name}.h5", data / f"wav/{name}/manifest.csv", LogMel())
     with h5py.File(data / "clips.h5") as file:
         logmel = torch.from_numpy(file["logmel"][:])
+    torch.manual_seed(0)
     sections, attributes = tuple(f"{one:02}" for one in range(6)), tuple(f"vel_{one}" for one in range(12))
     settings = Training().model_dump_json()
     network = Network(Description("efficientnet_b1", "all", 1, sections, attributes, settings))
@@ -66,6 +84,9 @@ def prepare(data: Path) -> None:
         network.train().embed(network.standardise(logmel[:16]))
     save(data / "network.safetensors", network.eval())
 
+
+def _features(data: Path, rng: np.random.Generator) -> None:
+    """Features of windows, of a section's training clips, and new ones."""
     mixing = rng.standard_normal((200, FEATURES), np.float32) / 15
     with h5py.File(data / "features.h5", "w", libver=("v110", "v110")) as file:
         shape, chunks = (WINDOWS, FEATURES), (64, FEATURES)
@@ -74,6 +95,11 @@ def prepare(data: Path) -> None:
             rows[begin : begin + 2000] = _correlated(rng, mixing, 2000)
     np.save(data / "rows.npy", _correlated(rng, mixing, ROWS))
     np.save(data / "new.npy", _correlated(rng, mixing, NEW))
+
+
+def _scores(data: Path, rng: np.random.Generator) -> None:
+    """Scores and decisions of seven machines, three sections each, fifty clips of each kind."""
+    import pandas as pd
 
     clips = []
     for machine in range(7):

@@ -95,22 +95,25 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
         else:
             filters = mel_filters(settings.rate, n_fft, settings.mels, device)
             for some, out in zip(*(one.split(CLIPS_AT_ONCE) for one in (windows, made)), strict=True):
-                out.copy_((_power(some, window) @ filters).mT)
+                spectrum = torch.view_as_real(torch.fft.rfft(some * window)).float().square_()
+                out.copy_(((spectrum[..., 0] + spectrum[..., 1]) @ filters).mT)
     return made.clamp_(min=FLOOR).log10_().mul_(10).reshape(*waveform.shape[:-1], *made.shape[1:])
 
 
 def _mel_power(clip: torch.Tensor, window: torch.Tensor, settings: LogMel, out: torch.Tensor) -> None:
     """The mel power of a clip's windows (frames, n_fft) into (mels, frames), on a CPU.
 
-    Frequencies come before frames, so that the sparse product runs along memory.
+    All steps have their memory beforehand, which stays in the core's cache. Frequencies come before frames, so that the
+    sparse product runs along memory.
     """
-    power = torch.empty(settings.n_fft // 2 + 1, len(clip))
+    bins = settings.n_fft // 2 + 1
+    tapered = torch.empty(FRAMES_AT_ONCE, settings.n_fft, dtype=torch.float64)
+    spectrum, parts = torch.empty(FRAMES_AT_ONCE, bins, dtype=torch.complex128), torch.empty(FRAMES_AT_ONCE, bins, 2)
+    power = torch.empty(bins, len(clip))
     for some, place in zip(clip.split(FRAMES_AT_ONCE), power.split(FRAMES_AT_ONCE, dim=1), strict=True):
-        place.copy_(_power(some, window).T)
+        count = len(some)
+        torch.mul(some, window, out=tapered[:count])
+        torch.fft.rfft(tapered[:count], out=spectrum[:count])
+        squares = parts[:count].copy_(torch.view_as_real(spectrum[:count])).square_()
+        torch.add(squares[..., 0].T, squares[..., 1].T, out=place)
     out.numpy()[:] = _sparse_filters(settings.rate, settings.n_fft, settings.mels) @ power.numpy()
-
-
-def _power(windows: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
-    """The power spectra (..., n_fft // 2 + 1), float32, of stretches (..., n_fft)."""
-    parts = torch.view_as_real(torch.fft.rfft(windows * window)).float().square_()
-    return parts[..., 0] + parts[..., 1]

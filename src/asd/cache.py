@@ -89,13 +89,17 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, threads: int = 1) 
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         file.attrs["versions"] = _versions()
         write_clips(file, clips)
-        _dataset(file, "logmel", (len(clips), settings.mels, audio.frames(samples, settings)), np.float32)
-        _dataset(file, "waveform", (len(clips), samples), np.int16)
+        shape = (len(clips), settings.mels, audio.frames(samples, settings))
+        datasets = (
+            _dataset(file, "logmel", shape, np.float32),
+            _dataset(file, "waveform", (len(clips), samples), np.int16),
+        )
         row = 0
         made = _in_threads(lambda shard: _shard(*shard, samples, settings), shards, threads)
         for arrays in progress(made, "log-mel", f"shards of {size} clips", len(shards)):
-            for logmel, waveform in zip(*arrays, strict=True):  # clip by clip, so that the bytes depend on no shards
-                file["logmel"][row], file["waveform"][row] = logmel, waveform
+            for clip in zip(*arrays, strict=True):  # clip by clip, so that the bytes depend on no shards
+                for dataset, values in zip(datasets, clip, strict=True):
+                    dataset[row] = values
                 row += 1
     shutil.rmtree(home, ignore_errors=True)
 

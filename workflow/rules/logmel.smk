@@ -23,11 +23,10 @@ rule logmel:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
         settings=lambda wildcards: flags(LOGMELS[wildcards.logmel]),
-        threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
         " --manifest {input.manifest:q}"
         " {params.settings}"
-        " --threads {params.threads}"
+        " --threads {threads}"
         " --out {output.cache:q}"
         " >{log:q} 2>&1"
