@@ -1,6 +1,6 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
-# make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), and killed at random moments
+# make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), killed at random moments, on a full disk
 # make lint   ruff, snakefmt and snakemake --lint
 # make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
 PYTHON ?= python3

@@ -61,8 +61,7 @@ def undisturbed(tmp_path_factory) -> Path:
     from kill import snakemake
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    targets = "results/tables/auc_total.csv", "results/provenance.json"
-    assert snakemake(folder, "--cores", "2", targets=targets).wait() == 0, (folder / "said").read_text()
+    assert snakemake(folder, "--cores", "2").wait() == 0, (folder / "said").read_text()
     return folder
 
 

@@ -1,5 +1,6 @@
 """The short form of kill.py, and what a full disk and an unreadable or damaged file do to a job."""
 
+import functools
 import re
 import subprocess
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_corpus
-from kill import disturb
+from kill import TINY, WAYS, disturb, snakemake, tables
 
 from asd import network as networks
 from asd import training, weights
@@ -22,9 +23,9 @@ from asd.settings import Backbone, LogMel, Training
 
 
 def test_whatever_is_killed_the_same_command_ends_with_the_same_tables(undisturbed, tmp_path):
-    count = disturb(undisturbed, tmp_path, kills=2, seed=5, longest=30)
-    assert count.of_jobs + count.of_snakemake == 2
-    assert count.completed >= 1
+    count = disturb(undisturbed, tmp_path / "wild", kills=3, seed=5)
+    assert {way for way, _ in count.kills} >= set(WAYS)
+    assert count.waited
 
 
 @pytest.fixture
@@ -36,6 +37,24 @@ def small(tmp_path):
         pytest.skip("a small file system needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+def resize(disk, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+
+
+def test_a_chain_whose_disk_is_full_says_so_and_ends_once_there_is_room(small, undisturbed, tmp_path):
+    # The recordings and their log-mels are those of the undisturbed run: it is the results that do not fit.
+    configuration = TINY | {"data_dir": str(undisturbed / "data")}
+    command = functools.partial(snakemake, tmp_path, "--cores", "2", "--directory", small, configuration=configuration)
+    resize(small, "24m")  # one network of 17 MB, and no checkpoint of 50
+    assert command().wait() == 1
+    said = (tmp_path / "said").read_text()
+    assert "results/networks/oe/fan.safetensors: cannot be written: the disk is full; make room and run again" in said
+    assert "no checkpoint could be written" in said
+    resize(small, "200m")
+    assert command().wait() == 0, (tmp_path / "said").read_text()
+    assert tables(small) == tables(undisturbed)
 
 
 def write_network(path, begun):

@@ -11,25 +11,17 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kill import snakemake
+import yaml
+from kill import jobs_in, snakemake
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# What a site would write into profiles/slurm, and no patience. The log-mels' first attempt gets too little memory.
-SITE = [
-    *("--slurm-status-command", "squeue"),
-    *("--slurm-init-seconds-before-status-checks", "3"),
-    *("--seconds-between-status-checks", "2"),
-    *("--latency-wait", "10"),
-    "--set-resources",
-    "logmel:mem_mb=150*attempt**4",
-    *(f"{rule}:{key}" for rule in ("train", "features", "score_exposure") for key in ("slurm_partition=gpu", "gpu=1")),
-]
 
 
 class Cluster:
@@ -47,6 +39,10 @@ class Cluster:
     def of(self, rule: str) -> list[dict[str, str]]:
         """The jobs of a rule, in the order of their submission."""
         return [job for job in self.jobs() if f"rule_{rule}" in job.get("Comment", "")]
+
+    def running(self, rule: str) -> dict[str, str] | None:
+        """The last running job of a rule, if there is one."""
+        return next((job for job in reversed(self.of(rule)) if job["JobState"] == "RUNNING"), None)
 
     def kill_node(self, name: str, job: str) -> None:
         """Kill a node's daemon, and the processes of a job on it, as a power failure would."""
@@ -95,14 +91,13 @@ def descendants(number: int) -> list[Process]:
     return found
 
 
-def wait_for(what: Callable, run: subprocess.Popen, seconds: float = 150):
-    """Wait for something to be true, as long as snakemake runs, and return it."""
+def wait_for(what: Callable[[], bool], run: subprocess.Popen, seconds: float = 300) -> None:
+    """Wait for something to be true, as long as snakemake runs."""
     end = time.monotonic() + seconds
-    while not (found := what()):
+    while not what():
         assert run.poll() is None, "snakemake ended early"
-        assert time.monotonic() < end, f"waited in vain for {what.__doc__ or what}"
-        time.sleep(0.1)
-    return found
+        assert time.monotonic() < end, f"waited in vain for {what.__doc__}"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -118,34 +113,52 @@ def cluster(tmp_path_factory):
         subprocess.run([HERE / "down.sh", folder], check=True)
 
 
-def running(cluster: Cluster, rule: str, script: str):
-    """The running job of a rule and its Python process, as soon as there are both."""
+@pytest.fixture
+def site(tmp_path):
+    """profiles/slurm with a site's lines, no patience, and too little memory for the log-mels' first attempt."""
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile["slurm-status-command"] = "squeue"
+    profile["default-resources"] = {"slurm_partition": "cpu"}
+    profile["set-resources"]["train"]["slurm_partition"] = "gpu"  # and, by the profile's anchor, for the other two
+    profile["set-resources"]["logmel"] = {"mem_mb": "150*attempt**4"}
+    profile |= {"slurm-init-seconds-before-status-checks": 1, "latency-wait": 10}
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/config.yaml").write_text(yaml.safe_dump(profile))
+    return tmp_path / "site"
 
-    def look():
-        jobs = [job for job in cluster.of(rule) if job["JobState"] == "RUNNING"]
-        found = [one for one in processes() if re.match(rf"\S*python \S*/{script}\.py ", one.command)]
-        return (jobs[-1], found[0]) if jobs and found else None
 
-    return look
-
-
-def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed, tmp_path):
+@pytest.mark.timeout(900)
+def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, site, undisturbed, tmp_path):
     # The configuration is that which the undisturbed run wrote down: its provenance makes its tables again.
     provenance = json.loads((undisturbed / "results/provenance.json").read_text())
-    run = snakemake(tmp_path, "--profile", "profiles/slurm", *SITE, configuration=provenance["configuration"])
-    try:
-        # The dead node, while features are computed on it.
-        job, _ = wait_for(running(cluster, "features", "features"), run)
-        dead = job["NodeList"]
-        cluster.kill_node(dead, job["JobId"])
+    run = snakemake(
+        tmp_path,
+        *("--profile", site),
+        configuration=provenance["configuration"],
+        program=(sys.executable, HERE / "impatient.py"),
+    )
+    training = "results/logs/train/oe/fan.log"
+    dead, late = {}, {}
 
-        # The time limit: the training beside it is held still after its second epoch, and its time is declared over.
-        late, process = wait_for(running(cluster, "train_wildcards_oe", "train"), run)
-        log = tmp_path / "results/logs/train/oe/fan.log"
-        wait_for(lambda: log.exists() and "epoch 2 of 20" in log.read_text(), run)
-        os.kill(process.number, signal.SIGSTOP)
-        subprocess.run(["scontrol", "update", f"JobId={late['JobId']}", "EndTime=now"], check=True)
-        assert run.wait(200) == 0, (tmp_path / "said").read_text()
+    def said_in(log: str) -> str:
+        return (tmp_path / log).read_text() if (tmp_path / log).exists() else ""
+
+    def befallen() -> bool:
+        """a training in its third epoch, and features being computed"""
+        # The time limit: the training is held still, so that it is there when its time is declared over.
+        if not late and "epoch 2 of 40" in said_in(training):
+            os.kill(jobs_in(tmp_path)[training], signal.SIGSTOP)
+            late.update(cluster.running("train_wildcards_oe"))
+            subprocess.run(["scontrol", "update", f"JobId={late['JobId']}", "EndTime=now"], check=True)
+        # The dead node, while features are computed on it.
+        if not dead and "results/logs/features/global/fan.log" in jobs_in(tmp_path):
+            dead.update(job := cluster.running("features"))
+            cluster.kill_node(job["NodeList"], job["JobId"])
+        return bool(dead and late)
+
+    try:
+        wait_for(befallen, run)
+        assert run.wait(400) == 0, (tmp_path / "said").read_text()
     finally:
         run.poll() is None and run.kill()
 
@@ -160,12 +173,12 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed,
     first, second = cluster.of("train_wildcards_oe")
     assert first["JobId"] == late["JobId"]
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
-    assert re.search(r"fan\.safetensors: going on after epoch ([2-9]|1\d),", log.read_text())
+    assert re.search(r"fan\.safetensors: going on after epoch ([2-9]|[1-3]\d),", said_in(training))
 
     # The node: the job ran again, on another one.
     (*_, again) = cluster.of("features")
     assert again["JobState"] == "COMPLETED"
-    assert again["NodeList"] != dead
+    assert again["NodeList"] != dead["NodeList"]
 
     # Resources and nodes as asked for, nothing of the short rules, a Gaussian with its scores in one job.
     for rule in ("train", "features", "score_exposure"):
@@ -174,7 +187,10 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, undisturbed,
             assert job["NodeList"] in ("n1", "n2", "n3")
             assert job["TresPerJob"] == "gres:gpu:1"
     assert {(job["Partition"], job["NodeList"]) for job in cluster.of("logmel")} == {("cpu", "n4")}
-    assert second["TimeLimit"] == "04:00:00"  # twice the first attempt's two hours
+    # More with the second attempt.
+    assert (late["TimeLimit"], second["TimeLimit"]) == ("01:00:00", "02:00:00")
+    memory = [int(re.search(r"mem=(\d+)M", job["TRES"])[1]) for job in (first, second)]
+    assert memory[1] == 2 * memory[0] > 6000
     said = (tmp_path / "said").read_text()
     for rule in ("download", "weights", "ensemble", "tables"):
         assert f"localrule {rule}:" in said

@@ -41,7 +41,7 @@ rule submission:
             }
         ),
     shell:
-        "(python {params.script}"
+        "alone {log:q}; (python {params.script}"
         " --scores {input.scores:q} {input.ensemble:q}"
         " --manifests {input.manifests:q}"
         " --caches {input.caches:q}"
