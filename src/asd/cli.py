@@ -105,6 +105,8 @@ def watch(
     _check_section(loaded, section)
     watched = Watched(folder, out or folder / "asd.jsonl")
     watched.ready()
+    what = f"{loaded.description.machine}, {loaded.description.title}"
+    print(f"watching {folder} ({what}; {len(watched.done)} done before); Ctrl-C ends it", file=sys.stderr, flush=True)
     try:
         while True:
             time.sleep(interval)
