@@ -1,5 +1,7 @@
 """One set of versions, however the environment is made."""
 
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -48,3 +50,19 @@ except SystemExit:
     assert done.returncode == 0, done.stderr
     assert "Reads" in done.stdout
     assert "Writes" in done.stdout or "prints" in done.stdout
+
+
+def test_threads_that_wait_do_not_take_the_processor():
+    """What torch's OpenMP says itself of how its threads wait, when a script has loaded it."""
+    program = "from asd import command\ndef main(): import torch\ncommand.run(main, '')"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    policies = re.findall(r"OMP_WAIT_POLICY\s*=\s*'?(\w+)", done.stderr)
+    assert policies
+    assert set(policies) == {"PASSIVE"}

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import manifest, manifest_row
 
@@ -224,3 +225,46 @@ def test_the_curve_is_a_table(tmp_path):
         (row,) = csv.DictReader(file)
     assert row["loss"] == "2.5"
     assert row["attribute_accuracy"] == "nan"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "precision", "tolerance"),
+    [("efficientnet_b1", torch.float32, 1e-3), ("tf_efficientnet_lite1", torch.float64, 1e-4)],
+)
+def test_a_step_has_the_loss_and_the_gradients_of_the_plain_recipe(backbone, precision, tolerance):
+    """Against timm's network on three equal channels, in the default layout and in double precision.
+
+    Rounding in float32 turns some of Lite1's ReLU6 on or off, whose gradients jump; so it is compared in double.
+    """
+    torch.manual_seed(0)
+    network = Network(Description(backbone, "fan", 1, ("00", "01", "02"), ("a", "b"), "{}")).train()
+    network.backbone.to(precision)
+    plain = timm.create_model(backbone, num_classes=0).train()
+    plain.load_state_dict(network.backbone.state_dict())
+    plain.double()
+    heads = [head.weight.detach().double().requires_grad_() for head in (network.section, network.attribute)]
+    section = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([2, 0, 2, 1, 1, 0])
+    attribute = torch.tensor([0, 1, 1, 0, 0, 1]), torch.tensor([1, 1, 0, 0, 1, 0])
+    weight = torch.tensor([1.0, 0.9, 0.6, 0.3, 0.5, 0.0])
+    batch = training.Batch(torch.randn(6, 224, 64, dtype=precision), section, attribute, weight)
+    loss, _ = training._step(network, batch, gamma=2.0)
+    loss.backward()
+
+    embedding = plain(batch.standardised.double()[:, None].expand(-1, 3, -1, -1))
+    expected = 0
+    for head, scale, labels in zip(
+        heads, (network.section.scale, network.attribute.scale), (section, attribute), strict=True
+    ):
+        cosine = embedding @ head.T / embedding.norm(dim=1, keepdim=True) / head.norm(dim=1)
+        p = (scale.double() * cosine).softmax(1)  # the scale as the step left it: test_losses holds it to the paper
+        for label, share in zip(labels, (weight, 1 - weight), strict=True):
+            own = p[torch.arange(6), label]
+            expected = expected - (share * (1 - own) ** 2 * own.log()).mean()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    theirs = [*plain.parameters(), *heads]
+    ours = [*network.backbone.parameters(), network.section.weight, network.attribute.weight]
+    assert [one.shape for one in ours] == [one.shape for one in theirs]
+    whole = torch.stack([other.grad.norm() for other in theirs]).norm()
+    for one, other in zip(ours, theirs, strict=True):  # a bias before a batch norm has no gradient but rounding
+        assert (one.grad - other.grad).norm() < tolerance * other.grad.norm() + 1e-6 * whole, tuple(one.shape)

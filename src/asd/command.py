@@ -1,6 +1,7 @@
 """How every script becomes a command: flags from typed arguments, errors as one message."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ def run(main: Callable, description: str) -> None:
     An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions
     are defects of ours and keep theirs.
     """
+    # Threads that wait for one another are to sleep: by default OpenMP's spin, and where jobs share the processor the
+    # thread that is waited for is kept from it. OpenMP reads this when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))
