@@ -130,6 +130,10 @@ class Count:
     waited: int = 0
     """Jobs that found an orphan of an earlier snakemake at work, and waited."""
 
+    def of(self, log: str) -> int:
+        """Kills during a job."""
+        return sum(times for (_, job), times in self.kills.items() if job == name(log))
+
     def __str__(self) -> str:
         ways, jobs = Counter(), Counter()
         for (way, job), times in self.kills.items():
@@ -271,7 +275,7 @@ def disturb(calm: Path, wild: Path, kills: int, seed: int) -> Count:
         strikes = {}
         for log, way in zip(logs[: kills - before], itertools.cycle(WAYS)):
             # Snakemake has its own work once a job has ended: it may die then as well.
-            latest = 1.2 if way == SNAKEMAKE else 0.03 if way == JOB and "/train/" in log else 0.9
+            latest = 1.2 if way == SNAKEMAKE else 0.03 if way == JOB and "/train/" in log else 0.7
             strikes[log] = way, chance.uniform(0, latest * seconds[log])
         Round(wild.resolve(), strikes, chance, count).go()
         assert count.kills.total() > before, "no job lived as long as in the undisturbed run"
