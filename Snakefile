@@ -18,6 +18,7 @@ include: "workflow/rules/mvg.smk"
 include: "workflow/rules/score.smk"
 include: "workflow/rules/ensemble.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/sweep.smk"
 include: "workflow/rules/suspicious.smk"
 include: "workflow/rules/compare_paper.smk"
 include: "workflow/rules/submission.smk"
@@ -30,6 +31,7 @@ rule all:
     default_target: True
     input:
         TABLES,
+        SWEPT,
         PROVENANCE,
         rules.report.output.page,
         [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],

@@ -85,13 +85,23 @@ def test_silence_is_the_floor():
     assert log_mel(torch.zeros(16000), LogMel()).unique().tolist() == [-100.0]
 
 
-def test_a_clip_does_not_depend_on_its_batch():
+def test_a_clip_depends_neither_on_its_batch_nor_on_the_threads():
     batch = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (2, 3, 40000)).astype(np.float32))
+    threads = torch.get_num_threads()
     got = log_mel(batch, LogMel())
     assert got.shape == (2, 3, 224, 79)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert torch.equal(log_mel(batch, LogMel()), got)
+    finally:
+        torch.set_num_threads(threads)
     for i in range(2):
         for j in range(3):
-            np.testing.assert_allclose(got[i, j], log_mel(batch[i, j], LogMel()), rtol=0, atol=1e-4)
+            assert torch.equal(log_mel(batch[i, j], LogMel()), got[i, j])
+
+
+def test_an_empty_batch():
+    assert log_mel(torch.zeros(0, 16000), LogMel()).shape == (0, 224, 32)
 
 
 def test_autocast_does_not_reach_it():

@@ -19,6 +19,8 @@ from asd.scores import read_scores
 from asd.settings import LogMel
 from asd.windows import window_times
 
+QUANTILES = {"global": 0.9, "local": 0.9, "ensemble": 0.9}
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
@@ -31,7 +33,9 @@ def written(machine):
     folder = machine.folder / "clips"
     scores = {path.parent.name: read_scores(path) for path in machine.scores}
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
-        write_clips(folder, cache, scores, 0.9, ("local", features, read_sections(machine.of("mvg", "local", "h5"))))
+        write_clips(
+            folder, cache, scores, QUANTILES, ("local", features, read_sections(machine.of("mvg", "local", "h5")))
+        )
     return folder, json.loads((folder / "clips.json").read_text())
 
 
@@ -109,7 +113,7 @@ def test_the_digest_is_that_of_the_recordings(machine):
 def test_without_windows_there_is_a_picture_and_no_curve(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv"))}
     with open_cache(machine.cache) as cache:
-        write_clips(tmp_path / "clips", cache, scores, 0.9)
+        write_clips(tmp_path / "clips", cache, scores, QUANTILES)
     said = json.loads((tmp_path / "clips/clips.json").read_text())
     assert said["windowed"] is None
     assert {clip["worst"] for clip in said["clips"]} == {None}
@@ -137,7 +141,7 @@ def test_the_curve_lies_where_the_frame_says(written):
 def test_scores_of_other_clips_are_refused(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv")).iloc[::-1].reset_index(drop=True)}
     with open_cache(machine.cache) as cache, pytest.raises(InputError, match="global: not of the same clips"):
-        write_clips(tmp_path / "clips", cache, scores, 0.9)
+        write_clips(tmp_path / "clips", cache, scores, QUANTILES)
 
 
 def test_the_threshold_is_in_the_frame_however_far_the_scores_are(machine, tmp_path):
@@ -145,7 +149,7 @@ def test_the_threshold_is_in_the_frame_however_far_the_scores_are(machine, tmp_p
     table.loc[table["split"] == "train", "score"] /= 1000
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
         sections = read_sections(machine.of("mvg", "local", "h5"))
-        write_clips(tmp_path / "clips", cache, {"local": table}, 0.9, ("local", features, sections))
+        write_clips(tmp_path / "clips", cache, {"local": table}, QUANTILES, ("local", features, sections))
     (line,) = re.findall(
         r'<path d="M ([\d.]+) ([\d.-]+)[^"]*"[^>]*stroke-dasharray', (tmp_path / "clips/frame.svg").read_text()
     )

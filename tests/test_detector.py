@@ -128,7 +128,7 @@ def test_floats_and_integers_are_the_same_sound(folder, recordings):
         (np.zeros(16000, np.int32), 16000, None, "found int32 of shape"),
         (np.zeros(0), 16000, None, "found no samples"),
         (np.full(16000, np.nan), 16000, None, "some that are no numbers"),
-        (np.zeros(4000), 16000, None, "window: found 16 frames, but the clips have 8"),
+        (np.zeros(4000), 16000, None, r"found 0\.25 s; a window of the detector takes 0\.48 s"),
         (np.zeros(16000), 16000, "07", "section: found '07'; the detector knows 00, 01"),
     ],
 )
@@ -230,7 +230,7 @@ def test_the_exit_status_says_whether_anything_was_anomalous(
     found, out, _ = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", *some)
     table = pd.read_csv(StringIO(out), dtype={"section": str})
     assert found == status
-    assert list(table.columns) == ["file", "score", "decision", "section", "threshold", "worst"]
+    assert list(table.columns) == ["file", "score", "decision", "section", "threshold", "worst", "seconds"]
     assert table["file"].tolist() == [str(path) for path in some]
     assert set(table["decision"]) == {word}
     expected = [Detector.load(detector).score(*soundfile.read(path, dtype="int16")) for path in some]
@@ -243,41 +243,83 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, t
     (tmp_path / "empty.wav").write_bytes(b"")
     soundfile.write(tmp_path / "short.wav", np.zeros(3000, np.int16), 16000)
     soundfile.write(tmp_path / "slow.wav", np.zeros(8000), 8000)
-    bad = [tmp_path / name for name in ("empty.wav", "short.wav", "slow.wav", "none.wav")]
-    found, out, _ = asd(
-        monkeypatch, capsys, "score", "--detector", detector, "--format", "jsonl", bad[0], good, *bad[1:]
-    )
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((16000, 2)), 16000)
+    (tmp_path / "text.wav").write_text("no sound")
+    bad = {
+        "empty.wav": "an empty file",
+        "short.wav": "found 0.19 s; a window of the detector takes 0.48 s",
+        "slow.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --convert",
+        "stereo.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --channel mix",
+        "text.wav": "not a readable wav",
+        "none.wav": "no such file",
+        ".": "a folder; name the recordings in it",
+    }
+    words = ("score", "--detector", detector, "--format", "jsonl")
+    paths = [tmp_path / name for name in bad]
+    found, out, _ = asd(monkeypatch, capsys, *words, paths[0], good, *paths[1:])
     assert found == 1
     (row,) = map(json.loads, out.splitlines())
     assert row["file"] == str(good)
-    for path in bad:
-        assert any(str(path) in message for message in caplog.messages)
-    found, out, _ = asd(
-        monkeypatch, capsys, "score", "--detector", detector, "--format", "jsonl", "--convert", tmp_path / "slow.wav"
-    )
+    assert row["seconds"] == 1
+    for path, (name, said) in zip(paths, bad.items(), strict=True):
+        assert any(str(path) in message and said in message for message in caplog.messages), name
+    assert caplog.messages[-1] == "7 of 8 recordings could not be scored"
+    others = (tmp_path / "slow.wav", tmp_path / "stereo.wav")
+    found, out, _ = asd(monkeypatch, capsys, *words, "--convert", "--channel", "mix", *others)
     assert found == 0
-    assert json.loads(out)["file"].endswith("slow.wav")
+    assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
+
+
+def test_recordings_of_another_length_are_scored_with_a_warning(folder, tmp_path, monkeypatch, capsys, caplog):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.zeros(32000, np.int16), 16000)
+    some = tmp_path / "a.wav", tmp_path / "b.wav"
+    _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", "--format", "csv", *some)
+    assert pd.read_csv(StringIO(out))["seconds"].tolist() == [2, 2]
+    (said,) = caplog.messages
+    assert (
+        f"made from clips of 1.00 s; its threshold may not fit recordings of another length: {some[0]}, 2.00 s" in said
+    )
+    assert said.endswith("and 1 more")
 
 
 def test_a_table_to_read_and_a_picture_of_each_recording(folder, recordings, tmp_path, monkeypatch, capsys):
     first, second = list(recordings.values())[:2]
     plot = tmp_path / "pictures"
     _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", first, second, "--plot", plot)
-    assert out.splitlines()[0].split() == ["file", "score", "decision", "section", "threshold", "worst"]
+    assert out.splitlines()[0].split() == ["file", "score", "decision", "section", "threshold", "worst", "seconds"]
     assert {path.name for path in plot.iterdir()} == {
         f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
     }
     assert "window score" in (plot / f"{first.stem}.svg").read_text()
+    again = tmp_path / "again" / first.name  # of the same name, in another folder
+    again.parent.mkdir()
+    again.symlink_to(first)
+    plot = tmp_path / "both"
+    asd(monkeypatch, capsys, "score", "--detector", folder / "global/fan.zip", first, again, "--plot", plot)
+    assert len({path.name for path in plot.glob("*.png")}) == 2
 
 
-def test_no_detector_or_no_such_section_ends_it_with_a_word(folder, recordings, monkeypatch, capsys):
-    path = next(iter(recordings.values()))
-    status, _, err = asd(monkeypatch, capsys, "score", "--detector", "none.zip", path)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--detector", "none.zip", "a.wav"), "none.zip: not a readable detector"),
+        (("--detector", "oe/fan.zip", "--section", "07", "a.wav"), "--section: found 07; it knows 00, 01"),
+        (("--detector", "oe/fan.zip"), "found no recordings; name them"),
+        (("--detector", "oe/fan.zip", "--device", "gpu", "a.wav"), "--device: .* found 'gpu'"),
+        (("--detector", "oe/fan.zip", "--channel", "0", "a.wav"), "--channel: .* found 0"),
+        (("--detector", "oe/fan.zip", "--plot", "oe/fan.zip", "a.wav"), "File exists: 'oe/fan.zip'"),
+    ],
+)
+def test_what_is_wrong_with_the_command_ends_it_with_a_word(
+    folder, recordings, tmp_path, monkeypatch, capsys, words, message
+):
+    (tmp_path / "oe").symlink_to(folder / "oe")
+    (tmp_path / "a.wav").symlink_to(next(iter(recordings.values())))
+    monkeypatch.chdir(tmp_path)
+    status, _, err = asd(monkeypatch, capsys, "score", *words)
     assert status == 2
-    assert "none.zip: not a readable detector" in err
-    status, _, err = asd(monkeypatch, capsys, "score", "--detector", folder / "oe/fan.zip", "--section", "07", path)
-    assert status == 2
-    assert "--section: found 07; it knows 00, 01" in err
+    assert re.search(f"error: .*{message}", err)
 
 
 def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path, monkeypatch, capsys):

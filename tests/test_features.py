@@ -47,6 +47,17 @@ def test_each_row_is_the_network_on_its_own_frames(cache_path, network, settings
             np.testing.assert_array_equal(opened.rows(1, 3, columns), opened.rows(1, 3)[:, columns])
 
 
+def test_the_bytes_do_not_depend_on_the_threads(cache_path, network, tmp_path, monkeypatch):
+    monkeypatch.setitem(features.FRAMES_AT_ONCE, "cpu", 16 * 7)
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        with open_cache(cache_path) as cache:
+            path = tmp_path / f"{threads}.h5"
+            features.write_features(path, network, cache, Windows(window=16, hop=8, test_hop=4), torch.device("cpu"))
+        assert torch.get_num_threads() == threads
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
+
+
 def test_windows_of_the_paper():
     """313 frames: 32 windows at hop 8 in training, 250 at hop 1 in test (the official baseline's numbers)."""
     rows = features.cut(np.array([True, False, True]), 313, Windows(window=64))

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import os
 import shutil
+from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
@@ -41,6 +42,11 @@ OTHERS = {
     "backbone.weights": "none",
     "compute.device": "cpu",
     "logmel.channel": 2,
+    "networks.local.logmel.channel": 2,
+    "networks.oe.logmel.channel": 2,
+    "networks.local.backbone.name": "efficientnet_b1",
+    "networks.local.backbone.weights": "none",
+    "networks.oe.backbone.weights": "none",
     "run_models": ["global", "local"],
     "ensemble.fallback": "local",
     "networks.local.warm_start": "global",
@@ -135,7 +141,8 @@ def merged(below: dict, above: dict) -> dict:
 
 # A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried
 # by `local` and by `train`.
-LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain.", "networks.oe.scope"
+ALIKE = "networks.oe.scope", "networks.oe.backbone.name"  # as those of the network that it starts from
+LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain.", *ALIKE
 KEYS = {key: value for key, value in leaves(load(base())).items() if not key.startswith(LEFT_OUT)}
 
 
@@ -242,6 +249,34 @@ def test_every_rule_says_what_a_job_needs_and_asks_for_more_the_next_time(workpl
     for rule in rules:
         for resource in ("mem_mb", "runtime"):
             assert rule.resources[resource].is_evaluable(), f"{rule.name}: {resource} does not grow with the attempts"
+
+
+def planned(workplace, **sweep) -> list:
+    """The jobs of a sweep of which nothing was made."""
+    dag = workplace._run(BASE | {"results_dir": "swept", "sweep": sweep}, "dryrun")
+    return list(dag.needrun_jobs(exclude_finished=False))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"mvg.covariance": ["ledoit_wolf", "oas", "empirical", "ridge"]}, (1, 1, 4)),
+        ({"networks.local.hop": [1, 2, 4, 8, 16]}, (1, 5, 5)),
+        ({"threshold.quantile": [0.8, 0.9]}, (1, 1, 2)),
+        ({"networks.local.window": [32, 64], "logmel.mels": [64, 128]}, (4, 4, 4)),
+    ],
+)
+def test_a_sweep_shares_what_its_values_do_not_change(workplace, values, expected):
+    count = Counter(job.rule.name for job in planned(workplace, models=["local"], values=values))
+    assert (count["train"], count["features"], count["score_gaussian"]) == expected
+
+
+def test_a_start_that_several_networks_of_a_sweep_share_is_trained_once(workplace):
+    jobs = planned(workplace, models=["global", "oe"], seeds=[1, 2], values={"networks.oe.epochs": [2, 3]})
+    assert sorted(job.wildcards.network for job in jobs if job.rule.name == "train") == [
+        *("global-seed_1", "global-seed_2"),
+        *(f"oe-epochs_{epochs}-seed_{seed}" for epochs in (2, 3) for seed in (1, 2)),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -461,10 +461,14 @@ def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
     figures = summary.system_figures(scored, few)
     summary.long_form(figures, {}, {"local": "CNN-Local"}, chosen, few).to_csv(tmp_path / "metrics.csv", index=False)
 
+    cache = tmp_path / f"logmel-{settings.networks['local'].logmel.file}/fan.h5"
+    cache.parent.mkdir()
+    shutil.copy(cache_path, cache)
+
     runpy.run_path(str(ROOT / "workflow/scripts/submission.py"))["main"](
         scores=[tmp_path / "local/fan.csv", tmp_path / "ensemble/fan.csv"],
         manifests=[cache_path.parent / "manifest.csv"],
-        caches=[cache_path],
+        caches=[cache],
         networks=[tmp_path / "net/local/fan.safetensors"],
         mvg=(tmp_path / "mvg/local/fan.h5",),
         selection=tmp_path / "selection.csv",

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,11 +12,17 @@ from asd.errors import InputError
 from asd.recording import FULL_SCALE
 from asd.settings import LogMel
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 FLOOR = 1e-10
 """Mel power below this counts as this: -100 dB."""
 
 FRAMES_AT_ONCE = 64
-"""Frames that are transformed together: what fits a core's cache, which doubles the speed on a busy machine."""
+"""Frames that a CPU transforms together: what fits a core's cache, which doubles the speed on a busy machine."""
+
+CLIPS_AT_ONCE = 64
+"""Clips that a GPU transforms together: 160 MB of float64 at 10 s each."""
 
 
 def as_float(waveform: np.ndarray) -> torch.Tensor:
@@ -56,6 +63,14 @@ def mel_filters(rate: int, n_fft: int, mels: int, device: torch.device) -> torch
     return torch.from_numpy(triangles * 2 / (high - low)).float().to(device)
 
 
+@lru_cache
+def _sparse_filters(rate: int, n_fft: int, mels: int) -> "csr_matrix":
+    """`mel_filters` without its zeros, (mels, n_fft // 2 + 1): a frequency lies within two filters at most."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(mel_filters(rate, n_fft, mels, torch.device("cpu")).numpy().T)
+
+
 def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
     """Log-mel spectrogram: 10 log10 of the mel power, no lower than -100 dB.
 
@@ -66,15 +81,39 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
         waveform: (..., samples) in [-1, 1], on any device.
 
     Returns:
-        (..., mels, frames) float32.
+        (..., mels, frames) float32. On a CPU a clip's values depend neither on its batch nor on the threads.
     """
-    device, n_fft = waveform.device, settings.n_fft
+    n_fft, device = settings.n_fft, waveform.device
     window = torch.hann_window(n_fft, dtype=torch.float64, device=device)
-    filters = mel_filters(settings.rate, n_fft, settings.mels, device)
-    windows = F.pad(waveform, (n_fft // 2, n_fft // 2)).unfold(-1, n_fft, settings.hop)  # (..., frames, n_fft), a view
-    mel_power = []
+    padded = F.pad(waveform, (n_fft // 2, n_fft // 2)).reshape(-1, waveform.shape[-1] + n_fft // 2 * 2)
+    windows = padded.unfold(-1, n_fft, settings.hop)  # (clips, frames, n_fft), a view
+    made = torch.empty(len(windows), settings.mels, windows.shape[1], device=device)
     with torch.autocast(device.type, enabled=False):  # eight bits of precision would be 0.03 dB
-        for some in windows.split(FRAMES_AT_ONCE, dim=-2):
-            spectrum = torch.fft.rfft(some * window).to(torch.complex64)
-            mel_power.append((spectrum.real.square() + spectrum.imag.square()) @ filters)
-    return 10 * torch.cat(mel_power, dim=-2).clamp(min=FLOOR).log10().mT
+        if device.type == "cpu":
+            for clip, out in zip(windows, made, strict=True):
+                _mel_power(clip, window, settings, out)
+        else:
+            filters = mel_filters(settings.rate, n_fft, settings.mels, device)
+            for some, out in zip(*(one.split(CLIPS_AT_ONCE) for one in (windows, made)), strict=True):
+                spectrum = torch.view_as_real(torch.fft.rfft(some * window)).float().square_()
+                out.copy_(((spectrum[..., 0] + spectrum[..., 1]) @ filters).mT)
+    return made.clamp_(min=FLOOR).log10_().mul_(10).reshape(*waveform.shape[:-1], *made.shape[1:])
+
+
+def _mel_power(clip: torch.Tensor, window: torch.Tensor, settings: LogMel, out: torch.Tensor) -> None:
+    """The mel power of a clip's windows (frames, n_fft) into (mels, frames), on a CPU.
+
+    All steps have their memory beforehand, which stays in the core's cache. Frequencies come before frames, so that the
+    sparse product runs along memory.
+    """
+    bins = settings.n_fft // 2 + 1
+    tapered = torch.empty(FRAMES_AT_ONCE, settings.n_fft, dtype=torch.float64)
+    spectrum, parts = torch.empty(FRAMES_AT_ONCE, bins, dtype=torch.complex128), torch.empty(FRAMES_AT_ONCE, bins, 2)
+    power = torch.empty(bins, len(clip))
+    for some, place in zip(clip.split(FRAMES_AT_ONCE), power.split(FRAMES_AT_ONCE, dim=1), strict=True):
+        count = len(some)
+        torch.mul(some, window, out=tapered[:count])
+        torch.fft.rfft(tapered[:count], out=spectrum[:count])
+        squares = parts[:count].copy_(torch.view_as_real(spectrum[:count])).square_()
+        torch.add(squares[..., 0].T, squares[..., 1].T, out=place)
+    out.numpy()[:] = _sparse_filters(settings.rate, settings.n_fft, settings.mels) @ power.numpy()

@@ -14,8 +14,9 @@ byte is an error when it is read and never a wrong value.
 import json
 import logging
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,18 +43,23 @@ LAYOUT = 1
 LIBVER = ("v110", "v110")
 """The first HDF5 that checksums all of its structures."""
 
-SHARD_SAMPLES = 2**23
-"""Samples of the clips of a shard: some 50 clips of 10 s, 30 MB in all."""
+SHARD_SAMPLES = 2**21
+"""Samples of the clips of a shard: some 13 clips of 10 s, 8 MB in all; small, so that the threads share the work out
+evenly."""
 
 
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
+def write_cache(path: Path, manifest: Path, settings: LogMel, threads: int = 1) -> None:
     """Compute the log-mels of a manifest's clips into a cache, a shard of clips at a time.
 
     Finished shards lie in a hidden folder beside the cache until it is whole, so that a run after an interrupted one
-    (of the same recordings, settings and code) goes on where that was.
+    (of the same recordings, settings and code) goes on where that was. They are not synchronised: what a power cut
+    spoils has a checksum and is computed again. The bytes of the cache do not depend on the threads.
+
+    Args:
+        threads: shards that are computed at the same time, each by one thread.
 
     Raises:
         InputError: a recording that is not as it must be, or clips of different length where the settings
@@ -74,49 +80,75 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     for other in path.parent.glob(f".{path.stem}.*.shards"):
         if other != home:
             shutil.rmtree(other)
+    for left in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):  # of a run that was killed
+        left.unlink()
     size = max(1, SHARD_SAMPLES // samples)
-    shards = [(home / f"{start:06}.npz", slice(start, start + size)) for start in range(0, len(files), size)]
-    for shard, rows in progress(shards, "log-mel", f"shards of {size} clips"):
-        if not shard.exists():
-            _write_shard(shard, files[rows], samples, settings)
+    shards = [(home / f"{start:06}.npz", files[start : start + size]) for start in range(0, len(files), size)]
     with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file:
         file.attrs["layout"] = LAYOUT
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         file.attrs["versions"] = _versions()
         write_clips(file, clips)
-        _dataset(file, "logmel", (len(clips), settings.mels, audio.frames(samples, settings)), np.float32)
-        _dataset(file, "waveform", (len(clips), samples), np.int16)
-        for shard, rows in shards:
-            arrays = _read_shard(shard, files[rows], samples, settings)
-            for row in range(*rows.indices(len(files))):  # clip by clip: the bytes do not depend on the shards' size
-                for name, values in arrays.items():
-                    file[name][row] = values[row - rows.start]
+        shape = (len(clips), settings.mels, audio.frames(samples, settings))
+        datasets = (
+            _dataset(file, "logmel", shape, np.float32),
+            _dataset(file, "waveform", (len(clips), samples), np.int16),
+        )
+        row = 0
+        made = _in_threads(lambda shard: _shard(*shard, samples, settings), shards, threads)
+        for arrays in progress(made, "log-mel", f"shards of {size} clips", len(shards)):
+            for clip in zip(*arrays, strict=True):  # clip by clip, so that the bytes depend on no shards
+                for dataset, values in zip(datasets, clip, strict=True):
+                    dataset[row] = values
+                row += 1
     shutil.rmtree(home, ignore_errors=True)
+
+
+def _in_threads(work: Callable, items: list, threads: int) -> Iterator:
+    """Yield what `work` makes of each item, in order, by threads that are at most two items each ahead.
+
+    Each has one thread of torch's: a clip is too little to share out.
+    """
+    import torch
+
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            waiting = deque(pool.submit(work, one) for one in items[: 2 * threads])
+            for one in [*items[2 * threads :], *[None] * len(waiting)]:
+                yield waiting.popleft().result()
+                if one is not None:
+                    waiting.append(pool.submit(work, one))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: LogMel) -> str:
     """What shards depend on, as a digest: those of other recordings, settings, versions or code are not used."""
-    import torch
-
     from asd import audio
 
     stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, files)]
     code = code_digest(Path(audio.__file__), Path(audio.__file__).parent)
-    return digest(
-        json.dumps([clips.to_csv(), stats, samples, canonical(settings), _versions(), torch.get_num_threads(), code])
-    )
+    return digest(json.dumps([clips.to_csv(), stats, samples, SHARD_SAMPLES, canonical(settings), _versions(), code]))
 
 
 def _versions() -> str:
     return json.dumps({name: version(name) for name in ("numpy", "torch", "h5py")})
 
 
-def _write_shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> dict[str, np.ndarray]:
-    """Compute some clips, write them and return them."""
+def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tuple[np.ndarray, np.ndarray]:
+    """The log-mels and waveforms of some clips: read from their shard, or computed and written to it."""
     import torch
 
     from asd import audio, recording
 
+    try:
+        with np.load(shard, allow_pickle=False) as arrays:  # each array has a checksum
+            return arrays["logmel"], arrays["waveform"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        pass  # not there yet, or damaged
     waveform = np.zeros((len(files), samples), np.int16)
     logmel = np.empty((len(files), settings.mels, audio.frames(samples, settings)), np.float32)
     with torch.inference_mode():
@@ -124,18 +156,9 @@ def _write_shard(shard: Path, files: list[Path], samples: int, settings: LogMel)
             clip = recording.read(file, settings)[:samples]
             waveform[row, : len(clip)] = clip
             logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings).numpy()
-    with written(shard) as aside:
+    with written(shard, lasting=False) as aside:
         np.savez(aside, logmel=logmel, waveform=waveform)
-    return {"logmel": logmel, "waveform": waveform}
-
-
-def _read_shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> dict[str, np.ndarray]:
-    """Read a shard; compute it again where it is damaged (each array has a checksum) or gone."""
-    try:
-        with np.load(shard, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("logmel", "waveform")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return _write_shard(shard, files, samples, settings)
+    return logmel, waveform
 
 
 def common_length(samples: dict[str, int], policy: str) -> int:

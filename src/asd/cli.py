@@ -16,9 +16,11 @@ from asd.errors import InputError
 if TYPE_CHECKING:
     from asd.detector import Detector
 
-COLUMNS = ("file", "score", "decision", "section", "threshold", "worst")
+COLUMNS = ("file", "score", "decision", "section", "threshold", "worst", "seconds")
 NONE, UNREADABLE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
+
+Channel = Literal["mix"] | int | None
 
 log = logging.getLogger("asd")
 
@@ -30,28 +32,39 @@ def score(
     section: str | None = None,
     format: Literal["table", "csv", "jsonl"] = "table",
     convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    channel: Channel = None,
     plot: Path | None = None,
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
     """Score recordings: how anomalous each is, whether it is above the threshold, and when it was worst.
 
-    Exit status: 0, nothing is anomalous; 3, something is; 1, nothing is, but something could not be read.
+    Exit status: 0, nothing is anomalous; 3, something is; 1, nothing is, but something could not be scored; 2, nothing
+    was tried, since the detector or a setting is wrong.
 
     Args:
         recordings: the recordings; wav, mono, 16 bit, of the training recordings' rate.
         detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
         section: of the machine; without it the one that a recording is nearest to.
-        format: a table to read, CSV, or a JSON object a line. worst: seconds, at the middle of the worst window.
+        format: a table to read (highest score first), CSV, or a JSON object a line. worst: the second at the middle of
+            the worst window, where the model sees windows; seconds: the recording's length.
         convert: take recordings of any format and rate, resampled.
+        channel: of recordings with several: mix, their mean, or one's number, from 1.
         plot: a folder for a picture of each recording (SVG and PNG).
-        device: cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N.
         threads: of the computation.
     """
-    loaded = _loaded(detector, convert, device, threads)
+    if not recordings:
+        raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
+    loaded = _loaded(detector, convert, channel, device, threads)
+    _check_section(loaded, section)
     rows = list(_scored(loaded, recordings, section, plot))
-    _print([row for row in rows if row is not None], format)
-    if any(row and row["decision"] == "anomalous" for row in rows):
+    found = [row for row in rows if row is not None]
+    _print(found, format)
+    if len(found) < len(rows):
+        log.error("%d of %d recordings could not be scored", len(rows) - len(found), len(rows))
+    _warn_of_lengths(loaded, found)
+    if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
     return UNREADABLE if None in rows else NONE
 
@@ -65,6 +78,7 @@ def watch(
     interval: float = 2.0,
     once: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    channel: Channel = None,
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
@@ -81,15 +95,18 @@ def watch(
         interval: seconds between two looks.
         once: end after what is there now.
         convert: take recordings of any format and rate, resampled.
-        device: cpu, cuda or cuda:N.
+        channel: of recordings with several: mix, their mean, or one's number, from 1.
+        device: auto, cpu, cuda or cuda:N.
         threads: of the computation.
     """
     from asd.watch import Watched
 
-    loaded = _loaded(detector, convert, device, threads)
+    loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
     watched = Watched(folder, out or folder / "asd.jsonl")
     watched.ready()
+    what = f"{loaded.description.machine}, {loaded.description.title}"
+    print(f"watching {folder} ({what}; {len(watched.done)} done before); Ctrl-C ends it", file=sys.stderr, flush=True)
     try:
         while True:
             time.sleep(interval)
@@ -103,6 +120,7 @@ def watch(
                     found = {"error": _named(path, error)}
                     log.error("%s", found["error"])
                 else:
+                    _warn_of_lengths(loaded, [found])
                     print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
                 watched.append(stamp, {**found, "file": stamp[0], "scored": datetime.now(UTC).isoformat()})
             if once:
@@ -121,7 +139,7 @@ def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     """
     from asd.export import export as write
 
-    found = write(_loaded(detector, False, "cpu", threads), onnx)
+    found = write(_loaded(detector, False, None, "cpu", threads), onnx)
     print(
         f"{onnx}: within {found['difference']:.1e} of torch's scores; "
         f"{1000 * found['latency']:.1f} ms a row by onnxruntime, {1000 * found['torch']:.1f} ms by torch"
@@ -129,16 +147,22 @@ def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     return NONE
 
 
-def _loaded(path: Path, convert: bool, device: str, threads: int) -> "Detector":
-    import torch
+def _loaded(path: Path, convert: bool, channel: Channel, device: str, threads: int) -> "Detector":
+    from pydantic import ValidationError
 
     from asd.detector import Detector
+    from asd.device import prepare
+    from asd.settings import Compute, LogMel
 
-    torch.set_num_threads(threads)
-    detector = Detector.load(path, device)
-    if convert:
-        settings = detector.description.logmel.model_copy(update={"convert": True})
-        detector.description = detector.description.model_copy(update={"logmel": settings})
+    changed = {"convert": True} if convert else {}
+    changed |= {"channel": channel} if channel is not None else {}
+    try:
+        detector = Detector.load(path, prepare(Compute(device=device, threads=threads)))
+        logmel = LogMel.model_validate(detector.description.logmel.model_dump() | changed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"--{first['loc'][0]}: {first['msg']}; found {first['input']!r}") from None
+    detector.description = detector.description.model_copy(update={"logmel": logmel})
     return detector
 
 
@@ -151,36 +175,41 @@ def _scored(
     detector: "Detector", recordings: list[Path], section: str | None, plot: Path | None
 ) -> Iterable[dict | None]:
     """What is printed of each recording; None for one that cannot be scored, which the log names."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     from asd.progress import progress
 
-    _check_section(detector, section)
-    for path in progress(recordings, "score", "recordings"):
-        try:
-            yield _one(detector, path, section, plot)
-        except InputError as error:
-            log.error("%s", _named(path, error))
-            yield None
+    stems = [path.stem for path in recordings]
+    with logging_redirect_tqdm():  # a line between two states of the bar
+        for path in progress(recordings, "score", "recordings"):
+            # Two recordings of one name, from two folders, have two pictures.
+            name = path.stem if stems.count(path.stem) == 1 else "-".join(path.with_suffix("").parts).lstrip("/.-")
+            try:
+                yield _one(detector, path, section, plot and plot / name)
+            except InputError as error:
+                log.error("%s", _named(path, error))
+                yield None
 
 
-def _one(detector: "Detector", path: Path, section: str | None, plot: Path | None = None) -> dict:
-    """What is printed of a recording."""
+def _one(detector: "Detector", path: Path, section: str | None, picture: Path | None = None) -> dict:
+    """What is printed of a recording, of which a picture is drawn: <picture>.svg and .png."""
     from asd import recording
 
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     settings = detector.description.logmel
     waveform = recording.read(path, settings)
     found = detector.score(waveform, settings.rate, section)
-    if len(waveform) != detector.description.samples:
-        log.warning(
-            "%s: %.2f s long, but the detector was made from clips of %.2f s; the threshold may not fit",
-            *(path, len(waveform) / settings.rate, detector.description.samples / settings.rate),
-        )
-    if plot:
+    if picture:
         from asd import figures
 
         logmel = detector.log_mel(waveform, settings.rate)
-        title = f"{path.name}: {found.score:.4g}"
+        limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
+        title = f"{path.name}: {found.score:.4g}{limit}, as section {found.section}"
         drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title)
-        figures.save(drawn, plot, path.stem)
+        figures.save(drawn, picture.parent, picture.name)
     return {
         "file": str(path),
         "score": found.score,
@@ -188,11 +217,27 @@ def _one(detector: "Detector", path: Path, section: str | None, plot: Path | Non
         "section": found.section,
         "threshold": detector.description.threshold,
         "worst": found.worst,
+        "seconds": len(waveform) / settings.rate,
     }
 
 
+def _warn_of_lengths(detector: "Detector", rows: list[dict]) -> None:
+    expected = detector.description.samples / detector.description.logmel.rate
+    others = [row for row in rows if row["seconds"] != expected]
+    if others:
+        log.warning(
+            "the detector was made from clips of %.2f s; its threshold may not fit recordings of another length: %s%s",
+            expected,
+            f"{others[0]['file']}, {others[0]['seconds']:.2f} s",
+            f", and {len(others) - 1} more" if len(others) > 1 else "",
+        )
+
+
 def _named(path: Path, error: InputError) -> str:
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
+    """What an error says, in the words of this command."""
+    said = str(error) if str(path) in str(error) else f"{path}: {error}"
+    said = said.replace("set logmel.convert", "give --convert").replace("set logmel.channel", "give --channel mix")
+    return said.replace("logmel.channel", "--channel")
 
 
 def _print(rows: list[dict], format: str) -> None:
@@ -207,7 +252,7 @@ def _print(rows: list[dict], format: str) -> None:
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     elif len(table):
         table = table.sort_values("score", ascending=False)
-        numbers = table.astype({"threshold": float, "worst": float})
+        numbers = table.astype(dict.fromkeys(("threshold", "worst", "seconds"), float))
         print(numbers.to_string(index=False, na_rep="-", float_format="%.4g"))
 
 
@@ -218,7 +263,9 @@ def main() -> None:
         status = tyro.extras.subcommand_cli_from_dict(
             {"score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
         )
-    except InputError as error:
+    except (InputError, OSError) as error:  # the latter: a file that cannot be written
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except KeyboardInterrupt:
+        status = 130
     raise SystemExit(status)

@@ -114,14 +114,14 @@ def write_clips(
     folder: Path,
     cache: "Cache",
     scores: "dict[str, pd.DataFrame]",
-    quantile: float,
+    quantiles: dict[str, float],
     windowed: "tuple[str, Features, Sections] | None" = None,
 ) -> None:
     """Write the folder of a machine's test clips.
 
     Args:
         scores: model -> scores, each a row a clip in the order of the cache.
-        quantile: of the decision thresholds.
+        quantiles: model -> that of its decision threshold.
         windowed: a model whose network sees windows, its features and its Gaussians; None: no curves.
 
     Raises:
@@ -138,7 +138,7 @@ def write_clips(
         if not table[["split", "section", "file"]].equals(clips[["split", "section", "file"]]):
             raise InputError(f"{cache.path}: {name}: not of the same clips; run the workflow again")
     limits = {
-        model: threshold(table["score"][table["split"] == "train"].to_numpy(), quantile)[0]
+        model: threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])[0]
         for model, table in scores.items()
     }
     rows = np.flatnonzero(clips["split"] == "test")

@@ -169,6 +169,12 @@ class Detector:
         known = self.description.sections
         if section is not None and section not in known:
             raise InputError(f"section: found {section!r}; the detector knows {', '.join(known)}")
+        window = self.description.windows.window
+        if window > logmel.shape[1]:
+            needed = (window - 1) * self.description.logmel.hop / rate
+            raise InputError(
+                f"waveform: found {len(waveform) / rate:.2f} s; a window of the detector takes {needed:.2f} s"
+            )
         rows = cut(np.array([False]), logmel.shape[1], self.description.windows)
         by_section = self._window_scores(logmel, rows.start, rows.window, [section] if section else known)
         nearest = min(by_section, key=lambda one: by_section[one].mean())

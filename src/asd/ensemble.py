@@ -135,6 +135,21 @@ def selection(scores: Scores, fallback: str) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
+def chosen_model(selection: Path, machine: str) -> str:
+    """Read which model was chosen for a machine.
+
+    Raises:
+        InputError: the selection says nothing of the machine.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(selection, dtype=str, keep_default_na=False)
+    chosen = dict(zip(table["machine"], table["model"], strict=True))
+    if machine not in chosen:
+        raise InputError(f"{selection}: no row of the machine {machine}; found {', '.join(chosen) or 'none'}")
+    return chosen[machine]
+
+
 def on_halves(machine: str, clips: "pd.DataFrame", splits: int, max_fpr: float = 0.1, seed: int = 0) -> Figures:
     """A model's figures on random halves of the clips of each domain and label, the same halves for every model.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from asd.errors import InputError
-from asd.features import batches, cut
+from asd.features import computed, cut
 from asd.network import Network
 from asd.settings import Windows
 
@@ -55,9 +55,10 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
     section = torch.tensor([known[label] for label in own])[torch.from_numpy(rows.clip)]
     values = np.empty(len(rows.clip))
-    with torch.inference_mode():
-        for begin, end, logmel in batches(cache, rows, device, "doubt"):
-            embedding = network.embed(network.standardise(logmel))
-            logits = network.section(embedding)
-            values[begin:end] = doubt(logits, section[begin:end].to(device)).double().cpu().numpy()
+
+    def logits_of(logmel: torch.Tensor) -> torch.Tensor:
+        return network.section(network.embed(network.standardise(logmel)))
+
+    for begin, end, logits in computed(logits_of, cache, rows, device, "doubt"):
+        values[begin:end] = doubt(logits, section[begin:end]).double().numpy()
     return np.add.reduceat(values, rows.offsets[:-1]) / np.diff(rows.offsets)

@@ -9,7 +9,9 @@ A features file is HDF5:
 """
 
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,38 @@ def cut(training: np.ndarray, frames: int, settings: Windows) -> Cut:
     return Cut(clip, np.concatenate(starts), window)
 
 
-def batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> Iterator[tuple[int, int, "torch.Tensor"]]:
+def computed(
+    function: Callable[["torch.Tensor"], "torch.Tensor"], cache: "Cache", cut: Cut, device: "torch.device", title: str
+) -> Iterator[tuple[int, int, "torch.Tensor"]]:
+    """Yield (first row, last row + 1, the function's values of these rows) of all rows in order, telling the progress.
+
+    On a CPU as many batches are computed at a time as torch has threads, each by one thread. No thread then waits for
+    another after every layer, as the threads that share a layer do, and the values do not depend on how many there are.
+
+    Args:
+        function: of log-mels (rows, mels, window) on the device.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    workers = threads if device.type == "cpu" else 1
+    compute = torch.inference_mode()(lambda logmel: function(logmel).cpu())
+    waiting = deque()
+    torch.set_num_threads(threads // workers)  # of each worker, which takes it over when it begins
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            for begin, end, logmel in _batches(cache, cut, device, title):
+                waiting.append((begin, end, pool.submit(compute, logmel)))
+                if len(waiting) > 2 * workers:
+                    begin, end, values = waiting.popleft()
+                    yield begin, end, values.result()
+            for begin, end, values in waiting:
+                yield begin, end, values.result()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> Iterator[tuple[int, int, "torch.Tensor"]]:
     """Yield (first row, last row + 1, log-mels (rows, mels, window) on the device), telling the progress."""
     import torch
 
@@ -91,21 +124,22 @@ def batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> Ite
 def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
     """Write the feature vectors of every clip of a cache; the network is in evaluation mode, on the device."""
     import h5py
-    import torch
 
     from asd.network import stage_widths
 
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
     widths = stage_widths(network.backbone)
-    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file, torch.inference_mode():
+    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file:
         shape = (len(rows.clip), sum(widths))
         out = file.create_dataset("features", shape, np.float32, chunks=(min(64, shape[0]), shape[1]), fletcher32=True)
         file.create_dataset("offsets", data=rows.offsets, chunks=rows.offsets.shape, fletcher32=True)
         file.attrs["widths"] = widths
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         write_clips(file, cache.clips)
-        for begin, end, logmel in batches(cache, rows, device, "features"):
-            out[begin:end] = network.features(network.standardise(logmel)).cpu().numpy()
+        for begin, end, values in computed(
+            lambda logmel: network.features(network.standardise(logmel)), cache, rows, device, "features"
+        ):
+            out[begin:end] = values.numpy()
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,14 @@ def _axes(rows: int, columns: int, width: float, height: float, **options) -> tu
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _legend_below(axes: "Axes", columns: int = 1) -> None:
+def _legend_below(axes: "Axes", columns: int = 1, drop: float = 0.22) -> None:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=columns)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -drop), ncols=columns)
+
+
+def _say(axes: "Axes", text: str) -> None:
+    """Write why there is nothing to see into the middle of empty axes."""
+    axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", va="center")
 
 
 def _named(value: str) -> str:
@@ -107,6 +112,8 @@ def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
             area = roc_auc_score(truth, chosen["score"])
             style = "--" if domain == "target" else "-"
             axes.plot(*rates, color=colour, ls=style, label=f"{_named(domain)}, AUC {100 * area:.1f}")
+        if len(axes.lines) == 1:  # the diagonal
+            _say(axes, "undefined: needs normal\nand anomalous clips")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate", title=f"section {section}")
         _legend_below(axes)
     grid[0, 0].set_ylabel("true positive rate")
@@ -137,7 +144,8 @@ def distributions(scores: "pd.DataFrame", threshold: float, title: str) -> "Figu
         if np.isfinite(threshold):
             axes.axvline(threshold, color="black", ls="--", lw=1.2, label="threshold")
         axes.set(xlabel="anomaly score", title=f"{_named(domain)} domain")
-        _legend_below(axes, columns=3)
+        axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        _legend_below(axes, columns=3, drop=0.27)
     grid[0, 0].set_ylabel("clips")
     figure.suptitle(title)
     return figure
@@ -166,7 +174,8 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
             axes.errorbar(place, value, around, ms=4, lw=1, capsize=2, label=title, **style)
         axes.axhline(50, color="#999999", lw=0.8, ls=":")
         if here["value"].isna().all():
-            axes.text(0.5, 0.6, "undefined: no labelled clips of both domains", transform=axes.transAxes, ha="center")
+            axes.set(yticks=[], ylim=(0, 100))
+            _say(axes, "undefined: no labelled clips of both domains")
         axes.set(ylabel=f"{name}, %")
     grid[-1, 0].set_xticks(range(len(machines)), machines)
     grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -174,6 +183,30 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
 
 
 # --- networks -----------------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def sweep(rows: "pd.DataFrame") -> "Figure":
+    """A sweep: an axes a machine, a line a combination of values, its mean and deviation over the seeds.
+
+    Args:
+        rows: of one figure, as `asd.spread.chosen` gives them.
+    """
+    titles, machines = list(rows["title"].unique()), list(rows["machine"].unique())
+    figure, grid = _axes(1, len(machines), 1.9, 0.9 + 0.22 * len(titles), sharey=True)
+    for axes, machine in zip(grid[0], machines, strict=True):
+        own = rows[rows["machine"] == machine].set_index("title").reindex(titles)
+        value, deviation = 100 * own["value"], 100 * own["deviation"].fillna(0)
+        place = np.arange(len(titles))
+        axes.errorbar(value, place, xerr=deviation, fmt="o", ms=4, lw=1.2, color=DOMAINS["source"])
+        for end in ("lowest", "highest"):
+            axes.plot(100 * own[end], place, "|", ms=7, color=DOMAINS["target"])
+        axes.set(xlabel="AUC, %", title=machine)
+        axes.margins(y=0.5 / len(titles))
+    grid[0, 0].set_yticks(np.arange(len(titles)), titles)
+    grid[0, 0].invert_yaxis()
+    figure.suptitle("Mean, deviation (line), lowest and highest (marks) over the seeds")
+    return figure
 
 
 @matplotlib.rc_context(STYLE)
@@ -187,19 +220,24 @@ def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
     for axes, (network, curve) in zip(grid.T, curves.items(), strict=True):
         axes[0].set_title(f"network {network}")
         if curve.empty:
-            axes[0].text(0.5, 0.5, "not trained", transform=axes[0].transAxes, ha="center")
+            _say(axes[0], "not trained")
         mark = "o" if len(curve) < 15 else None
         axes[0].plot(curve["epoch"], curve["loss"], color="black", marker=mark, ms=3)
         for column, colour, style in (("section", "#0072b2", "-"), ("attribute", "#c04a00", "--")):
             if (name := f"{column}_accuracy") in curve and curve[name].notna().any():
                 value = 100 * curve[name]
                 axes[1].plot(curve["epoch"], value, color=colour, ls=style, marker=mark, ms=3, label=column)
-        axes[1].set(xlabel="epoch", ylim=(0, 103))
-        axes[1].xaxis.get_major_locator().set_params(integer=True)
+        axes[1].set(xlabel="epoch", ylim=(0, 103), xlim=(0.5, max(len(curve), 1) + 0.5))
+        axes[1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     grid[0, 0].set_ylabel("loss")
     grid[1, 0].set_ylabel("accuracy, %")
-    if grid[1, 0].get_legend_handles_labels()[0]:
-        grid[1, 0].legend(loc="lower right")
+    if all(curve.empty for curve in curves.values()):
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+    for axes in grid[1]:  # the first that has any, since a network may have one head and another both
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower right")
+            break
     return figure
 
 
@@ -308,7 +346,7 @@ def spectrograms(
         for axes, column in zip(row, columns, strict=True):
             axes.grid(False)
             if column not in clips:
-                axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center")
+                _say(axes, "none")
                 continue
             logmel, text = clips[column]
             draw_logmel(axes, logmel, settings, low, high)
@@ -415,7 +453,8 @@ def mean_spectra(cache: "Cache") -> dict[str, dict[tuple[str, str], np.ndarray]]
 def telling_clips(scores: "pd.DataFrame", section: str) -> dict[str, int]:
     """The rows (index labels) of a section's typical and most anomalous test clips, by domain.
 
-    Typical is the clip with the middle score of those that are normal (of all, where labels are unknown).
+    Typical is the clip with the middle score of those that are normal, or where none is, of those without a label. The
+    clip with the highest score is left out where it is that one.
     """
     chosen = {}
     here = scores[(scores["section"] == section) & (scores["split"] == "test")]
@@ -424,9 +463,11 @@ def telling_clips(scores: "pd.DataFrame", section: str) -> dict[str, int]:
         if clips.empty:
             continue
         normal = clips[clips["label"] == "normal"]
-        normal = clips if normal.empty else normal
-        chosen[f"{_named(domain)}, typical"] = normal.index[len(normal) // 2]
-        chosen[f"{_named(domain)}, highest score"] = clips.index[-1]
+        normal = clips[clips["label"] == ""] if normal.empty else normal
+        if len(normal):
+            chosen[f"{_named(domain)}, typical"] = normal.index[len(normal) // 2]
+        if clips.index[-1] not in chosen.values():
+            chosen[f"{_named(domain)}, highest score"] = clips.index[-1]
     return chosen
 
 
@@ -453,7 +494,7 @@ def machine_figures(
     curves: dict[str, "pd.DataFrame"],
     scores: dict[str, "pd.DataFrame"],
     titles: dict[str, str],
-    quantile: float,
+    quantiles: dict[str, float],
     max_fpr: float,
 ) -> Iterator[tuple[str, "Figure"]]:
     """Yield the name and the figure, one after the other, of everything that is drawn of one machine.
@@ -463,13 +504,13 @@ def machine_figures(
         curves: network -> training curve.
         scores: model -> the scores; 'ensemble' among them chooses the clips that are shown.
         titles: model -> its title.
-        quantile: of the decision threshold.
+        quantiles: model -> that of its decision threshold.
     """
     from asd.threshold import threshold
 
     machine = cache.clips["machine"].iloc[0]
     for model, table in scores.items():
-        limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantile)
+        limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])
         yield f"roc-{model}", roc(table, max_fpr, f"{machine}, {titles[model]}")
         yield f"scores-{model}", distributions(table, limit, f"{machine}, {titles[model]}")
     yield "training", training(curves)

@@ -13,12 +13,16 @@ from asd.errors import InputError
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
+def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
 
     The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
     Two processes that write the same path never share a temporary file; the last rename wins, whole. What a killed
     process of this host has left of the same path is removed.
+
+    Args:
+        lasting: whether a power cut must not spoil it once it has its name; False for what is checked when it is read,
+            and made again.
 
     Raises:
         InputError: the disk is full.
@@ -34,7 +38,8 @@ def written(path: Path) -> Iterator[Path]:
     aside = path.with_name(f"{begin}{os.getpid()}-{secrets.token_hex(4)}{end}")
     try:
         yield aside
-        _synchronise(aside)
+        if lasting:
+            _synchronise(aside)
         aside.replace(path)
     except Exception as error:
         # h5py, safetensors and csv each have an exception of their own for a full disk; all pass on the system's words.

@@ -161,7 +161,8 @@ def fit(rows: np.ndarray, settings: Mvg, unit: float = 1.0) -> Gaussian:
 
 def fit_moments(sums: Moments, settings: Mvg, unit: float = 1.0) -> Gaussian:
     """Fit a Gaussian to the rows that went into `sums`, as `fit` does."""
-    from scipy.linalg import cholesky, eigh, solve_triangular
+    from scipy.linalg import cholesky, eigh
+    from scipy.linalg.lapack import dtrtri
 
     count, dimensions = sums.count, len(sums.shift)
     centre = sums.total / count
@@ -183,7 +184,7 @@ def fit_moments(sums: Moments, settings: Mvg, unit: float = 1.0) -> Gaussian:
         covariance *= scale
         covariance.flat[:: dimensions + 1] += shift
         lower = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
-        factor = solve_triangular(lower, np.eye(dimensions), lower=True, overwrite_b=True, check_finite=False)
+        factor, _ = dtrtri(lower, lower=1, overwrite_c=1)  # its inverse, in a third of the time of solving for I
     return Gaussian(sums.shift + centre, factor, 0.0, variance, shrinkage, count)
 
 

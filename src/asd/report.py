@@ -4,6 +4,7 @@ A template (Jinja2, which escapes whatever comes from outside) is filled with wh
 a folder with everything that it shows, opens from disk, and asks for nothing from any network.
 """
 
+import base64
 import json
 import platform
 import re
@@ -103,9 +104,9 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
                     }
                 )
             for column in zip(*(row["cells"] for row in listed if row["model"]), strict=True):
-                defined = [cell for cell in column if cell["value"] is not None]
-                if defined:
-                    max(defined, key=lambda cell: cell["value"])["best"] = True
+                highest = max((cell["value"] for cell in column if cell["value"] is not None), default=None)
+                for cell in column:
+                    cell["best"] = highest is not None and cell["value"] == highest
             columns = [*machines, "average"]
             tables.append({"title": title, "domain": domain, "columns": columns, "rows": listed})
     return tables
@@ -250,3 +251,45 @@ def write_page(path: Path, template: Path, **content: object) -> None:
     page = environment.get_template(template.name).render(python=sys.version, **content)
     with written(path) as aside:
         aside.write_text(page, encoding="utf-8")
+
+
+# --- the page in one file -----------------------------------------------------------------------------------
+
+DATA = '<script type="application/json" id="data">'
+"""Where the page's script begins: what comes from outside cannot hold this, since it is escaped."""
+KINDS = {".webp": "image/webp", ".svg": "image/svg+xml", ".flac": "audio/flac"}
+
+
+def write_single(path: Path, page: Path) -> None:
+    """Write the page with all that lies beside it inside: one file, for whom a folder is too much.
+
+    Figures become data addresses. The files of the clips become blocks of base64, each named as the file was, before
+    the page's script, which makes a sound or a picture of a block when a clip is looked at.
+
+    Raises:
+        InputError: a file that the page shows is not there.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r'<a href="figures/[^"]*"', '<a href="#" data-large', text)
+        text = re.sub(r'src="(figures/[^"]*)"', lambda found: f'src="{_inside(page.parent / found[1])}"', text)
+        before, after = text.split(DATA)
+        machines = json.loads(after.partition("</script>")[0])["machines"]
+        with written(path) as aside, aside.open("w", encoding="utf-8") as out:
+            out.write(before)
+            for machine in machines:
+                for file in sorted((page.parent / machine["folder"]).iterdir()):
+                    if kind := KINDS.get(file.suffix):
+                        name = f"{machine['folder']}/{file.name}"
+                        out.write(f'<script type="{kind}" id="{name}">{_base64(file)}</script>\n')
+            out.write(DATA + after)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; make the page again, then this") from None
+
+
+def _inside(path: Path) -> str:
+    return f"data:{KINDS[path.suffix]};base64,{_base64(path)}"
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

@@ -10,7 +10,7 @@ import re
 import shlex
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from asd.errors import InputError
 from asd.files import digest
@@ -170,6 +170,11 @@ class LogMel(Model):
     lengths: Literal["equal", "crop", "pad"] = "equal"
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
 
+    @property
+    def file(self) -> str:
+        """What stands for these settings in a path."""
+        return digest(canonical(self))
+
 
 class Check(Model):
     """What makes a recording of one's own suspect, and which suspects end the run before anything is computed."""
@@ -269,6 +274,10 @@ class Network(Training):
 
     warm_start: str = ""
     """Begin with this other network of the same machine, with a new section head (two-step training)."""
+    logmel: LogMel = LogMel()
+    """Settings of what it sees that differ from the top-level `logmel`."""
+    backbone: Backbone = Backbone()
+    """Settings of what it begins with that differ from the top-level `backbone`."""
     hop: int = Field(8, ge=1)
     """Frames between the windows of a training clip (Gaussian); used where `window` is."""
     test_hop: int = Field(1, ge=1)
@@ -322,6 +331,32 @@ class Detection(Model):
     """gaussian: Mahalanobis distance of the pooled features. exposure: the classifier's doubt (outlier exposure)."""
     mvg: Mvg = Mvg()
     """Settings of the Gaussian that differ from the top-level `mvg`."""
+    threshold: Threshold = Threshold()
+    """Settings of the decision that differ from the top-level `threshold`."""
+
+
+class Sweep(Model):
+    """Several values at once: every combination becomes entries of `networks` and `models` (see `asd.sweep`)."""
+
+    models: list[Name] = []
+    """The entries of `models`; empty: those of `run_models`."""
+    seeds: list[NonNegativeInt] = []
+    """Seeds of the networks."""
+    values: dict[str, list[Any]] = {}
+    """The values of each dotted key of the configuration: of a network, a detector, or a block that these share."""
+
+
+class Variant(Model):
+    """What an entry of `models` is in a sweep."""
+
+    model: Name
+    """The entry that was swept."""
+    title: str
+    """The row of the sweep's tables: its title with the values, without the seed."""
+    values: dict[str, Any] = {}
+    """The value of each swept key that matters to the model."""
+    seed: int | None = None
+    """The seed of its network, where seeds were swept."""
 
 
 class Ensemble(Model):
@@ -397,8 +432,19 @@ class Compute(Model):
     """On CUDA: only kernels that give the same bytes again (slower)."""
 
 
+HANDED_DOWN = (
+    ("networks", "train", None),
+    ("networks", "logmel", "logmel"),
+    ("networks", "backbone", "backbone"),
+    ("models", "mvg", "mvg"),
+    ("models", "threshold", "threshold"),
+)
+"""What entries take from a top-level block unless they say otherwise: entries, block, and the entry's own block for it
+(None: the entry itself)."""
+
+
 class Settings(Model):
-    """The whole configuration, effective: defaults filled in, `train` and `mvg` handed down to the entries."""
+    """The whole configuration, effective: defaults filled in, the blocks that entries share handed down to them."""
 
     dataset: Dataset = Dataset()
     machines: Annotated[list[Name], Field(min_length=1)]
@@ -419,6 +465,8 @@ class Settings(Model):
     models: dict[Name, Detection]
     run_models: Annotated[list[Name], Field(min_length=1)]
     """The models to run and to choose from, in the order of the tables' rows."""
+    variants: dict[Name, Variant] = {}
+    """What a sweep made of which model."""
     ensemble: Ensemble = Ensemble()
     metrics: Metrics = Metrics()
     submission: Submission = Submission()
@@ -430,7 +478,7 @@ class Settings(Model):
         if not isinstance(data, dict):
             return data
         data = dict(data)
-        for entries, common, inner in (("networks", "train", None), ("models", "mvg", "mvg")):
+        for entries, common, inner in HANDED_DOWN:
             if not isinstance(data.get(entries), dict) or not isinstance(data.get(common, {}), dict):
                 continue  # the fields' own validation says what is wrong
             data[entries] = {
@@ -460,6 +508,8 @@ class Settings(Model):
                 )
         for name in self.networks:
             self._warm_starts(name)
+        if strange := sorted(set(self.variants) - set(self.models)):
+            raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
         fallback = self.ensemble.fallback
         if fallback and fallback not in self.run_models:
             raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
@@ -486,8 +536,23 @@ class Settings(Model):
                     f"networks.{name}.warm_start: {name} has the scope {self.networks[name].scope}, {start} has "
                     f"{self.networks[start].scope}; give them one"
                 )
+            if self.networks[start].backbone.name != self.networks[name].backbone.name:
+                raise ValueError(
+                    f"networks.{name}.warm_start: {name} has the backbone {self.networks[name].backbone.name}, {start} "
+                    f"has {self.networks[start].backbone.name}; give them one"
+                )
             chain.append(start)
         return chain[1:]
+
+    def trained_as(self, network: str) -> str:
+        """The first entry of `networks` whose training is that of this one: they share one trained network."""
+
+        def training(name: str) -> list:
+            chain = [self.networks[one] for one in (name, *self._warm_starts(name))]
+            return [(one.training, one.logmel, one.backbone) for one in chain]
+
+        mine = training(network)
+        return next(name for name in self.networks if training(name) == mine)
 
     @property
     def fallback(self) -> str:
@@ -531,7 +596,19 @@ def load(configuration: dict) -> Settings:
     try:
         return Settings.model_validate(configuration)
     except ValidationError as error:
-        raise InputError("configuration:\n" + "\n".join(_complaint(one) for one in error.errors())) from None
+        errors = error.errors()
+        at = {one["loc"] for one in errors}
+        own = [one for one in errors if not any(origin in at for origin in _origins(one["loc"]))]
+        raise InputError("configuration:\n" + "\n".join(_complaint(one) for one in own)) from None
+
+
+def _origins(where: tuple) -> list[tuple]:
+    """Where a key of an entry may have been handed down from."""
+    return [
+        (common, *where[2 + bool(inner) :])
+        for entries, common, inner in HANDED_DOWN
+        if where[:1] == (entries,) and (inner is None or where[2:3] == (inner,))
+    ]
 
 
 def _complaint(error: dict) -> str:

@@ -237,7 +237,8 @@ def description(
         name: max(count.parameters for (model, _), count in complexity.items() if model == name)
         for name in system.parts
     }
-    pretrained, data = _external(settings.backbone.weights)
+    backbones = list(dict.fromkeys(network.backbone.name for network in networks))
+    pretrained, data = _external(list(dict.fromkeys(network.backbone.weights for network in networks)))
     return {
         "submission": {
             "label": label,
@@ -247,13 +248,15 @@ def description(
         },
         "system": {
             "description": {
-                "input_sampling_rate": f"{settings.logmel.rate / 1000:g}kHz",
+                "input_sampling_rate": ", ".join(
+                    dict.fromkeys(f"{network.logmel.rate / 1000:g}kHz" for network in networks)
+                ),
                 "data_augmentation": _listed(_augmentations(settings, [part.network for part in parts])),
                 "front_end": None,
                 "acoustic_features": "log-mel energies",
                 "embeddings": None,
                 "machine_learning_method": _listed(
-                    [f"CNN ({settings.backbone.name})", *(DETECTORS[part.detector] for part in parts)]
+                    [*(f"CNN ({name})" for name in backbones), *(DETECTORS[part.detector] for part in parts)]
                 ),
                 "aggregation_method": "average" if any(network.window for network in networks) else None,
                 "domain_adaptation_method": None,
@@ -269,7 +272,7 @@ def description(
                 "macs": max(complexity[model, machine].macs for machine, model in system.models.items()),
                 "training_clips": training,
             },
-            "external_datasets": [data],
+            "external_datasets": data,
             "source_code": settings.submission.source_code or None,
         },
         "results": {"development_dataset": results},
@@ -279,13 +282,15 @@ def description(
 DETECTORS = {"gaussian": "Gaussian (Mahalanobis distance)", "exposure": "outlier exposure"}
 
 
-def _external(weights: str) -> tuple[str | None, dict[str, str | None]]:
-    """How external data were used, and which."""
-    if weights == "none":
-        return None, {"name": None, "url": None}
-    if weights in ("imagenet", "package"):
-        return "pre-trained model", {"name": "ImageNet", "url": "https://www.image-net.org"}
-    return "pre-trained model", {"name": f"what {Path(weights).name} was trained on", "url": None}
+def _external(weights: list[str]) -> tuple[str | None, list[dict[str, str | None]]]:
+    """How external data were used, and which, by the weights of the backbones."""
+    data: list[dict[str, str | None]] = []
+    for one in weights:
+        known = {"name": "ImageNet", "url": "https://www.image-net.org"}
+        of_a_file = {"name": f"what {Path(one).name} was trained on", "url": None}
+        if one != "none" and (said := known if one in ("imagenet", "package") else of_a_file) not in data:
+            data.append(said)
+    return ("pre-trained model", data) if data else (None, [{"name": None, "url": None}])
 
 
 def _author(author: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,17 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from finished import TITLES, Machine, make_machine
+from playwright.sync_api import Page, sync_playwright
 
+from asd.report import DATA
 from asd.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +72,12 @@ def make_report(folder: Path) -> None:
         curves=fan.curves,
         scores=fan.scores,
         titles=[*titles, "Ensemble"],
+        quantiles=[0.9] * len(titles),
+        selection=selection,
         out_dir=drawn,
     )
     for machine in (fan, valve):
-        write_clips(machine, results / "report/clips")
+        write_clips(machine, results / "report/clips", selection)
     benchmarks = folder / "benchmarks/train"
     benchmarks.mkdir(parents=True)
     (benchmarks / "fan.tsv").write_text("s\tmax_rss\tcpu_time\n61.5\t1234\t99\n")
@@ -90,20 +96,46 @@ def make_report(folder: Path) -> None:
     )
 
 
-def write_clips(machine: Machine, folder: Path) -> None:
+def write_clips(machine: Machine, folder: Path, selection: Path) -> None:
     call(
         "clips",
         cache=machine.cache,
         scores=machine.scores,
         features=machine.of("features", "local", "h5"),
         mvg=machine.of("mvg", "local", "h5"),
+        quantiles=[0.9, 0.9],
+        selection=selection,
         out_dir=folder / machine.name,
     )
 
 
+def make_many(page: Path, folder: Path, count: int) -> None:
+    """The same page with so many clips, each with files of its own."""
+    (folder / "clips").mkdir(parents=True)
+    shutil.copytree(page.parent / "figures", folder / "figures")
+    before, after = page.read_text().split(DATA)
+    text, after = after.split("</script>", 1)
+    said = json.loads(text)
+    fan = said["machines"][0]
+    shutil.copytree(page.parent / fan["folder"], folder / fan["folder"])
+    few, rows = fan["clips"], {clip["row"] for clip in fan["clips"]}
+    for row in (row for row in range(10**6) if row not in rows):
+        if len(fan["clips"]) == count:
+            break
+        clip = few[row % len(few)]
+        fan["clips"] = [*fan["clips"], {**clip, "row": row}]
+        for kind in ("flac", "webp", "svg"):
+            os.link(folder / fan["folder"] / f"{clip['row']}.{kind}", folder / fan["folder"] / f"{row}.{kind}")
+    said["machines"] = [fan]
+    (folder / page.name).write_text(before + DATA + json.dumps(said).replace("<", "\\u003c") + "</script>" + after)
+
+
 @pytest.fixture(scope="session")
-def report(tmp_path_factory) -> Path:
-    """The page, made once for all processes of the suite, in a folder with nothing but what it needs."""
+def reports(tmp_path_factory) -> Path:
+    """A folder of pages, made once for all processes of the suite, with nothing beside them but what they need.
+
+    <small or many>/folder/index.html and <small or many>/single/single.html; many have 600 clips.
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "report-of-browser-tests"
     folder.mkdir(exist_ok=True)
@@ -112,8 +144,26 @@ def report(tmp_path_factory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not moved.exists():
             make_report(folder)
-            (folder / "results/report").rename(moved)
-    return moved / "index.html"
+            made = folder / "made"
+            (made / "small").mkdir(parents=True)
+            (folder / "results/report").rename(made / "small/folder")
+            make_many(made / "small/folder/index.html", made / "many/folder", 600)
+            for kind in ("small", "many"):
+                call("single", page=made / kind / "folder/index.html", out=made / kind / "single/single.html")
+            made.rename(moved)
+    return moved
+
+
+@pytest.fixture(params=["folder/index.html", "single/single.html"])
+def version(request) -> str:
+    """Which of the two versions of the page."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def report(reports) -> Path:
+    """The page with its files beside it."""
+    return reports / "small/folder/index.html"
 
 
 @pytest.fixture(scope="session")
@@ -130,8 +180,6 @@ def clips(report) -> list[dict]:
 def chromium():
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium, or name one in ASD_CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -139,18 +187,30 @@ def chromium():
 
 
 @pytest.fixture
-def page(chromium, report):
-    """The report, opened from disk. Whatever the browser complains about, or asks a network for, fails the test."""
-    context = chromium.new_context(viewport={"width": 1400, "height": 900}, offline=True)
-    opened = context.new_page()
-    said = []
-    opened.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    opened.on("pageerror", lambda error: said.append(f"error: {error}"))
-    opened.on("requestfailed", lambda request: said.append(f"failed: {request.url} {request.failure}"))
-    opened.on(
-        "request", lambda request: None if request.url.startswith(("file:", "data:")) else said.append(request.url)
-    )
-    opened.goto(report.as_uri())
-    yield opened
-    context.close()
-    assert [one for one in said if not one.endswith("net::ERR_ABORTED")] == []  # a sound that the next clip replaced
+def look_at(chromium) -> Callable[[Path], AbstractContextManager[Page]]:
+    """Opens a report from disk. Whatever the browser complains about, or asks a network for, fails the test."""
+
+    @contextmanager
+    def look_at(report: Path) -> Iterator[Page]:
+        context = chromium.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+        page = context.new_page()
+        said = []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: said.append(f"failed: {request.url} {request.failure}"))
+        # The folder's page may ask for what is in the folder, the single file for nothing but itself.
+        own = (report.parent if report.name == "index.html" else report).as_uri()
+        page.on("request", lambda one: None if one.url.startswith((own, "data:", "blob:")) else said.append(one.url))
+        page.goto(report.as_uri())
+        yield page
+        context.close()
+        assert [one for one in said if not one.endswith("net::ERR_ABORTED")] == []  # a sound that the next one replaced
+
+    return look_at
+
+
+@pytest.fixture
+def page(look_at, reports, version):
+    """Each version of the page, one after the other."""
+    with look_at(reports / "small" / version) as page:
+        yield page

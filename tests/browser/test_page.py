@@ -35,6 +35,65 @@ def test_the_page_asks_for_nothing_that_is_not_beside_it(report):
     assert not re.findall(r"url\(|@import|fetch\(|XMLHttpRequest", text.split("<svg")[0])
 
 
+def test_the_single_file_is_all_there_is(page, version, reports):
+    """The fixture fails on any request but that for the page; here, that its figures and a large one are there."""
+    figures = page.locator(".figures img, .overview img")
+    for number in range(figures.count()):
+        if figures.nth(number).is_visible():
+            figures.nth(number).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.figures img, .overview img')]"
+        ".filter(one => one.checkVisibility()).every(one => one.complete && one.naturalWidth > 0)"
+    )
+    with page.expect_popup() if version == "single/single.html" else page.expect_navigation() as large:
+        page.locator("figure.training a").click()
+    shown = large.value if version == "single/single.html" else page
+    shown.wait_for_load_state()
+    assert "network global" in shown.locator("svg").text_content()
+    shown.goto("about:blank")
+    assert len(list((reports / "small" / version).parent.iterdir())) == (1 if version == "single/single.html" else 3)
+
+
+def work(meter) -> float:
+    """Seconds that the processor has worked for the page: unlike the clock's, the same on a busy machine."""
+    return next(
+        one["value"] for one in meter.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration"
+    )
+
+
+def test_600_clips(look_at, reports, version):
+    """The first view asks for little and is there in two seconds; what is done with the list is as quick."""
+    with look_at(reports / "many" / version) as page:
+        asked = []
+        page.on("request", lambda one: asked.append(one.url))
+        meter = page.context.new_cdp_session(page)
+        meter.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before = work(meter)
+        page.reload()
+        assert page.text_content("#count").startswith("600 of 600 clips")
+        assert len(cells(page, 2)) == 60
+        assert work(meter) - before < 2
+        assert len(asked) < 100  # of 1800 files: figures, and pictures of the rows that are near
+        assert not [one for one in asked if one.endswith(".flac")]
+        assert page.evaluate("made.size") <= 63  # the rows' pictures; the chosen clip's curve, frame and sound
+
+        before = work(meter)
+        for _ in range(5):
+            page.check("#filters [name=wrong]")
+            assert 0 < len(cells(page, 2)) <= 60
+            page.uncheck("#filters [name=wrong]")
+            page.click("th[data-key=machine] button")
+            assert len(cells(page, 2)) == 60
+        page.click("#rows tr:first-child td:nth-child(3)")
+        for _ in range(100):
+            page.keyboard.press("j")
+        assert page.locator("#rows tr").nth(100).get_attribute("aria-current") == "true"
+        while len(cells(page, 2)) < 600:
+            page.eval_on_selector("#list", "list => { list.scrollTop = list.scrollHeight; }")
+            page.wait_for_timeout(20)
+        assert work(meter) - before < 4, "all of it"
+
+
 def test_names_from_outside_are_texts(page):
     assert page.evaluate("window.hacked") is None
     for text, shown in ((HOSTILE_NAME, HOSTILE_NAME), (HOSTILE_ATTRIBUTE, f"note {HOSTILE_ATTRIBUTE}")):

@@ -89,7 +89,17 @@ function row(clip) {
 }
 
 function score(clip) { return clip.scores[form.model.value].toPrecision(4); }
-function media(clip, kind) { return `${machines[clip.machine].folder}/${clip.row}.${kind}`; }
+function media(clip, kind) { return address(`${machines[clip.machine].folder}/${clip.row}.${kind}`); }
+
+// Where a file is: beside the page or, in the single-file version, in a block of that name, made a file when asked for.
+const made = new Map();
+function address(name) {
+  const block = of(name);
+  if (block === null) return name;
+  if (!made.has(name)) made.set(name, URL.createObjectURL(bytes(block.textContent, block.type)));
+  return made.get(name);
+}
+function bytes(base64, type) { return new Blob([Uint8Array.from(atob(base64), (one) => one.charCodeAt(0))], { type }); }
 
 function choose(clip, play, quietly = false) {
   const resume = play || (current !== null && !player.paused && !player.ended);
@@ -105,7 +115,7 @@ function choose(clip, play, quietly = false) {
   Object.assign(of("cursor").style, { top: percent(1 - bottom - height), bottom: percent(machine.windowed ? 0.12 : bottom) });
   of("logmel").src = media(clip, "webp");
   of("logmel").alt = `Log-mel spectrogram of ${clip.file}`;
-  of("frame").src = `${machine.folder}/frame.svg`;
+  of("frame").src = address(`${machine.folder}/frame.svg`);
   of("curve").hidden = clip.worst === null;
   if (clip.worst !== null) {
     of("curve").src = media(clip, "svg");
@@ -240,6 +250,13 @@ for (const map of document.querySelectorAll(".map")) {
     const mark = event.target.closest("[data-clip]");
     const clip = mark && byId.get(mark.dataset.clip);
     map.title = clip ? `${clip.section} ${clip.domain} ${clip.label}: ${clip.words || clip.file}` : "";
+  });
+}
+for (const link of document.querySelectorAll("a[data-large]")) { // browsers open no data address as a page
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const [head, base64] = link.querySelector("img").src.split(",");
+    open(URL.createObjectURL(bytes(base64, head.slice(5).split(";")[0])));
   });
 }
 for (const link of document.querySelectorAll("a[data-machine]")) {

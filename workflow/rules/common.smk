@@ -1,5 +1,7 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
+import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,12 +13,13 @@ from asd.errors import InputError
 from asd.files import digest
 from asd.provenance import code_digest
 from asd.published import TRUTHS, releases, truth_files
-from asd.settings import canonical, flags, load
+from asd.settings import flags, load
+from asd.sweep import expand as expand_sweep
 from asd.tree import manifest_of
 from snakemake.exceptions import WorkflowError
 
 try:
-    settings = load(config)
+    settings = load(expand_sweep(config))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -40,8 +43,8 @@ SCRIPTS = os.path.relpath(ROOT / "workflow/scripts")
 ENVIRONMENT = "../../envs/asd.yaml"
 RESULTS = settings.results_dir
 DATA = f"{settings.data_dir}/{settings.dataset.name}"
-WEIGHTS = f"{settings.data_dir}/weights/{settings.backbone.file}.safetensors"
-CACHE = f"{DATA}/logmel-{digest(canonical(settings.logmel))}/{{machine}}.h5"
+WEIGHTS = f"{settings.data_dir}/weights/{{backbone}}.safetensors"
+CACHE = f"{DATA}/logmel-{{logmel}}/{{machine}}.h5"
 # What a folder of one's own recordings must pass before anything is computed from it.
 CHECKED = f"{DATA}/check/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
@@ -49,6 +52,13 @@ FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 MVG = f"{RESULTS}/mvg/{{model}}/{{machine}}.h5"
 SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
 COMPUTE = flags(settings.compute)
+BLOCKS = [settings, *settings.networks.values()]
+# What the wildcards `logmel` and `backbone` stand for.
+LOGMELS = {block.logmel.file: block.logmel for block in BLOCKS}
+BACKBONES = {block.backbone.file: block.backbone for block in BLOCKS}
+RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in settings.run_models))
+# Entries that are trained alike (they differ in the windows that are scored, say) share one trained network.
+TRAINED = {network: settings.trained_as(network) for network in settings.networks}
 
 
 def models_with(detector):
@@ -98,7 +108,19 @@ def listing_of(wildcards):
 
 def network_path(network, machine):
     """The file of a network of a machine, which with scope `all` is that of all machines."""
-    return NETWORK.format(network=network, machine="all" if settings.networks[network].scope == "all" else machine)
+    everywhere = settings.networks[network].scope == "all"
+    return NETWORK.format(network=TRAINED[network], machine="all" if everywhere else machine)
+
+
+def cache_path(network, machine):
+    """The log-mels that a network of a machine sees."""
+    return CACHE.format(logmel=settings.networks[network].logmel.file, machine=machine)
+
+
+def cache_of(wildcards):
+    """The log-mels that the network of a rule's wildcards, or that of its model, sees."""
+    network = wildcards.get("network") or network_of(wildcards)
+    return cache_path(network, wildcards.machine)
 
 
 def network_paths(networks):
@@ -114,13 +136,22 @@ def curves_of(wildcards):
 
 def caches_of(wildcards):
     """The log-mel caches that a network learns from."""
-    return expand(CACHE, machine=settings.machines if wildcards.machine == "all" else wildcards.machine)
+    machines = settings.machines if wildcards.machine == "all" else [wildcards.machine]
+    return [cache_path(wildcards.network, machine) for machine in machines]
+
+
+def weights_file(wildcards):
+    """The file that a backbone's weights come from, where they do."""
+    weights = BACKBONES[wildcards.backbone].weights
+    return [] if weights in ("imagenet", "package", "none") else weights
 
 
 def start_of(wildcards):
     """What a network starts from: another network of the machine, or the pre-trained weights."""
-    start = settings.networks[wildcards.network].warm_start
-    return NETWORK.format(network=start, machine=wildcards.machine) if start else WEIGHTS
+    network = settings.networks[wildcards.network]
+    if network.warm_start:
+        return network_path(network.warm_start, wildcards.machine)
+    return WEIGHTS.format(backbone=network.backbone.file)
 
 
 # What a network's job needs, estimated from the clips that it goes through. Measured on a CPU (one thread, 224 mel bins):
@@ -188,11 +219,18 @@ def scoring_needs(network, cache):
 
 def finished():
     """What to say at the end of a run: the table, where there is one, and where everything is."""
-    said = Path(RESULTS, "logs/tables.log")
+    said = Path(RESULTS, "logs/sweep.log" if settings.variants else "logs/tables.log")
+    places = {
+        "tables": "tables/summary.md",
+        "sweep": "tables/sweep.md",
+        "report": "report/index.html",
+        "report in one file": "report/single.html",
+        "figures": "figures/",
+        "detectors": "detectors/",
+    }
+    made = [f"{name}: {RESULTS}/{place}" for name, place in places.items() if Path(RESULTS, place).exists()]
     table = said.read_text() if said.exists() else ""
-    page = Path(RESULTS, "report/index.html")
-    where = f"   report: {page}" if page.exists() else ""
-    return f"\n{table}\nResults: {RESULTS}/   data: {DATA}/{where}"
+    return "\n".join(["", table, *made, f"all results: {RESULTS}/   data: {DATA}/"])
 
 
 # A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
@@ -208,13 +246,17 @@ localrules:
     ensemble,
     tables,
     suspicious,
+    sweep,
     chosen_detector,
     compare_paper,
     report,
+    single,
     submission,
     provenance,
 
 
 wildcard_constraints:
+    logmel="|".join(LOGMELS),
+    backbone="|".join(map(re.escape, BACKBONES)),
     machine="|".join(settings.machines),
     network="|".join(settings.networks),

@@ -7,7 +7,7 @@ DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"
 rule detector:
     """Pack all that scoring a recording needs into one file."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=cache_of,
         network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
         mvg=lambda wildcards: (
             [MVG.format(**wildcards)] if settings.models[wildcards.model].detector == "gaussian" else []
@@ -33,7 +33,7 @@ rule detector:
         mvg=lambda wildcards, input: f"--mvg {shlex.quote(input.mvg[0])}" if input.mvg else "",
         title=lambda wildcards: settings.models[wildcards.model].title,
         settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
-        quantile=settings.threshold.quantile,
+        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
     shell:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"

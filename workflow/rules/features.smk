@@ -5,7 +5,7 @@
 rule features:
     """Compute the pooled features of the nine stages, a row a clip or a window."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=cache_of,
         network=lambda wildcards: network_path(wildcards.network, wildcards.machine),
     output:
         features=FEATURES,

@@ -10,9 +10,9 @@ rule logmel:
     output:
         cache=CACHE,
     log:
-        f"{DATA}/logs/logmel/{digest(canonical(settings.logmel))}/{{machine}}.log",
+        f"{DATA}/logs/logmel/{{logmel}}/{{machine}}.log",
     benchmark:
-        f"{DATA}/benchmarks/logmel/{digest(canonical(settings.logmel))}/{{machine}}.tsv"
+        f"{DATA}/benchmarks/logmel/{{logmel}}/{{machine}}.tsv"
     conda:
         ENVIRONMENT
     threads: settings.compute.threads
@@ -22,12 +22,11 @@ rule logmel:
     params:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
-        settings=flags(settings.logmel),
-        threads=settings.compute.threads,
+        settings=lambda wildcards: flags(LOGMELS[wildcards.logmel]),
     shell:
         "alone {log:q}; python {params.script}"
         " --manifest {input.manifest:q}"
         " {params.settings}"
-        " --threads {params.threads}"
+        " --threads {threads}"
         " --out {output.cache:q}"
         " >{log:q} 2>&1"

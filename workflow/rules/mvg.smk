@@ -24,7 +24,7 @@ rule mvg:
         script=f"{SCRIPTS}/mvg.py",
         code=code("mvg"),
         settings=lambda wildcards: flags(settings.models[wildcards.model].mvg),
-        folds=settings.threshold.folds,
+        folds=lambda wildcards: settings.models[wildcards.model].threshold.folds,
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"

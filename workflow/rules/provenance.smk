@@ -20,7 +20,7 @@ rule provenance:
     """Write down what made the tables, so that they can be made again."""
     input:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
-        weights=WEIGHTS,
+        weights=expand(WEIGHTS, backbone=dict.fromkeys(settings.networks[name].backbone.file for name in RUN_NETWORKS)),
         networks=network_paths(RUN_NETWORKS),
         scores=ALL_SCORES,
         selection=rules.ensemble.output.selection,

@@ -1,11 +1,12 @@
 # inputs:  what the other stages wrote
-# outputs: results/figures/, results/report/index.html and all that the page needs beside it
+# outputs: results/figures/, results/report/index.html and all that the page needs beside it; on request single.html
 
 REPORTED = [*settings.run_models, "ensemble"]
 TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
 GAUSSIAN = [name for name in settings.run_models if settings.models[name].detector == "gaussian"]
 WINDOWED = [name for name in GAUSSIAN if settings.networks[settings.models[name].network].window]
 MAPPED = [name for name in GAUSSIAN if name not in WINDOWED] or GAUSSIAN  # whole clips where there is a choice
+SHOWN = (WINDOWED or settings.run_models)[0]  # whose log-mels are shown, those that its windows were cut from
 FIGURES = [
     *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
     *(["map"] if MAPPED else []),
@@ -24,9 +25,10 @@ MAP_FEATURES, WINDOW_FEATURES = (
 rule figures:
     """Draw the figures of a machine, as SVG and PNG."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=MAP_FEATURES,
         curves=curves_of,
+        selection=rules.ensemble.output.selection,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
         svg=report(
@@ -51,7 +53,7 @@ rule figures:
         code=code("figures"),
         features=lambda wildcards, input: f"--features {shlex.quote(input.features[0])}" if input.features else "",
         titles=TITLES,
-        quantile=settings.threshold.quantile,
+        quantiles=[settings.models[name].threshold.quantile for name in settings.run_models],
         max_fpr=settings.metrics.max_fpr,
         threads=settings.compute.threads,
         out_dir=lambda wildcards, output: os.path.dirname(output.svg[0]),
@@ -62,7 +64,8 @@ rule figures:
         " --curves {input.curves:q}"
         " --scores {input.scores:q}"
         " --titles {params.titles:q}"
-        " --quantile {params.quantile}"
+        " --quantiles {params.quantiles}"
+        " --selection {input.selection:q}"
         " --max-fpr {params.max_fpr}"
         " --threads {params.threads}"
         " --out-dir {params.out_dir:q}"
@@ -72,8 +75,9 @@ rule figures:
 rule clips:
     """Write what the report plays and shows of each test clip of a machine."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=WINDOW_FEATURES,
+        selection=rules.ensemble.output.selection,
         mvg=[MVG.format(model=name, machine="{machine}") for name in WINDOWED[:1]],
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
@@ -94,14 +98,15 @@ rule clips:
         windows=lambda wildcards, input: (
             f"--features {shlex.quote(input.features[0])} --mvg {shlex.quote(input.mvg[0])}" if input.mvg else ""
         ),
-        quantile=settings.threshold.quantile,
+        quantiles=[settings.models[name].threshold.quantile for name in settings.run_models],
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.windows}"
         " --scores {input.scores:q}"
-        " --quantile {params.quantile}"
+        " --quantiles {params.quantiles}"
+        " --selection {input.selection:q}"
         " --threads {params.threads}"
         " --out-dir {output.clips:q}"
         " >{log:q} 2>&1"
@@ -151,3 +156,27 @@ rule report:
         " --overview-dir {params.overview_dir:q}"
         " --out {output.page:q}"
         " >{log:q} 2>&1"
+
+
+rule single:
+    """Write the page as one file, with its figures, pictures and sounds inside."""
+    input:
+        page=rules.report.output.page,
+        clips=rules.report.input.clips,
+    output:
+        page=f"{RESULTS}/report/single.html",
+    log:
+        f"{RESULTS}/logs/single.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/single.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        script=f"{SCRIPTS}/single.py",
+        code=code("single"),
+    shell:
+        "alone {log:q}; python {params.script} --page {input.page:q} --out {output.page:q} >{log:q} 2>&1"

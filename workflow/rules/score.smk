@@ -24,7 +24,7 @@ rule score_gaussian:
     params:
         script=f"{SCRIPTS}/score_gaussian.py",
         code=code("score_gaussian"),
-        quantile=settings.threshold.quantile,
+        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
@@ -39,7 +39,7 @@ rule score_gaussian:
 rule score_exposure:
     """Score a machine's clips by the classifier's doubt about their section, and decide."""
     input:
-        cache=rules.logmel.output.cache,
+        cache=cache_of,
         network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
     output:
         scores=SCORES,
@@ -60,7 +60,7 @@ rule score_exposure:
         script=f"{SCRIPTS}/score_exposure.py",
         code=code("score_exposure"),
         settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
-        quantile=settings.threshold.quantile,
+        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
         compute=COMPUTE,
     shell:
         "alone {log:q}; python {params.script}"

@@ -3,7 +3,6 @@
 #          <label>_task2.zip beside them, packed once the checker found nothing wrong; its verdict under results/checks/.
 #          The folder is declared as a whole, since the sections are only known from the recordings.
 
-RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in settings.run_models))
 RUN_GAUSSIANS = [name for name in settings.run_models if settings.models[name].detector == "gaussian"]
 
 
@@ -15,7 +14,7 @@ rule submission:
         selection=rules.ensemble.output.selection,
         metrics=rules.tables.output.metrics,
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
-        caches=expand(CACHE, machine=settings.machines),
+        caches=sorted({cache_path(network, machine) for network in RUN_NETWORKS for machine in settings.machines}),
         networks=network_paths(RUN_NETWORKS),
         mvg=expand(MVG, model=RUN_GAUSSIANS, machine=settings.machines),
     output:
@@ -38,8 +37,7 @@ rule submission:
         package=f"{settings.submission.label}_task2.zip",
         configuration=settings.model_dump_json(
             include={
-                **dict.fromkeys(("machines", "backbone", "networks", "models", "run_models", "submission"), True),
-                "logmel": {"rate"},
+                **dict.fromkeys(("machines", "networks", "models", "run_models", "submission"), True),
             }
         ),
     shell:

@@ -5,13 +5,13 @@
 rule weights:
     """Make the file of pre-trained weights, so that compute nodes need no network."""
     input:
-        file=[] if settings.backbone.weights in ("imagenet", "package", "none") else settings.backbone.weights,
+        file=weights_file,
     output:
         weights=WEIGHTS,
     log:
-        f"{settings.data_dir}/weights/logs/{settings.backbone.file}.log",
+        f"{settings.data_dir}/weights/logs/{{backbone}}.log",
     benchmark:
-        f"{settings.data_dir}/weights/benchmarks/{settings.backbone.file}.tsv"
+        f"{settings.data_dir}/weights/benchmarks/{{backbone}}.tsv"
     conda:
         ENVIRONMENT
     threads: 1
@@ -21,6 +21,6 @@ rule weights:
     params:
         script=f"{SCRIPTS}/weights.py",
         code=code("weights", unused=("losses",)),
-        settings=flags(settings.backbone),
+        settings=lambda wildcards: flags(BACKBONES[wildcards.backbone]),
     shell:
         "alone {log:q}; python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"

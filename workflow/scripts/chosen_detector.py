@@ -19,14 +19,12 @@ def main(*, selection: Path, detectors: list[Path], out: Path) -> None:
     """
     import shutil
 
-    import pandas as pd
-
+    from asd.ensemble import chosen_model
     from asd.errors import InputError
     from asd.files import written
 
-    table = pd.read_csv(selection, dtype=str, keep_default_na=False).set_index("machine")
     by_model = {path.parent.name: path for path in detectors}
-    chosen = table["model"].get(out.stem)
+    chosen = chosen_model(selection, out.stem)
     if chosen not in by_model:
         raise InputError(f"{selection}: machine {out.stem}: found the model {chosen}; expected {', '.join(by_model)}")
     with written(out) as aside:

@@ -16,7 +16,8 @@ def main(
     scores: list[Path],
     features: Path | None = None,
     mvg: Path | None = None,
-    quantile: float = 0.9,
+    quantiles: list[float],
+    selection: Path,
     threads: int = 2,
     out_dir: Path,
 ) -> None:
@@ -27,7 +28,9 @@ def main(
         scores: scores of the models, the ensemble's among them.
         features: features of the machine's windows (HDF5).
         mvg: Gaussians fitted to these features (HDF5), in the folder of their model.
-        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        quantiles: of the gamma distributions fitted to the models' training scores, one a model in the order of the
+            scores; above it a clip is anomalous.
+        selection: the ensemble's choice (machine, model, …).
         threads: of the linear algebra.
         out_dir: the folder to write.
     """
@@ -37,17 +40,21 @@ def main(
 
     from asd.cache import open_cache
     from asd.clips import write_clips
+    from asd.ensemble import chosen_model
     from asd.features import open_features
     from asd.gaussian import read_sections
     from asd.scores import read_scores
 
+    models = [path.parent.name for path in scores]
+    decided = dict(zip((name for name in models if name != "ensemble"), quantiles, strict=True))
     with (
         threadpool_limits(threads),
         open_cache(cache) as opened,
         open_features(features) if features else nullcontext() as windows,
     ):
+        decided["ensemble"] = decided[chosen_model(selection, opened.clips["machine"].iloc[0])]
         windowed = (mvg.parent.name, windows, read_sections(mvg)) if windows and mvg else None
-        write_clips(out_dir, opened, {path.parent.name: read_scores(path) for path in scores}, quantile, windowed)
+        write_clips(out_dir, opened, dict(zip(models, map(read_scores, scores), strict=True)), decided, windowed)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,15 @@ def main(
     Args:
         manifest: the machine's manifest.csv.
         settings: the spectrogram.
-        threads: threads of the computation.
+        threads: clips that are worked on at the same time; the result does not depend on it.
         out: the log-mel cache to write (HDF5).
     """
     import torch
 
     from asd.cache import write_cache
 
-    torch.set_num_threads(threads)
-    write_cache(out, manifest, settings)
+    torch.set_num_threads(1)
+    write_cache(out, manifest, settings, threads)
 
 
 if __name__ == "__main__":

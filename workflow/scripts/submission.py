@@ -29,7 +29,7 @@ def main(
     Args:
         scores: The score files of all models and of the ensemble.
         manifests: The machines' manifests.
-        caches: The machines' log-mel caches, for the length of a clip.
+        caches: The log-mel caches of the networks and machines, for the length of a clip.
         networks: The networks of all models, for their size.
         mvg: The Gaussians of the models that have any, for their size.
         selection: The ensemble's choice (machine, model).
@@ -65,13 +65,14 @@ def main(
         log.warning("submission.label is still %s; fill in the block `submission`", settings.submission.label)
 
     nets, gaussians = ({(path.parent.name, path.stem): path for path in paths} for paths in (networks, mvg))
-    by_machine = {path.stem: path for path in caches}
+    logmels = {(path.parent.name, path.stem): path for path in caches}
+    trained = {name: settings.trained_as(settings.models[name].network) for name in settings.run_models}
     complexity = {
         (name, machine): room.clip_complexity(
             settings,
             name,
-            nets.get((settings.models[name].network, machine)) or nets[settings.models[name].network, "all"],
-            by_machine[machine],
+            nets.get((trained[name], machine)) or nets[trained[name], "all"],
+            logmels[f"logmel-{settings.networks[trained[name]].logmel.file}", machine],
             gaussians.get((name, machine)),
         )
         for name in settings.run_models

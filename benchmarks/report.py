@@ -1,0 +1,98 @@
+"""The results of `bench.py` as a table (Markdown) and a plot."""
+
+from pathlib import Path
+
+
+def write(results: dict, folder: Path) -> str:
+    """Write speed.md and speed.svg and return the table."""
+    folder.mkdir(exist_ok=True)
+    text = page(results)
+    (folder / "speed.md").write_text(text, encoding="utf-8")
+    plot(results, folder / "speed.svg")
+    return text
+
+
+def page(results: dict) -> str:
+    """The table, with what was measured and how."""
+    lines = [
+        "# Speed",
+        "",
+        f"`make bench`, version {results['versions']['asd']}, {results['date']}, {results['machine']}, "
+        f"torch {results['versions']['torch']}. Medians, with the shortest and the longest time in brackets.",
+        "",
+        "| stage | plain | ours | ratio | asked for | of the limit | memory, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in results["stages"].values():
+        ratio = f"{row['ratio']:.1f}×" if "ratio" in row else ""
+        memory = " → ".join(f"{row[side]['own_mb']:.0f}" for side in ("plain", "ours")) if "threads" in row else ""
+        cells = [
+            row["title"],
+            _times(row.get("plain")),
+            _times(row["ours"]),
+            ratio,
+            _asked(row),
+            f"{row['of_limit']:.0%}",
+        ]
+        lines.append(f"| {' | '.join([*cells, memory])} |")
+    rate = results["rates"]["2"]
+    lines += [
+        "",
+        "plain: `benchmarks/plain.py`. ~: extrapolated from fewer resamples. of the limit: what the operations or "
+        "bytes (`benchmarks/limits.py`) take at least, over ours; with two threads this machine does "
+        f"{rate['float32'] / 1e9:.0f} (float32) and {rate['float64'] / 1e9:.0f} (float64) billion operations a "
+        f"second, reads and writes {rate['memory'] / 1e9:.1f} GB/s of memory and writes {rate['write'] / 1e9:.2f} GB/s "
+        "to disk; of a command the limit is the import of its flags, or a workflow of one rule. memory: the peak of "
+        "the process less what it held before the work, plain → ours.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _times(side: dict | None) -> str:
+    if side is None:
+        return ""
+    about = "~" if side.get("measured_share", 1) < 1 else ""
+    return f"{about}{_number(side['seconds'])} s ({_number(side['shortest'])}–{_number(side['longest'])})"
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.0f}"
+
+
+def _asked(row: dict) -> str:
+    """The target, and whether it was reached."""
+    if "target_seconds" in row:
+        return f"{row['target_seconds']:g} s {_mark(row['ours']['seconds'] <= row['target_seconds'])}"
+    asked = f"{row['target']:g}× {_mark(row['ratio'] >= row['target'])}"
+    if row["memory_target"] < 1:
+        share = row["ours"]["own_mb"] / row["plain"]["own_mb"]
+        asked += f", {row['memory_target']:.0%} of the memory {_mark(share <= row['memory_target'])}"
+    return asked
+
+
+def _mark(reached: bool) -> str:
+    return "✓" if reached else "✗"
+
+
+def plot(results: dict, path: Path) -> None:
+    """Bars of the ratios, with the targets and the limits."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "asd"
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in results["stages"].values() if "target" in row][::-1]
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(rows) + 1.2), layout="constrained")
+    axes.barh(range(len(rows)), [row["ratio"] for row in rows], color="#4878a8", height=0.6, label="ours")
+    marks = {"asked for": ("target", "|", "#c04040"), "limit of the hardware": ("of_limit", ">", "#404040")}
+    for label, (key, marker, colour) in marks.items():
+        at = [row["target"] if key == "target" else row["ratio"] / row["of_limit"] for row in rows]
+        axes.scatter(at, range(len(rows)), marker=marker, s=120, color=colour, label=label, zorder=3)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="times as fast as the plain recipe", yticks=range(len(rows)))
+    axes.set_yticklabels([row["title"] for row in rows])
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,25 @@
+"""Write the report as one file, with its figures, pictures and sounds inside.
+
+Reads  the page, as report.py writes it, and what lies beside it.
+Writes a page that needs nothing beside it. It is about a third larger than the folder of the page.
+"""
+
+from pathlib import Path
+
+from asd import command
+
+
+def main(*, page: Path, out: Path) -> None:
+    """Write the single-file version.
+
+    Args:
+        page: the report's page, in its folder.
+        out: the page to write.
+    """
+    from asd.report import write_single
+
+    write_single(out, page)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,44 @@
+"""Write what a sweep found: every combination of values, its mean and spread over the seeds.
+
+Reads  metrics.csv, every figure of every model.
+Writes sweep.csv (every figure at full precision), sweep.md (the figures to look at first, which it prints), and
+       sweep.svg and sweep.png (the AUC of every combination, seed and machine).
+"""
+
+from pathlib import Path
+
+from asd.command import run
+
+
+def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir: Path, figures_dir: Path) -> None:
+    """Write the tables and the figure of a sweep.
+
+    Args:
+        metrics: The long form of the tables.
+        variants: What each model is, as JSON (the configuration's `variants`).
+        pauc_anomalies: Which anomalies enter the pAUC of a domain, both or own.
+        out_dir: The folder of the tables.
+        figures_dir: The folder of the figure.
+    """
+    import json
+
+    import pandas as pd
+
+    from asd import figures, spread
+    from asd.files import written
+    from asd.settings import Variant
+
+    read = pd.read_csv(metrics, dtype={"section": str}, keep_default_na=False, na_values={"value": [""]})
+    known = {name: Variant.model_validate(block) for name, block in json.loads(variants).items()}
+    table = spread.spread(read, known)
+    with written(out_dir / "sweep.csv") as aside:
+        table.to_csv(aside, index=False, lineterminator="\n")
+    page = spread.page(table, pauc_anomalies)
+    with written(out_dir / "sweep.md") as aside:
+        aside.write_text(page, encoding="utf-8")
+    figures.save(figures.sweep(spread.chosen(table, "auc", "total")), figures_dir, "sweep")
+    print(page)
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
