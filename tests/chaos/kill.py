@@ -3,18 +3,21 @@
     python tests/chaos/kill.py --folder /tmp/chaos --kills 20 --seed 1
 
 The chain runs on one tiny corpus, first undisturbed, then in rounds. In a round every job of the chain is struck once,
-at a random moment of its life, in one of three ways: the job is killed (SIGKILL); snakemake is killed, and the job goes
-on without it; snakemake is killed while the job is held still until the same job of the next snakemake waits for it,
-and then goes on writing, or that snakemake is killed too. After each kill the same command is given again, after a kill
-of snakemake at once (`snakemake --unlock` first, as the README says). A round gets to its end, since a job that was
-struck is left alone from then on; its tables are compared byte for byte, and everything is deleted for the next.
+at a random moment of its life, in one of three ways: the job is killed (SIGKILL; a training after its first
+checkpoint); snakemake is killed, and the job goes on without it; snakemake is killed while the job is held still until
+the same job of the next snakemake waits for it, and then goes on writing, that snakemake having been killed too or not.
+After each kill the same command is given again, after a kill of snakemake at once (`snakemake --unlock` first, as the
+README says). A round gets to its end, since a job that was struck is left alone from then on; its tables are compared
+byte for byte, and everything is deleted for the next.
 """
 
 import argparse
 import contextlib
 import csv
+import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -41,7 +44,7 @@ TINY = {
 }
 JOB, SNAKEMAKE, HELD = WAYS = "a job", "snakemake", "snakemake, its job held still"
 WAITING = "snakemake, while its job waited for an orphan"
-WAITS = "an earlier process of this job is still there"
+WAITS = "\nan earlier process of this job is still there"  # not as an error quotes the shell
 
 
 def snakemake(
@@ -78,20 +81,11 @@ def is_below(number: int, ancestor: int) -> bool:
     return number == ancestor
 
 
-def busy(folder: Path) -> bool:
-    """Whether any process works in a folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if (process / "cwd").readlink() == folder:
-                return True
-    return False
-
-
 def wait_for(what: Callable[[], bool], seconds: float = 120) -> None:
-    """Wait until something is true."""
+    """Wait until something is true, which its docstring names."""
     end = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < end, f"waited in vain: {what.__doc__}"
+        assert time.monotonic() < end, f"waited in vain for {what.__doc__}"
         time.sleep(0.05)
 
 
@@ -109,8 +103,13 @@ def lengths(folder: Path) -> dict[str, float]:
 
 def name(log: str) -> str:
     """What a job is called, from its log: data/…/logs/logmel/<digest>/fan.log is "logmel fan"."""
-    parts = Path(log.partition("logs/")[2]).with_suffix("").parts
-    return " ".join(part for part in parts if len(part) < 10 or not part.isalnum())
+    parts = Path(log.replace("weights/logs/", "logs/weights/").partition("logs/")[2]).with_suffix("").parts
+    return " ".join(part for part in parts if not re.fullmatch("[0-9a-f]{10}", part))
+
+
+def checkpoint_of(log: Path) -> Path:
+    """The checkpoint of a training."""
+    return Path(str(log).replace("/logs/train/", "/checkpoints/")).with_suffix(".safetensors")
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -129,7 +128,11 @@ class Count:
     continued: int = 0
     """Trainings that went on from a checkpoint."""
     waited: int = 0
-    """Jobs that waited until an orphan of an earlier snakemake had ended."""
+    """Jobs that found an orphan of an earlier snakemake at work, and waited."""
+
+    def of(self, log: str) -> int:
+        """Kills during a job."""
+        return sum(times for (_, job), times in self.kills.items() if job == name(log))
 
     def __str__(self) -> str:
         ways, jobs = Counter(), Counter()
@@ -141,7 +144,7 @@ class Count:
                 f"{self.kills.total()} kills: " + "; ".join(f"{times} of {way}" for way, times in ways.most_common()),
                 "during " + ", ".join(f"{job} ({times})" for job, times in sorted(jobs.items())),
                 f"{self.completed} rounds ended with the tables of an undisturbed run; {self.continued} trainings went "
-                f"on from a checkpoint; {self.waited} jobs waited until an orphan had ended",
+                f"on from a checkpoint; {self.waited} jobs found an orphan at work and waited",
             ]
         )
 
@@ -154,6 +157,8 @@ class Round:
         self.run: subprocess.Popen
         self.held: int | None = None
         """An orphan that is held still."""
+        self.patience = False
+        """Whether the next snakemake is spared while its job waits for the orphan."""
 
     def go(self) -> None:
         """Give the command again and again, striking, until it ends well."""
@@ -161,10 +166,18 @@ class Round:
             while not self._once():
                 pass
             self.count.waited += (self.folder / "said").read_text().count(WAITS)
-            wait_for(lambda: not busy(self.folder))  # an orphan may still have something to spoil
+            wait_for(self._is_quiet)  # an orphan may still have something to spoil
         finally:
             self.run.poll() is None and self.run.kill()
             self.held and os.kill(self.held, signal.SIGKILL)
+
+    def _is_quiet(self) -> bool:
+        """the end of every process that works in the folder"""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cwd").readlink() == self.folder:
+                    return False
+        return True
 
     def _once(self) -> bool:
         """Give the command once; whether it ended well."""
@@ -199,11 +212,12 @@ class Round:
             return said.count(WAITS) > before
 
         wait_for(waiting)
-        if self.chance.random() < 0.5:
+        if not self.patience and self.chance.random() < 0.5:
+            self.patience = True
             self._hit(WAITING, next(log for log, number in jobs_in(self.folder).items() if number == self.held))
             return True
         os.kill(self.held, signal.SIGCONT)
-        self.held = None
+        self.held, self.patience = None, False
         return False
 
     def _strike(self) -> str | None:
@@ -213,6 +227,8 @@ class Round:
             running = {log: number for log, number in jobs_in(self.folder).items() if is_below(number, self.run.pid)}
             for log in [log for log in self.strikes if log in running or log in seen]:
                 way, moment = self.strikes[log]
+                if way == JOB and "/train/" in log and not checkpoint_of(self.folder / log).exists():
+                    continue
                 if time.monotonic() < seen.setdefault(log, time.monotonic()) + moment:
                     continue
                 if log in running and way != SNAKEMAKE:
@@ -252,13 +268,15 @@ def disturb(calm: Path, wild: Path, kills: int, seed: int) -> Count:
     while count.kills.total() < kills:
         shutil.rmtree(wild, ignore_errors=True)
         before = count.kills.total()
-        logs = chance.sample(sorted(seconds), min(len(seconds), kills - before))
-        ways = [WAYS[(before + index) % len(WAYS)] for index in range(len(logs))]
-        # Snakemake has its own work once a job has ended: it may die then as well.
-        latest = {JOB: 0.9, HELD: 0.9, SNAKEMAKE: 1.2}
-        strikes = {
-            log: (way, chance.uniform(0, latest[way] * seconds[log])) for log, way in zip(logs, ways, strict=True)
-        }
+        logs = chance.sample(sorted(seconds), len(seconds))
+        logs = sorted(logs, key=lambda log: "/train/" not in log)[
+            : kills - before
+        ]  # one training is killed in any case
+        strikes = {}
+        for log, way in zip(logs[: kills - before], itertools.cycle(WAYS)):
+            # Snakemake has its own work once a job has ended: it may die then as well.
+            latest = 1.2 if way == SNAKEMAKE else 0.03 if way == JOB and "/train/" in log else 0.7
+            strikes[log] = way, chance.uniform(0, latest * seconds[log])
         Round(wild.resolve(), strikes, chance, count).go()
         assert count.kills.total() > before, "no job lived as long as in the undisturbed run"
         assert tables(wild) == expected, "other tables"

@@ -26,6 +26,7 @@ def test_whatever_is_killed_the_same_command_ends_with_the_same_tables(undisturb
     count = disturb(undisturbed, tmp_path / "wild", kills=3, seed=5)
     assert {way for way, _ in count.kills} >= set(WAYS)
     assert count.waited
+    assert count.continued
 
 
 @pytest.fixture
