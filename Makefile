@@ -1,6 +1,9 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
 # make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), and killed at random moments
+# make bench      every stage against the plain recipe and the hardware's limit: docs/speed.md (a quarter of an hour)
+# make growth     time and memory against clips, windows and machines: docs/growth.svg
+# make bench-gpu  the networks on a CUDA device
 # make lint   ruff, snakefmt and snakemake --lint
 # make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
 PYTHON ?= python3
@@ -8,7 +11,7 @@ VENV ?= .venv
 CORES ?= 8
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-slurm lint lock environment
+.PHONY: demo test test-slurm bench growth bench-gpu lint lock environment
 
 demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
@@ -19,6 +22,15 @@ test: environment
 
 test-slurm: environment
 	python -m pytest -rs tests/slurm tests/chaos
+
+bench: environment
+	python benchmarks/bench.py
+
+growth: environment
+	python benchmarks/growth.py
+
+bench-gpu: environment
+	python benchmarks/gpu.py
 
 lint: environment
 	ruff check .

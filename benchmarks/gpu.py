@@ -26,6 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from datetime import date
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,6 +69,7 @@ def recordings(size: SimpleNamespace) -> np.ndarray:
         return np.stack(list(made))
 
 
+@cache
 def paper():
     """The effective settings of config/dcase2022.yaml."""
     default, overlay = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "dcase2022"))

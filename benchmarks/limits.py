@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 
@@ -61,6 +62,7 @@ def rates(folder: Path, device: str = "cpu", seconds: float = 0.5) -> dict[str, 
     return found
 
 
+@cache
 def layers(frames: int, batch: int) -> list[tuple[float, float, float]]:
     """The convolutions of EfficientNet-B1 on a batch of (224, frames): operations, values read and written, weights."""
     import timm
