@@ -1,6 +1,9 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
 # make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), killed at random moments, on a full disk
+# make bench      every stage against the plain recipe and the hardware's limit: docs/speed.md (a quarter of an hour)
+# make growth     time and memory against clips, windows and machines: docs/growth.svg
+# make bench-gpu  the networks on a CUDA device
 # make lint   ruff, snakefmt and snakemake --lint
 # make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
 PYTHON ?= python3
@@ -10,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Some containers forbid compiled bytecode; without it torch and timm take three times as long to import, in every job.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slurm lint lock environment
+.PHONY: demo test test-slurm bench growth bench-gpu lint lock environment
 
 demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
@@ -21,6 +24,15 @@ test: environment
 
 test-slurm: environment
 	python -m pytest -rs tests/slurm tests/chaos
+
+bench: environment
+	python benchmarks/bench.py
+
+growth: environment
+	python benchmarks/growth.py
+
+bench-gpu: environment
+	python benchmarks/gpu.py
 
 lint: environment
 	ruff check .

@@ -128,10 +128,10 @@ def serve(name: str, data: Path) -> None:
     work, outcome = getattr(jobs, name)(data)
     for line in sys.stdin:
         before = _memory("VmRSS")
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         found = work()
-        seconds = time.perf_counter() - begin
-        answer = {"seconds": seconds, "peak": _memory("VmHWM"), "before": before}
+        seconds, busy = time.perf_counter() - begin, time.process_time() - busy
+        answer = {"seconds": seconds, "busy": busy, "peak": _memory("VmHWM"), "before": before}
         if line.strip() == "check":
             np.save(data / f"{name}.npy", outcome(found))
         del found
@@ -194,16 +194,18 @@ def measure(stage: Stage, data: Path, rate: dict[str, float]) -> dict:
         relative, absolute = stage.tolerance
         expected, found = plain.outcome(), ours.outcome()
         np.testing.assert_allclose(found, expected, rtol=relative, atol=absolute, err_msg=stage.title)
-        times = {"plain": [], "ours": []}
+        answers = {"plain": [], "ours": []}
         for _ in range(stage.repeats):
             for side, worker in (("plain", plain), ("ours", ours)):
-                times[side].append(worker.work()["seconds"])
+                answers[side].append(worker.work())
     row = {"title": stage.title, "threads": stage.threads, "target": stage.target, "memory_target": stage.memory}
     for side, factor in (("plain", stage.scale), ("ours", 1.0)):
+        times = [answer["seconds"] for answer in answers[side]]
         row[side] = {
-            "seconds": factor * statistics.median(times[side]),
-            "shortest": factor * min(times[side]),
-            "longest": factor * max(times[side]),
+            "seconds": factor * statistics.median(times),
+            "shortest": factor * min(times),
+            "longest": factor * max(times),
+            "processor_seconds": factor * statistics.median(answer["busy"] for answer in answers[side]),
             "measured_share": 1 / factor,
             "peak_mb": first[side]["peak"],
             "own_mb": first[side]["peak"] - first[side]["before"],

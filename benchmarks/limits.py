@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 
@@ -24,11 +25,12 @@ def best(work: Callable[[], object], seconds: float = 0.5) -> float:
     return shortest
 
 
-def rates(folder: Path, device: str = "cpu") -> dict[str, float]:
+def rates(folder: Path, device: str = "cpu", seconds: float = 0.5) -> dict[str, float]:
     """Operations a second in float32, float64 and bfloat16 (matrix products), bytes a second of memory and disk.
 
-    With as many threads as torch has. A multiplication and an addition are two operations; memory is read twice and
-    written once; the disk is written and synchronised, and read from what the system has cached.
+    With as many threads as torch has, the best of some seconds each. A multiplication and an addition are two
+    operations; memory is read twice and written once; the disk is written and synchronised, and read from what the
+    system has cached.
     """
     import torch
 
@@ -41,10 +43,10 @@ def rates(folder: Path, device: str = "cpu") -> dict[str, float]:
     for name in ("float32", "float64", "bfloat16"):
         a, b = (torch.randn(size, size, device=device).to(getattr(torch, name)) for _ in range(2))
         out = a @ b
-        found[name] = 2 * size**3 / best(lambda a=a, b=b, out=out: (torch.mm(a, b, out=out), wait()))
+        found[name] = 2 * size**3 / best(lambda a=a, b=b, out=out: (torch.mm(a, b, out=out), wait()), seconds)
     a, b = (torch.ones(2**26, device=device) for _ in range(2))
     out = a + b
-    found["memory"] = 3 * 4 * len(a) / best(lambda: (torch.add(a, b, out=out), wait()))
+    found["memory"] = 3 * 4 * len(a) / best(lambda: (torch.add(a, b, out=out), wait()), seconds)
     if device == "cpu":
         block, file = os.urandom(2**26), folder / "disk"
 
@@ -54,12 +56,13 @@ def rates(folder: Path, device: str = "cpu") -> dict[str, float]:
                 out.flush()
                 os.fsync(out.fileno())
 
-        found["write"] = len(block) / best(write, 1.0)
-        found["read"] = len(block) / best(file.read_bytes)
+        found["write"] = len(block) / best(write, 2 * seconds)
+        found["read"] = len(block) / best(file.read_bytes, seconds)
         file.unlink()
     return found
 
 
+@cache
 def layers(frames: int, batch: int) -> list[tuple[float, float, float]]:
     """The convolutions of EfficientNet-B1 on a batch of (224, frames): operations, values read and written, weights."""
     import timm

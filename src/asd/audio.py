@@ -1,6 +1,7 @@
 """From a waveform to its log-mel spectrogram, a function a step."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -90,14 +91,29 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
     made = torch.empty(len(windows), settings.mels, windows.shape[1], device=device)
     with torch.autocast(device.type, enabled=False):  # eight bits of precision would be 0.03 dB
         if device.type == "cpu":
-            for clip, out in zip(windows, made, strict=True):
-                _mel_power(clip, window, settings, out)
+            _mel_powers(windows, window, settings, made)
         else:
             filters = mel_filters(settings.rate, n_fft, settings.mels, device)
             for some, out in zip(*(one.split(CLIPS_AT_ONCE) for one in (windows, made)), strict=True):
                 spectrum = torch.view_as_real(torch.fft.rfft(some * window)).float().square_()
                 out.copy_(((spectrum[..., 0] + spectrum[..., 1]) @ filters).mT)
     return made.clamp_(min=FLOOR).log10_().mul_(10).reshape(*waveform.shape[:-1], *made.shape[1:])
+
+
+def _mel_powers(windows: torch.Tensor, window: torch.Tensor, settings: LogMel, made: torch.Tensor) -> None:
+    """The mel powers of clips, a clip a thread: threads that share a step this short wait more than they work."""
+    one = torch.inference_mode()(lambda clip: _mel_power(windows[clip], window, settings, made[clip]))
+    threads, clips = torch.get_num_threads(), range(len(windows))
+    if min(threads, len(windows)) < 2:
+        for clip in clips:
+            one(clip)
+        return
+    torch.set_num_threads(1)  # of each worker, which takes it over when it begins
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(one, clips))  # which raises what a thread does
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _mel_power(clip: torch.Tensor, window: torch.Tensor, settings: LogMel, out: torch.Tensor) -> None:

@@ -114,15 +114,18 @@ def _in_threads(work: Callable, items: list, threads: int) -> Iterator:
     if threads == 1:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            waiting = deque(pool.submit(work, one) for one in items[: 2 * threads])
-            for one in [*items[2 * threads :], *[None] * len(waiting)]:
-                yield waiting.popleft().result()
-                if one is not None:
-                    waiting.append(pool.submit(work, one))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # of each worker, which takes it over when it begins
+    pool = ThreadPoolExecutor(threads)
+    try:
+        waiting = deque(pool.submit(work, one) for one in items[: 2 * threads])
+        for one in [*items[2 * threads :], *[None] * len(waiting)]:
+            yield waiting.popleft().result()
+            if one is not None:
+                waiting.append(pool.submit(work, one))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: LogMel) -> str:
