@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 import zipfile
 from io import StringIO
@@ -320,6 +321,16 @@ def test_what_is_wrong_with_the_command_ends_it_with_a_word(
     status, _, err = asd(monkeypatch, capsys, "score", *words)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder, recordings):
+    """As in `asd score … | head -0`: the pipe is closed before anything is written."""
+    command = [Path(sys.executable).with_name("asd"), "score", "--detector", folder / "local/fan.zip"]
+    words = [*command, *recordings.values()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        begun.stdout.close()
+        assert begun.stderr.read() == ""
+    assert begun.returncode == 141
 
 
 def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path, monkeypatch, capsys):

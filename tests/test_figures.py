@@ -66,6 +66,12 @@ def test_what_is_lacking_is_left_out(clips, tmp_path):
     figures.save(figures.roc(table, 0.1, "fan"), tmp_path, "roc")
     figures.save(figures.distributions(table, np.inf, "fan"), tmp_path, "scores")
     assert "threshold" not in (tmp_path / "scores.svg").read_text()
+    assert "undefined: needs normal" in (tmp_path / "roc.svg").read_text()
+
+
+def test_where_there_is_a_curve_nothing_is_undefined(machine):
+    figure = figures.roc(read_scores(machine.of("scores", "global", "csv")), 0.1, "fan")
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == []
 
 
 def test_a_network_that_was_not_trained(tmp_path):
@@ -91,6 +97,25 @@ def test_the_typical_clip_is_in_the_middle_and_the_other_has_the_highest_score()
         ("source", "anomaly", 9.0),
     ]
     assert figures.telling_clips(scored(clips), "00") == {"source, typical": 2, "source, highest score": 3}
+
+
+def test_an_anomaly_is_not_typical_and_no_clip_is_shown_twice():
+    clips = [("source", "normal", 5.0), ("target", "anomaly", 1.0), ("", "", 2.0), ("", "", 3.0)]
+    assert figures.telling_clips(scored(clips), "00") == {
+        "source, typical": 0,
+        "target, highest score": 1,
+        "unknown, typical": 3,
+    }
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_whole_numbers(epochs):
+    curve = pd.DataFrame({"epoch": range(1, epochs + 1), "loss": 1.0, "section_accuracy": 0.5})
+    figure = figures.training({"global": curve})
+    low, high = figure.axes[1].get_xlim()
+    shown = [tick for tick in figure.axes[1].get_xticks() if low <= tick <= high]
+    assert shown
+    assert all(tick == round(tick) for tick in shown)
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])

@@ -57,6 +57,12 @@ def test_tables_show_percent_with_intervals_and_the_best_model():
     assert pauc["rows"][0]["cells"][0]["value"] == pytest.approx(30)
 
 
+def test_models_that_are_equally_good_are_both_the_best():
+    rows = [figure("fan", 0.7), figure("fan", 0.7, "CNN-OE"), figure("fan", 0.6, "CNN-Local")]
+    table = report.result_tables(pd.DataFrame([*rows, figure("", 0.7, mean="machines")]), "both")[0]
+    assert [row["cells"][0]["best"] for row in table["rows"]] == [True, True, False]
+
+
 def test_the_choice_says_why_and_what_it_is_worth_on_other_clips():
     rows = [figure("fan", 0.7), figure("fan", 0.65, "Ensemble", "cross_fitted")]
     selection = pd.DataFrame(

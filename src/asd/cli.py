@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -45,7 +46,7 @@ def score(
     Args:
         recordings: the recordings; wav, mono, 16 bit, of the training recordings' rate.
         detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
-        section: of the machine; without it the one that a recording is nearest to.
+        section: of the machine; without it the one that a recording is nearest to, so with the lowest of its scores.
         format: a table to read (highest score first), CSV, or a JSON object a line. worst: the second at the middle of
             the worst window, where the model sees windows; seconds: the recording's length.
         convert: take recordings of any format and rate, resampled.
@@ -263,6 +264,9 @@ def main() -> None:
         status = tyro.extras.subcommand_cli_from_dict(
             {"score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
         )
+    except BrokenPipeError:  # who read (head, less) has seen enough; what Python flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
     except (InputError, OSError) as error:  # the latter: a file that cannot be written
         print(f"error: {error}", file=sys.stderr)
         status = 2

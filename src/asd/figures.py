@@ -67,7 +67,7 @@ def _axes(rows: int, columns: int, width: float, height: float, **options) -> tu
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _legend_below(axes: "Axes", columns: int = 1, drop: float = 0.22) -> None:
+def _legend_below(axes: "Axes", columns: int = 1, drop: float = 0.25) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -drop), ncols=columns)
 
