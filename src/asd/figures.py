@@ -176,7 +176,7 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
         axes.axhline(50, color="#999999", lw=0.8, ls=":")
         if here["value"].isna().all():
             axes.set(yticks=[], ylim=(0, 100))
-            _say(axes, "undefined: no labelled clips of both domains")
+            _say(axes, "undefined: needs normal clips of both domains, and anomalies")
         axes.set(ylabel=f"{name}, %")
     grid[-1, 0].set_xticks(range(len(machines)), machines)
     grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
