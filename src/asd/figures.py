@@ -114,7 +114,7 @@ def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
             axes.plot(*rates, color=colour, ls=style, label=f"{_named(domain)}, AUC {100 * area:.1f}")
         if len(axes.lines) == 1:  # the diagonal
             _say(axes, "undefined: needs normal\nand anomalous clips")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate", title=f"section {section}")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="false positive rate", title=f"section {section}")
         _legend_below(axes)
     grid[0, 0].set_ylabel("true positive rate")
     figure.suptitle(title)
@@ -133,7 +133,8 @@ def distributions(scores: "pd.DataFrame", threshold: float, title: str) -> "Figu
     domains = [domain for domain in DOMAINS if (test["domain"] == domain).any()] or [""]
     figure, grid = _axes(1, len(domains), 3.6, 2.1, sharex=True, sharey=True)
     values = test["score"]
-    bins = np.histogram_bin_edges(values, 30) if len(values) else 1
+    shown = [*values, threshold] if np.isfinite(threshold) else values  # so that a bar is as wide wherever that is
+    bins = np.histogram_bin_edges(shown, 30) if len(shown) else 1
     for axes, domain in zip(grid[0], domains, strict=True):
         for label, colour in LABELS.items():
             chosen = values[(test["domain"] == domain) & (test["label"] == label)]
@@ -175,7 +176,7 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
         axes.axhline(50, color="#999999", lw=0.8, ls=":")
         if here["value"].isna().all():
             axes.set(yticks=[], ylim=(0, 100))
-            _say(axes, "undefined: no labelled clips of both domains")
+            _say(axes, "undefined: needs normal clips of both domains, and anomalies")
         axes.set(ylabel=f"{name}, %")
     grid[-1, 0].set_xticks(range(len(machines)), machines)
     grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -227,7 +228,7 @@ def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
             if (name := f"{column}_accuracy") in curve and curve[name].notna().any():
                 value = 100 * curve[name]
                 axes[1].plot(curve["epoch"], value, color=colour, ls=style, marker=mark, ms=3, label=column)
-        axes[1].set(xlabel="epoch", ylim=(0, 103), xlim=(0.5, max(len(curve), 1) + 0.5))
+        axes[1].set(xlabel="epoch", ylim=(-3, 103), xlim=(0.5, max(len(curve), 1) + 0.5))
         axes[1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     grid[0, 0].set_ylabel("loss")
     grid[1, 0].set_ylabel("accuracy, %")

@@ -121,7 +121,7 @@ def choices(selection: pd.DataFrame, titles: dict[str, str], tables: list[dict])
     words = {
         "auc_total": "highest AUC (harmonic mean of source and target over the development sections)",
         "auc_all": "highest AUC of all clips, since a domain is missing",
-        "": "no labels to choose by: the fallback",
+        "": "no labelled normal and anomalous clips to choose by: the fallback",
     }
     unseen = {}
     for row in tables[0]["rows"]:
