@@ -180,7 +180,7 @@ class Worker:
 # --- a stage ------------------------------------------------------------------------------------------------
 
 
-def measure(stage: Stage, data: Path, rate: dict[str, float]) -> dict:
+def measure(stage: Stage, data: Path, rate: dict[str, float], repeats: int | None = None) -> dict:
     """Both sides of a stage in turn.
 
     Raises:
@@ -195,7 +195,7 @@ def measure(stage: Stage, data: Path, rate: dict[str, float]) -> dict:
         expected, found = plain.outcome(), ours.outcome()
         np.testing.assert_allclose(found, expected, rtol=relative, atol=absolute, err_msg=stage.title)
         answers = {"plain": [], "ours": []}
-        for _ in range(stage.repeats):
+        for _ in range(repeats or stage.repeats):
             for side, worker in (("plain", plain), ("ours", ours)):
                 answers[side].append(worker.work())
     row = {"title": stage.title, "threads": stage.threads, "target": stage.target, "memory_target": stage.memory}
@@ -217,7 +217,7 @@ def measure(stage: Stage, data: Path, rate: dict[str, float]) -> dict:
     return row
 
 
-def helps(repeats: int = 3) -> dict:
+def helps(repeats: int) -> dict:
     """The slowest script's `--help`; beside it the imports that a script of this kind usually begins with."""
     scripts = sorted((ROOT / "workflow/scripts").glob("*.py"))
     usual = "import h5py, librosa, numpy, pandas, scipy.linalg, sklearn.covariance, soundfile, timm, torch, tyro"
@@ -232,7 +232,7 @@ def helps(repeats: int = 3) -> dict:
     return _command(f"--help, the slowest of {len(scripts)} scripts ({slowest})", times, slowest, floor, 0.5)
 
 
-def dry_run(data: Path, repeats: int = 3) -> dict:
+def dry_run(data: Path, repeats: int) -> dict:
     """`snakemake -n` of the paper's whole graph; the limit is that of a workflow of one rule."""
     one = data / "one/Snakefile"
     one.parent.mkdir(exist_ok=True)
@@ -275,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*STAGES, "help", "dry"]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these and keep other results")
+    parser.add_argument("--repeats", type=int, help="timed rounds of each stage; by default three or five")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -294,9 +295,9 @@ def main() -> None:
         for name in chosen.only:
             told(name)
             if name in STAGES:
-                row = measure(STAGES[name], data, rate[str(STAGES[name].threads)])
+                row = measure(STAGES[name], data, rate[str(STAGES[name].threads)], chosen.repeats)
             else:
-                row = helps() if name == "help" else dry_run(data)
+                row = helps(chosen.repeats or 3) if name == "help" else dry_run(data, chosen.repeats or 3)
             before[name] = row
             page = write(out, {one: before[one] for one in names if one in before}, rate)
     print(page)

@@ -265,6 +265,7 @@ def main() -> None:
     """Measure all stages, or some."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), help="these, keeping other results")
+    parser.add_argument("--largest", type=int, default=10**9, help="sizes up to this")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
@@ -276,7 +277,7 @@ def main() -> None:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as Python does by default, which some containers forbid
     for stage in chosen.only:
         points = []
-        for size in STAGES[stage][1]:
+        for size in (one for one in STAGES[stage][1] if one <= chosen.largest):
             told(f"{stage}, {size}")
             words = [sys.executable, __file__, "--one", stage, str(size)]
             done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=environment)

@@ -36,8 +36,16 @@ def prepare(data: Path, stages: list[str]) -> None:
         _recordings(data, rng, "all", CLIPS, "train")
     if chosen & {"train", "features", "local"}:
         _networks(data, rng)
+    mixing = rng.standard_normal((200, FEATURES), np.float32) / 15
     if chosen & {"local", "section", "windows"}:
-        _features(data, rng)
+        np.save(data / "rows.npy", _correlated(rng, mixing, ROWS))
+        np.save(data / "new.npy", _correlated(rng, mixing, NEW))
+    if "windows" in chosen:
+        with h5py.File(data / "features.h5", "w", libver=("v110", "v110")) as file:
+            shape, chunks = (WINDOWS, FEATURES), (64, FEATURES)
+            rows = file.create_dataset("features", shape, np.float32, chunks=chunks, fletcher32=True)
+            for begin in range(0, WINDOWS, 2000):
+                rows[begin : begin + 2000] = _correlated(rng, mixing, 2000)
     if "bootstrap" in chosen:
         _scores(data, rng)
 
@@ -83,18 +91,6 @@ def _networks(data: Path, rng: np.random.Generator) -> None:
     with torch.no_grad():  # batch norms of random weights need statistics
         network.train().embed(network.standardise(logmel[:16]))
     save(data / "network.safetensors", network.eval())
-
-
-def _features(data: Path, rng: np.random.Generator) -> None:
-    """Features of windows, of a section's training clips, and new ones."""
-    mixing = rng.standard_normal((200, FEATURES), np.float32) / 15
-    with h5py.File(data / "features.h5", "w", libver=("v110", "v110")) as file:
-        shape, chunks = (WINDOWS, FEATURES), (64, FEATURES)
-        rows = file.create_dataset("features", shape, np.float32, chunks=chunks, fletcher32=True)
-        for begin in range(0, WINDOWS, 2000):
-            rows[begin : begin + 2000] = _correlated(rng, mixing, 2000)
-    np.save(data / "rows.npy", _correlated(rng, mixing, ROWS))
-    np.save(data / "new.npy", _correlated(rng, mixing, NEW))
 
 
 def _scores(data: Path, rng: np.random.Generator) -> None:

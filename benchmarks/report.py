@@ -93,6 +93,6 @@ def plot(results: dict, path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="times as fast as the plain recipe", yticks=range(len(rows)))
     axes.set_yticklabels([row["title"] for row in rows])
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small", frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
