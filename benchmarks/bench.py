@@ -148,8 +148,11 @@ class Worker:
 
     def __init__(self, name: str, data: Path, threads: int) -> None:
         many = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        # Processes that take turns must not go on spinning when it is the other's.
-        environment = os.environ | dict.fromkeys(many, str(threads)) | {"OMP_WAIT_POLICY": "passive"}
+        environment = os.environ | dict.fromkeys(many, str(threads))
+        if name.startswith("our_"):
+            environment["OMP_WAIT_POLICY"] = (
+                "PASSIVE"  # as every script of ours sets it; the plain recipe has the library's default
+            )
         words = [sys.executable, __file__, "--serve", name, "--data", str(data)]
         self.name, self.data = name, data
         self.process = subprocess.Popen(

@@ -189,12 +189,13 @@ def our_train(data: Path) -> Job:
     """CNN-GLOBAL at the paper's settings but for the batch."""
     import torch
 
+    from asd.device import prepare as prepare_device
     from asd.losses import focal
     from asd.network import load
-    from asd.settings import LogMel, Training
+    from asd.settings import Compute, LogMel, Training
     from asd.training import TrainingSet, train
 
-    torch.set_num_threads(_threads())
+    prepare_device(Compute(device="cpu", threads=_threads()))
     masks = {"time_masks": {"count": 2, "width": 16}, "frequency_masks": {"count": 2, "width": 32}}
     settings = Training(epochs=1, batch=BATCH, warmup=0, mixup={"alpha": 0.4}, **masks)
     network = load(data / "network.safetensors").train()
@@ -228,19 +229,18 @@ def our_features(data: Path) -> Job:
 
 
 def _our_features(data: Path, name: str, windows: dict) -> Callable[[], None]:
-    import torch
-
     from asd.cache import open_cache
+    from asd.device import prepare as prepare_device
     from asd.features import write_features
     from asd.network import fold, load
-    from asd.settings import Windows
+    from asd.settings import Compute, Windows
 
-    torch.set_num_threads(_threads())
+    device = prepare_device(Compute(device="cpu", threads=_threads()))
 
     def work() -> None:
         network = fold(load(data / "network.safetensors"))
         with open_cache(data / f"{name}.h5") as cache:
-            write_features(data / f"our-{name}.h5", network, cache, Windows(**windows), torch.device("cpu"))
+            write_features(data / f"our-{name}.h5", network, cache, Windows(**windows), device)
 
     return work
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from asd.command import share_processor
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ def _print(rows: list[dict], format: str) -> None:
 
 def main() -> None:
     """Run the command."""
+    share_processor()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         status = tyro.extras.subcommand_cli_from_dict(

@@ -10,6 +10,14 @@ import tyro
 from asd.errors import InputError
 
 
+def share_processor() -> None:
+    """Have threads that wait for one another sleep, before torch is loaded, which is when OpenMP reads this.
+
+    By default they spin, and where jobs share the processor the thread that is waited for is kept from it.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
@@ -20,9 +28,7 @@ def run(main: Callable, description: str) -> None:
     An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions
     are defects of ours and keep theirs.
     """
-    # Threads that wait for one another are to sleep: by default OpenMP's spin, and where jobs share the processor the
-    # thread that is waited for is kept from it. OpenMP reads this when torch is loaded, which is later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_processor()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))

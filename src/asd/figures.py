@@ -206,6 +206,7 @@ def sweep(rows: "pd.DataFrame") -> "Figure":
         axes.margins(y=0.5 / len(titles))
     grid[0, 0].set_yticks(np.arange(len(titles)), titles)
     grid[0, 0].invert_yaxis()
+    figure.set_figwidth(figure.get_figwidth() + 0.075 * max(map(len, titles)))
     figure.suptitle("Mean, deviation (line), lowest and highest (marks) over the seeds")
     return figure
 
