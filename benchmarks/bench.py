@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -47,6 +48,8 @@ class Stage:
     repeats: int = 3
     scale: float = 1.0
     """What the plain recipe's time is multiplied by, where it does a part of the work."""
+    copies: int = 1
+    """Processes that do the job at the same time, each one of its own."""
     memory: float = 1.0
     """The largest share of the plain recipe's memory, where the target names one."""
 
@@ -64,11 +67,13 @@ STAGES = {
     ),
     "logmel2": Stage(
         "logmel",
-        "the same, 2 threads",
+        "the same by 2 processes at once, each all clips",
         2.0,
         lambda rate: limits.log_mel(rate, jobs.CLIPS),
         (0, 1e-3),
+        threads=1,
         repeats=5,
+        copies=2,
     ),
     "train": Stage(
         "train",
@@ -150,19 +155,20 @@ class Worker:
         many = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = os.environ | dict.fromkeys(many, str(threads))
         if name.startswith("our_"):
-            environment["OMP_WAIT_POLICY"] = (
-                "PASSIVE"  # as every script of ours sets it; the plain recipe has the library's default
-            )
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"  # as our scripts set it; the plain recipe has the default
         words = [sys.executable, __file__, "--serve", name, "--data", str(data)]
         self.name, self.data = name, data
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, stderr=subprocess.PIPE
         )
 
-    def work(self, what: str = "work") -> dict[str, float]:
+    def begin(self, what: str) -> None:
         """Have the job done once."""
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
+
+    def end(self) -> dict[str, float]:
+        """Wait until it is done, and return what it took."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(f"{self.name} ended:\n{self.process.stderr.read()}")
@@ -180,6 +186,15 @@ class Worker:
         self.process.wait()
 
 
+def together(workers: list[Worker], what: str = "work") -> dict[str, float]:
+    """Have processes do their job at the same time: what the slowest took, processor time and memory of all."""
+    for number, worker in enumerate(workers):
+        worker.begin(what if number == 0 else "work")  # they share the file of the outcome
+    answers = [worker.end() for worker in workers]
+    summed = {key: sum(answer[key] for answer in answers) for key in ("busy", "peak", "before")}
+    return summed | {"seconds": max(answer["seconds"] for answer in answers)}
+
+
 # --- a stage ------------------------------------------------------------------------------------------------
 
 
@@ -189,18 +204,21 @@ def measure(stage: Stage, data: Path, rate: dict[str, float], repeats: int | Non
     Raises:
         AssertionError: they do not agree.
     """
-    with (
-        Worker(f"plain_{stage.job}", data, stage.threads) as plain,
-        Worker(f"our_{stage.job}", data, stage.threads) as ours,
-    ):
-        first = {side: worker.work("check") for side, worker in (("plain", plain), ("ours", ours))}
+    names = {"plain": f"plain_{stage.job}", "ours": f"our_{stage.job}"}
+    with ExitStack() as stack:
+        workers = {
+            side: [stack.enter_context(Worker(name, data, stage.threads)) for _ in range(stage.copies)]
+            for side, name in names.items()
+        }
+        first = {side: together(own, "check") for side, own in workers.items()}
+        (plain, *_), (ours, *_) = workers.values()
         relative, absolute = stage.tolerance
         expected, found = plain.outcome(), ours.outcome()
         np.testing.assert_allclose(found, expected, rtol=relative, atol=absolute, err_msg=stage.title)
         answers = {"plain": [], "ours": []}
         for _ in range(repeats or stage.repeats):
-            for side, worker in (("plain", plain), ("ours", ours)):
-                answers[side].append(worker.work())
+            for side, own in workers.items():
+                answers[side].append(together(own))
     row = {"title": stage.title, "threads": stage.threads, "target": stage.target, "memory_target": stage.memory}
     for side, factor in (("plain", stage.scale), ("ours", 1.0)):
         times = [answer["seconds"] for answer in answers[side]]

@@ -126,7 +126,8 @@ def plain_logmel(data: Path) -> Job:
 
     wavs = sorted((data / "wav/all/train").glob("*.wav"))
     librosa.load(wavs[0], sr=None)
-    return lambda: plain.write_cache(data / "plain.h5", wavs), lambda _: _some_logmels(data / "plain.h5")
+    out = data / f"plain-{os.getpid()}.h5"
+    return lambda: plain.write_cache(out, wavs), lambda _: _some_logmels(out)
 
 
 def our_logmel(data: Path) -> Job:
@@ -136,8 +137,8 @@ def our_logmel(data: Path) -> Job:
     from asd.settings import LogMel
 
     torch.set_num_threads(1)
-    out = data / f"ours-{_threads()}.h5"
-    return lambda: write_cache(out, data / "wav/all/manifest.csv", LogMel(), _threads()), lambda _: _some_logmels(out)
+    out = data / f"ours-{os.getpid()}.h5"
+    return lambda: write_cache(out, data / "wav/all/manifest.csv", LogMel()), lambda _: _some_logmels(out)
 
 
 def _some_logmels(path: Path) -> np.ndarray:

@@ -100,21 +100,13 @@ def test_two_runs_give_the_same_bytes(tmp_path):
     assert cached(tmp_path).read_bytes() == first
 
 
-@pytest.mark.parametrize("threads", [2, 5])
-def test_the_bytes_depend_neither_on_the_threads_nor_on_the_shards(tmp_path, monkeypatch, threads):
+def test_the_bytes_do_not_depend_on_the_shards(tmp_path, monkeypatch):
     expected = cached(tmp_path).read_bytes()
     monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
-    path = tmp_path / "threads/fan.h5"
-    write_cache(path, tmp_path / "fan/manifest.csv", SMALL, threads)
+    path = tmp_path / "small/fan.h5"
+    write_cache(path, tmp_path / "fan/manifest.csv", SMALL)
     assert path.read_bytes() == expected
     assert [one.name for one in path.parent.iterdir()] == ["fan.h5"]
-
-
-def test_a_fault_in_a_thread_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
-    with pytest.raises(InputError, match=r"logmel\.mels: 224 bins are too many"):
-        write_cache(tmp_path / "fan.h5", corpus(tmp_path), SMALL.model_copy(update={"mels": 224}), threads=2)
-    assert not left_over(tmp_path)
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path):

@@ -22,7 +22,7 @@ TEST = "fan/test/section_00_source_test_normal_0000.wav"
 @pytest.fixture
 def logmel(monkeypatch):
     def run(manifest: Path, out: Path, settings: LogMel = SMALL) -> None:
-        words = ["--manifest", str(manifest), *shlex.split(flags(settings)), "--threads", "1", "--out", str(out)]
+        words = ["--manifest", str(manifest), *shlex.split(flags(settings)), "--out", str(out)]
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
         runpy.run_path(str(SCRIPT), run_name="__main__")
 

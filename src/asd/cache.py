@@ -14,9 +14,8 @@ byte is an error when it is read and never a wrong value.
 import json
 import logging
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -44,22 +43,18 @@ LIBVER = ("v110", "v110")
 """The first HDF5 that checksums all of its structures."""
 
 SHARD_SAMPLES = 2**21
-"""Samples of the clips of a shard: some 13 clips of 10 s, 8 MB in all; small, so that the threads share the work out
-evenly."""
+"""Samples of the clips of a shard: some 13 clips of 10 s, 8 MB in all."""
 
 
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_cache(path: Path, manifest: Path, settings: LogMel, threads: int = 1) -> None:
+def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     """Compute the log-mels of a manifest's clips into a cache, a shard of clips at a time.
 
     Finished shards lie in a hidden folder beside the cache until it is whole, so that a run after an interrupted one
     (of the same recordings, settings and code) goes on where that was. They are not synchronised: what a power cut
-    spoils has a checksum and is computed again. The bytes of the cache do not depend on the threads.
-
-    Args:
-        threads: shards that are computed at the same time, each by one thread.
+    spoils has a checksum and is computed again.
 
     Raises:
         InputError: a recording that is not as it must be, or clips of different length where the settings
@@ -95,37 +90,14 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, threads: int = 1) 
             _dataset(file, "waveform", (len(clips), samples), np.int16),
         )
         row = 0
-        made = _in_threads(lambda shard: _shard(*shard, samples, settings), shards, threads)
-        for arrays in progress(made, "log-mel", f"shards of {size} clips", len(shards)):
-            for clip in zip(*arrays, strict=True):  # clip by clip, so that the bytes depend on no shards
+        for shard in progress(shards, "log-mel", f"shards of {size} clips"):
+            for clip in zip(
+                *_shard(*shard, samples, settings), strict=True
+            ):  # clip by clip, so that the bytes depend on no shards
                 for dataset, values in zip(datasets, clip, strict=True):
                     dataset[row] = values
                 row += 1
     shutil.rmtree(home, ignore_errors=True)
-
-
-def _in_threads(work: Callable, items: list, threads: int) -> Iterator:
-    """Yield what `work` makes of each item, in order, by threads that are at most two items each ahead.
-
-    Each has one thread of torch's: a clip is too little to share out.
-    """
-    import torch
-
-    if threads == 1:
-        yield from map(work, items)
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # of each worker, which takes it over when it begins
-    pool = ThreadPoolExecutor(threads)
-    try:
-        waiting = deque(pool.submit(work, one) for one in items[: 2 * threads])
-        for one in [*items[2 * threads :], *[None] * len(waiting)]:
-            yield waiting.popleft().result()
-            if one is not None:
-                waiting.append(pool.submit(work, one))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: LogMel) -> str:

@@ -15,7 +15,7 @@ rule logmel:
         f"{DATA}/benchmarks/logmel/{{logmel}}/{{machine}}.tsv"
     conda:
         ENVIRONMENT
-    threads: settings.compute.threads
+    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
@@ -27,6 +27,5 @@ rule logmel:
         "alone {log:q}; python {params.script}"
         " --manifest {input.manifest:q}"
         " {params.settings}"
-        " --threads {threads}"
         " --out {output.cache:q}"
         " >{log:q} 2>&1"

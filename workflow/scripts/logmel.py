@@ -17,7 +17,6 @@ def main(
     *,
     manifest: Path,
     settings: Annotated[LogMel, tyro.conf.arg(name="")],
-    threads: int = 1,
     out: Path,
 ) -> None:
     """Compute log-mels.
@@ -25,15 +24,14 @@ def main(
     Args:
         manifest: the machine's manifest.csv.
         settings: the spectrogram.
-        threads: clips that are worked on at the same time; the result does not depend on it.
         out: the log-mel cache to write (HDF5).
     """
     import torch
 
     from asd.cache import write_cache
 
-    torch.set_num_threads(1)
-    write_cache(out, manifest, settings, threads)
+    torch.set_num_threads(1)  # a clip is too little to share out; machines are worked on side by side
+    write_cache(out, manifest, settings)
 
 
 if __name__ == "__main__":
