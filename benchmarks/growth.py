@@ -42,24 +42,23 @@ def log_mels(clips: int, folder: Path) -> Callable[[], object]:
 
     torch.set_num_threads(1)
     manifest = recordings(folder, clips, 160000)
-    return lambda: write_cache(folder / "cache.h5", manifest, LogMel(), THREADS)
+    return lambda: write_cache(folder / "cache.h5", manifest, LogMel())
 
 
 def training(clips: int, folder: Path) -> Callable[[], object]:
     """An epoch of CNN-Global over a cache, with reading it."""
-    import torch
-
     from asd.cache import open_cache
-    from asd.settings import LogMel, Training
+    from asd.device import prepare
+    from asd.settings import Compute, LogMel, Training
     from asd.training import train, training_set
 
-    torch.set_num_threads(THREADS)
+    device = prepare(Compute(device="cpu", threads=THREADS))
     settings = Training(epochs=1, batch=32, warmup=0, mixup={"alpha": 0.4})
     path, network = cached(folder, clips), lite()
 
     def work() -> None:
         with open_cache(path) as cache:
-            data = training_set(cache, network.description, settings, torch.device("cpu"))
+            data = training_set(cache, network.description, settings, device)
         train(network, data, settings, LogMel())
 
     return work
@@ -67,19 +66,18 @@ def training(clips: int, folder: Path) -> Callable[[], object]:
 
 def features(clips: int, folder: Path) -> Callable[[], object]:
     """The features of whole clips."""
-    import torch
-
     from asd.cache import open_cache
+    from asd.device import prepare
     from asd.features import write_features
     from asd.network import fold
-    from asd.settings import Windows
+    from asd.settings import Compute, Windows
 
-    torch.set_num_threads(THREADS)
+    device = prepare(Compute(device="cpu", threads=THREADS))
     path, network = cached(folder, clips), fold(lite().eval())
 
     def work() -> None:
         with open_cache(path) as cache:
-            write_features(folder / "features.h5", network, cache, Windows(), torch.device("cpu"))
+            write_features(folder / "features.h5", network, cache, Windows(), device)
 
     return work
 
@@ -163,7 +161,7 @@ def cached(folder: Path, clips: int) -> Path:
     from asd.cache import write_cache
     from asd.settings import LogMel
 
-    write_cache(folder / "cache.h5", recordings(folder, clips, SHORT), LogMel(), THREADS)
+    write_cache(folder / "cache.h5", recordings(folder, clips, SHORT), LogMel())
     return folder / "cache.h5"
 
 

@@ -67,7 +67,9 @@ def test_the_last_stage_is_timms_own_forward_on_three_equal_channels(network):
 
 
 def test_one_channel_has_the_gradients_of_three_equal_ones(network):
-    x = torch.randn(2, 224, 64)
+    # In double precision: where rounding takes an activation over a corner (ReLU6), gradients are other ones.
+    network = copy.deepcopy(network).double()
+    x = torch.randn(2, 224, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     kernel = network.backbone.conv_stem.weight
     (ours,) = torch.autograd.grad(network.embed(x).square().sum(), kernel)
     (theirs,) = torch.autograd.grad(network.backbone(x[:, None].expand(-1, 3, -1, -1)).square().sum(), kernel)

@@ -111,7 +111,7 @@ def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> It
     import torch
 
     size = max(1, FRAMES_AT_ONCE[device.type] // cut.window)
-    for begin in progress(range(0, len(cut.clip), size), title, f"batches of {size}"):
+    for begin in progress(range(0, len(cut.clip), size), f"{title} of {cut.clip[-1] + 1} clips", f"batches of {size}"):
         end = min(begin + size, len(cut.clip))
         clips = np.arange(cut.clip[begin], cut.clip[end - 1] + 1)
         logmel = torch.from_numpy(cache.read_logmel(clips)).to(device)

@@ -11,6 +11,7 @@ stops. A checkpoint of other settings, data or code is not used, and one whose t
 
 import logging
 import signal
+import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -53,14 +54,21 @@ def main(
     device = prepare(compute)
     log = logging.getLogger("train")
 
+    ends: list[float] = []
+
     def report(epoch: training.Epoch) -> None:
+        ends.append(time.monotonic())
+        rest, left = settings.epochs - epoch.epoch, ""
+        if rest and len(ends) > 1:  # the first may have begun at a checkpoint, so its length tells nothing
+            left = f", {(ends[-1] - ends[0]) / (len(ends) - 1) * rest:.0f} s left"
         log.info(
-            "epoch %d of %d: loss %.4f, section accuracy %.3f, attribute accuracy %.3f",
+            "epoch %d of %d: loss %.4f, section accuracy %.3f, attribute accuracy %.3f%s",
             epoch.epoch,
             settings.epochs,
             epoch.loss,
             epoch.section_accuracy,
             epoch.attribute_accuracy,
+            left,
         )
 
     if len(cache) > 1 and settings.scope != "all":
