@@ -290,7 +290,7 @@ def test_log_mel_is_that_of_audiomentations(kind):
     assert difference.mean() < 0.003
     assert difference[..., :2].mean() < 0.003
     assert difference[..., -2:].mean() < 0.003
-    assert np.quantile(difference, 0.99) < 0.002
+    assert np.quantile(difference, 0.99) < 0.005
 
 
 @pytest.mark.parametrize("kind", ["noise", "tones", "impacts", "offset"])
