@@ -1,7 +1,7 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
 # make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), killed at random moments, on a full disk
-# make bench      every stage against the plain recipe and the hardware's limit: docs/speed.md (a quarter of an hour)
+# make bench      every stage against the plain recipe and the hardware's limit: docs/speed.md (eight minutes on two cores)
 # make growth     time and memory against clips, windows and machines: docs/growth.svg
 # make bench-gpu  the networks on a CUDA device
 # make lint   ruff, snakefmt and snakemake --lint
