@@ -109,14 +109,6 @@ def test_the_bytes_do_not_depend_on_the_shards(tmp_path, monkeypatch):
     assert [one.name for one in path.parent.iterdir()] == ["fan.h5"]
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path):
-    left = tmp_path / "cache/.fan.1-0a1b2c3d.part.h5"
-    left.parent.mkdir()
-    left.write_bytes(b"half")
-    path = cached(tmp_path)
-    assert [one.name for one in path.parent.iterdir()] == ["fan.h5"]
-
-
 def test_texts_survive(tmp_path):
     clips = pd.DataFrame({column: ["", "0.10", "03", 'na\u00efve \u6f22\u5b57, "q"\n'] for column in COLUMNS})
     with h5py.File(tmp_path / "clips.h5", "w") as file:

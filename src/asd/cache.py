@@ -75,8 +75,6 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     for other in path.parent.glob(f".{path.stem}.*.shards"):
         if other != home:
             shutil.rmtree(other)
-    for left in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):  # of a run that was killed
-        left.unlink()
     size = max(1, SHARD_SAMPLES // samples)
     shards = [(home / f"{start:06}.npz", files[start : start + size]) for start in range(0, len(files), size)]
     with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file:
@@ -91,9 +89,8 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
         )
         row = 0
         for shard in progress(shards, "log-mel", f"shards of {size} clips"):
-            for clip in zip(
-                *_shard(*shard, samples, settings), strict=True
-            ):  # clip by clip, so that the bytes depend on no shards
+            # Clip by clip, so that the bytes depend on no shards.
+            for clip in zip(*_shard(*shard, samples, settings), strict=True):
                 for dataset, values in zip(datasets, clip, strict=True):
                     dataset[row] = values
                 row += 1

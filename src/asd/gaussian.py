@@ -194,9 +194,8 @@ def fit_moments(sums: Moments, settings: Mvg, unit: float = 1.0) -> Gaussian:
     else:
         covariance *= scale
         covariance.flat[:: dimensions + 1] += shift
-        upper = cholesky(
-            covariance.T, overwrite_a=True, check_finite=False
-        )  # it is its own transpose, in LAPACK's order
+        # The covariance is its own transpose, which is in LAPACK's order.
+        upper = cholesky(covariance.T, overwrite_a=True, check_finite=False)
         factor = dtrtri(upper, overwrite_c=1)[0].T  # of the covariance U'U the precision is F'F with F = U'⁻¹
     return Gaussian(sums.shift + centre, factor, 0.0, variance, shrinkage, count)
 
