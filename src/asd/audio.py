@@ -1,7 +1,6 @@
 """From a waveform to its log-mel spectrogram, a function a step."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -101,17 +100,12 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
 
 
 def _mel_powers(windows: torch.Tensor, window: torch.Tensor, settings: LogMel, made: torch.Tensor) -> None:
-    """The mel powers of clips, a clip a thread: threads that share a step this short wait more than they work."""
-    one = torch.inference_mode()(lambda clip: _mel_power(windows[clip], window, settings, made[clip]))
-    threads, clips = torch.get_num_threads(), range(len(windows))
-    if min(threads, len(windows)) < 2:
-        for clip in clips:
-            one(clip)
-        return
-    torch.set_num_threads(1)  # of each worker, which takes it over when it begins
+    """The mel powers of clips, by one thread: threads that share steps this short wait more than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(one, clips))  # which raises what a thread does
+        for clip, out in zip(windows, made, strict=True):
+            _mel_power(clip, window, settings, out)
     finally:
         torch.set_num_threads(threads)
 
