@@ -39,11 +39,11 @@ import torch
 import yaml
 
 from asd.audio import log_mel
+from asd.demo.synthesis import plan, record
 from asd.features import write_features
 from asd.gaussian import fit
 from asd.network import Description, Network, fold
 from asd.settings import LogMel, Mvg, Windows, load
-from asd.synthesis import plan, record
 from asd.training import TrainingSet, train
 
 ROOT = Path(__file__).parents[1]

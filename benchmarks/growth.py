@@ -96,7 +96,7 @@ def bootstrap(clips: int, folder: Path) -> Callable[[], object]:
     """A thousand resamples of all figures of a machine with `clips` test clips in three sections."""
     import pandas as pd
 
-    from asd.metrics import machine_figures
+    from asd.results.metrics import machine_figures
 
     rng, number = np.random.default_rng(0), np.arange(clips)
     table = {

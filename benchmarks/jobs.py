@@ -344,7 +344,7 @@ def plain_bootstrap(data: Path) -> Job:
 def our_bootstrap(data: Path) -> Job:
     import pandas as pd
 
-    from asd.metrics import joined, machine_figures
+    from asd.results.metrics import joined, machine_figures
 
     machines = {f"machine{number}": clips for number, clips in pd.read_csv(data / "scores.csv").groupby("machine")}
 

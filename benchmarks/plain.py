@@ -204,7 +204,7 @@ def distances(gaussian, rows: np.ndarray) -> np.ndarray:
 
 
 def section_figures(score, decision, anomaly, target) -> list[float]:
-    """All figures of a section, by scikit-learn: those of `asd.metrics.FIGURES`, in that order.
+    """All figures of a section, by scikit-learn: those of `asd.results.metrics.FIGURES`, in that order.
 
     Args:
         score: (clips,).

@@ -1,4 +1,4 @@
-"""A small corpus on disk, and its log-mel cache, for the rooms that begin with one."""
+"""A small corpus on disk, and its log-mel cache, for the modules that begin with one."""
 
 import json
 from pathlib import Path

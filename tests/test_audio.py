@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from asd import recording
+from asd import soundfiles
 from asd.audio import as_float, frames, log_mel, mel_filters
 from asd.errors import InputError
 from asd.settings import LogMel
@@ -137,6 +137,6 @@ def test_real_recordings_agree_with_librosa():
     if not (real := os.environ.get("ASD_REAL_DATA")):
         pytest.skip("ASD_REAL_DATA does not name a folder of real recordings of 2023")
     for path in sorted(Path(real).glob("*/train/*.wav")):
-        waveform = as_float(recording.read(path, LogMel()))
+        waveform = as_float(soundfiles.read(path, LogMel()))
         expected = oracle(waveform.numpy(), LogMel())
         np.testing.assert_allclose(log_mel(waveform, LogMel()).numpy(), expected, rtol=0, atol=1e-3, err_msg=str(path))

@@ -12,7 +12,8 @@ import pytest
 import report
 import torch
 
-from asd import audio, gaussian, metrics
+from asd import audio, gaussian
+from asd.results import metrics
 from asd.settings import LogMel, Mvg
 
 

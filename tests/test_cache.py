@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from asd import recording
+from asd import soundfiles
 from asd.cache import LAYOUT, common_length, open_cache, read_clips, write_cache, write_clips
 from asd.corpus import COLUMNS, read_manifest, scan, write_manifest
 from asd.errors import InputError
@@ -186,7 +186,7 @@ def small_shards(monkeypatch):
 
 def counted(monkeypatch, stop_after: int = 99) -> list[Path]:
     """The recordings that are read from now on; reading breaks off after `stop_after` of them."""
-    read, original = [], recording.read
+    read, original = [], soundfiles.read
 
     def reading(path, settings):
         if len(read) == stop_after:
@@ -194,7 +194,7 @@ def counted(monkeypatch, stop_after: int = 99) -> list[Path]:
         read.append(path.name)
         return original(path, settings)
 
-    monkeypatch.setattr("asd.recording.read", reading)
+    monkeypatch.setattr("asd.soundfiles.read", reading)
     return read
 
 
@@ -242,12 +242,12 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     path, manifest = tmp_path / "again/fan.h5", tmp_path / "fan/manifest.csv"
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from asd import cache, recording; from asd.settings import LogMel\n"
+        "from asd import cache, soundfiles; from asd.settings import LogMel\n"
         "cache.SHARD_SAMPLES = 2000; torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4])); read = []\n"
-        "def reading(file, settings, original=recording.read):\n"
+        "def reading(file, settings, original=soundfiles.read):\n"
         "    read.append(file)\n"
         "    return original(file, settings) if len(read) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
-        "recording.read = reading\n"
+        "soundfiles.read = reading\n"
         "cache.write_cache(Path(sys.argv[1]), Path(sys.argv[2]), LogMel.model_validate_json(sys.argv[3]))"
     )
     words = [str(path), str(manifest), SMALL.model_dump_json(), str(torch.get_num_threads())]

@@ -1,52 +1,70 @@
-"""The digest of a script's code: every change of what runs, and nothing else."""
+"""The provenance of a run: checksums, seeds and versions, and a configuration that makes the same run again."""
 
-import pytest
+import hashlib
+import platform
+import subprocess
 
-from asd.provenance import code_digest
+import torch
+from conftest import make_corpus
 
-FILES = {
-    "script.py": '"""Doc."""\nfrom asd import command, gaussian\n\ndef main():\n    from asd.cache import Cache\n',
-    "gaussian.py": "import numpy\nfrom asd.shape import N\n\nX = 1\n",
-    "shape.py": "N = 2\n",
-    "cache.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from asd.other import Thing\n",
-    "other.py": "Y = 1\n",
-    "command.py": "Z = 1\n",
-    "settings.py": "A = 1\n",
+from asd.corpus import scan, write_manifest
+from asd.provenance import commit, describe
+from asd.settings import load
+
+CONFIGURATION = {
+    "machines": ["fan"],
+    "train": {"seed": 7},
+    "networks": {"global": {}, "other": {"seed": 8}},
+    "models": {"global": {"title": "Global", "network": "global", "detector": "gaussian"}},
+    "run_models": ["global"],
 }
 
 
-@pytest.fixture
-def package(tmp_path):
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
-    return tmp_path
+def document(folder):
+    manifest = folder / "fan/manifest.csv"
+    if not manifest.exists():
+        make_corpus(folder, train=2, test=1)
+        write_manifest(manifest, scan(folder, "fan"))
+    settings = load(CONFIGURATION).model_dump(mode="json")
+    return describe(settings, {"mvg": "1f"}, folder, [manifest], [manifest])
 
 
-def of(package, **keywords):
-    return code_digest(package / "script.py", package, **keywords)
+def test_it_says_what_made_the_tables(tmp_path):
+    said = document(tmp_path)
+    manifest = tmp_path / "fan/manifest.csv"
+    assert said["files"] == {str(manifest): hashlib.sha256(manifest.read_bytes()).hexdigest()}
+    assert said["recordings"]["fan"]["clips"] == 2 * (2 + 4)
+    assert said["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert said["versions"]["python"] == platform.python_version()
+    assert said["code"] == {"commit": "", "stages": {"mvg": "1f"}}
+    assert {key: said["seeds"][key] for key in ("networks.global.seed", "networks.other.seed")} == {
+        "networks.global.seed": 7,
+        "networks.other.seed": 8,
+    }
+    assert load(said["configuration"]) == load(CONFIGURATION)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "changes"),
-    [
-        ("script.py", FILES["script.py"].replace("Doc.", "Other words."), False),
-        ("script.py", FILES["script.py"].replace("main", "start"), True),
-        ("gaussian.py", "# why\nimport numpy\nfrom asd.shape import N\nX  =  1\n", False),
-        ("gaussian.py", FILES["gaussian.py"].replace("X = 1", "X = 2"), True),
-        ("shape.py", "N = 3\n", True),  # reached through gaussian
-        ("cache.py", FILES["cache.py"] + "B = 1\n", True),  # imported inside a function
-        ("other.py", "Y = 2\n", False),  # imported for type checking only
-        ("command.py", "Z = 2\n", False),
-        ("settings.py", "A = 2\n", False),
-    ],
-)
-def test_an_edit_counts_where_it_runs(package, name, text, changes):
-    before = of(package)
-    (package / name).write_text(text)
-    assert (of(package) != before) == changes
+def test_another_sample_of_a_recording_is_another_provenance(tmp_path):
+    before = document(tmp_path)
+    assert document(tmp_path) == before
+    clip = next((tmp_path / "fan/test").glob("*.wav"))
+    sound = bytearray(clip.read_bytes())
+    sound[-1] ^= 1
+    clip.write_bytes(sound)
+    after = document(tmp_path)
+    assert after["recordings"]["fan"]["recordings"] != before["recordings"]["fan"]["recordings"]
+    assert after["recordings"]["fan"]["manifest"] == before["recordings"]["fan"]["manifest"]
 
 
-def test_a_module_that_this_use_does_not_run_is_left_out_with_what_it_reaches(package):
-    before = of(package, unused=frozenset({"gaussian"}))
-    (package / "shape.py").write_text("N = 3\n")
-    assert of(package, unused=frozenset({"gaussian"})) == before
+def test_the_commit_says_whether_files_were_changed(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c", *words], check=True)
+
+    git("init", "--quiet")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "--quiet", "--message", "a")
+    clean = commit(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "a").write_text("2")
+    assert commit(tmp_path) == clean + "+"

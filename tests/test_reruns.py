@@ -205,7 +205,7 @@ def test_the_order_of_the_entries_reruns_nothing(workplace):
 
 LATER = ["mvg", "score", "ensemble", "tables"]
 CODE = {
-    "src/asd/machines.py": STAGES[:1] + STAGES[2:],
+    "src/asd/demo/machines.py": STAGES[:1] + STAGES[2:],
     "src/asd/cache.py": STAGES[2:],
     "src/asd/losses.py": STAGES[3:],
     "src/asd/training.py": STAGES[3:],
@@ -214,8 +214,8 @@ CODE = {
     "src/asd/gaussian.py": LATER,
     "src/asd/exposure.py": ["score", "ensemble", "tables"],
     "src/asd/threshold.py": ["score", "ensemble", "tables"],
-    "src/asd/ensemble.py": ["ensemble", "tables"],
-    "src/asd/tables.py": ["tables"],
+    "src/asd/results/ensemble.py": ["ensemble", "tables"],
+    "src/asd/results/tables.py": ["tables"],
     "src/asd/settings.py": [],
     "workflow/scripts/mvg.py": LATER,
     "workflow/scripts/weights.py": ["weights", *STAGES[3:]],

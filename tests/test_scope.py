@@ -14,9 +14,9 @@ from asd import exposure, training, weights
 from asd import network as networks
 from asd.cache import Joined, open_cache, write_cache
 from asd.corpus import scan, write_manifest
+from asd.demo.synthesis import write_machine
 from asd.errors import InputError
 from asd.settings import Backbone, Demo, Equaliser, LogMel, Training, Windows, load
-from asd.synthesis import write_machine
 
 MACHINES = ["ToyCar", "fan", "valve"]
 SHAPE = Demo(sections=1, train_source=4, train_target=1, test=1, seconds=0.5, without_attributes=["valve"])

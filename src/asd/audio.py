@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from asd.errors import InputError
-from asd.recording import FULL_SCALE
 from asd.settings import LogMel
+from asd.soundfiles import FULL_SCALE
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -25,11 +25,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from asd.code_digest import code_digest
 from asd.corpus import COLUMNS, read_manifest, recordings
 from asd.errors import InputError
 from asd.files import digest, written
 from asd.progress import progress
-from asd.provenance import code_digest
 from asd.settings import LogMel, canonical
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     """
     import h5py
 
-    from asd import audio, recording  # here, since those who only read a table of clips need no torch
+    from asd import audio, soundfiles  # here, since those who only read a table of clips need no torch
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
-    lengths = (recording.length(file, settings) for file in files)
+    lengths = (soundfiles.length(file, settings) for file in files)
     samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings.lengths)
     if settings.convert or settings.channel != "mono":
-        for change, times in Counter(recording.converted(file, settings) for file in files).items():
+        for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")
     home = path.with_name(f".{path.stem}.{_identity(clips, files, samples, settings)}.shards")
     for other in path.parent.glob(f".{path.stem}.*.shards"):
@@ -114,7 +114,7 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
     """The log-mels and waveforms of some clips: read from their shard, or computed and written to it."""
     import torch
 
-    from asd import audio, recording
+    from asd import audio, soundfiles
 
     try:
         with np.load(shard, allow_pickle=False) as arrays:  # each array has a checksum
@@ -125,7 +125,7 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
     logmel = np.empty((len(files), settings.mels, audio.frames(samples, settings)), np.float32)
     with torch.inference_mode():
         for row, file in enumerate(files):
-            clip = recording.read(file, settings)[:samples]
+            clip = soundfiles.read(file, settings)[:samples]
             waveform[row, : len(clip)] = clip
             logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings).numpy()
     with written(shard, lasting=False) as aside:

@@ -195,17 +195,17 @@ def _scored(
 
 def _one(detector: "Detector", path: Path, section: str | None, picture: Path | None = None) -> dict:
     """What is printed of a recording, of which a picture is drawn: <picture>.svg and .png."""
-    from asd import recording
+    from asd import soundfiles
 
     if path.is_dir():
         raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
     if not path.exists():
         raise InputError(f"{path}: no such file")
     settings = detector.description.logmel
-    waveform = recording.read(path, settings)
+    waveform = soundfiles.read(path, settings)
     found = detector.score(waveform, settings.rate, section)
     if picture:
-        from asd import figures
+        from asd.report import figures
 
         logmel = detector.log_mel(waveform, settings.rate)
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"

@@ -26,14 +26,13 @@ from asd import audio
 from asd import network as networks
 from asd.errors import InputError
 from asd.exposure import doubt
-from asd.features import FRAMES_AT_ONCE, cut
+from asd.features import FRAMES_AT_ONCE, cut, window_times
 from asd.files import written
 from asd.gaussian import Sections, chosen_columns, read_sections
 from asd.network import Network, stage_widths
 from asd.scores import read_scores
 from asd.settings import LogMel, Model, Windows
 from asd.threshold import threshold
-from asd.windows import window_times
 
 LAYOUT = 1
 

@@ -23,7 +23,7 @@ from asd.cache import LIBVER, read_clips, write_clips
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
-from asd.settings import Windows
+from asd.settings import LogMel, Windows
 
 if TYPE_CHECKING:
     import h5py
@@ -73,6 +73,11 @@ def cut(training: np.ndarray, frames: int, settings: Windows) -> Cut:
     starts = [np.arange(0, frames - window + 1, settings.hop if one else settings.test_hop) for one in training]
     clip = np.repeat(np.arange(len(starts)), [len(one) for one in starts])
     return Cut(clip, np.concatenate(starts), window)
+
+
+def window_times(count: int, hop: int, window: int, settings: LogMel) -> np.ndarray:
+    """Return the seconds at the middle of each window, (count,), for windows of `window` frames every `hop` frames."""
+    return (np.arange(count) * hop + (window - 1) / 2) * settings.hop / settings.rate
 
 
 def computed(

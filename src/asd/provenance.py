@@ -1,73 +1,80 @@
-"""Which code makes a file: a digest that changes when, and only when, the code that a script runs changes."""
+"""What made the tables: code, configuration, versions, data and seeds, as one JSON document.
 
-import ast
+configuration   the effective settings; as a --configfile it makes the tables again
+seeds           the settings among them that are seeds, by dotted key
+code            of the stages: a digest each (asd.code_digest); the commit, where the project is a git repository
+versions        Python, the processor's kind, and every distribution that is installed
+recordings      a machine: clips, SHA-256 of its manifest, and of its recordings in the manifest's order
+files           every file handed over: path -> SHA-256
+"""
+
 import hashlib
-from collections.abc import Iterator
-from functools import cache
+import platform
+import subprocess
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
-SILENT = {"settings", "command", "progress", "errors", "provenance"}
-"""Rooms that cannot change what a script writes: settings reach it as flags, the others only talk or watch."""
+from asd.corpus import read_manifest, recordings
 
 
-def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset()) -> str:
-    """Return a digest of a script and of the package's modules that it reaches through its imports.
-
-    Syntax trees are hashed, so comments, docstrings, layout and file times do not count.
+def describe(
+    configuration: dict[str, Any], code: dict[str, str], project: Path, manifests: list[Path], files: list[Path]
+) -> dict[str, Any]:
+    """Return the document.
 
     Args:
-        script: the script's file.
-        package: the folder of the package `asd`.
-        unused: modules left out (with what only they reach) because this use of the script does not run them.
+        configuration: the effective settings.
+        code: stage -> digest of its code.
+        project: the project's folder.
+        manifests: of the machines.
+        files: what was made, to be told again by its checksum.
+
+    Raises:
+        InputError: a manifest that is not as it must be, or lists recordings that are not there.
     """
-    found: dict[str, str] = {}
-    waiting = {"": script}
-    while waiting:
-        name, path = waiting.popitem()
-        found[name], imported = _read(path.read_text(encoding="utf-8"))
-        for module in imported - SILENT - unused - set(found):
-            if (package / f"{module}.py").exists():
-                waiting[module] = package / f"{module}.py"
-    text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {
+        "configuration": configuration,
+        "seeds": {key: value for key, value in _leaves(configuration) if key.rpartition(".")[2] == "seed"},
+        "code": {"commit": commit(project), "stages": code},
+        "versions": {
+            "python": platform.python_version(),
+            "processor": platform.machine(),
+            **dict(sorted((one.metadata["Name"], one.version) for one in distributions())),
+        },
+        "recordings": {path.parent.name: _recordings(path) for path in manifests},
+        "files": {str(path): checksum(path) for path in files},
+    }
 
 
-@cache  # a room is reached from many scripts, and each job of a cluster reads the rules anew
-def _read(source: str) -> tuple[str, frozenset[str]]:
-    """The digest of a source's syntax tree, and the modules of `asd` that it imports."""
-    tree = _tree(source)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(_imported(tree))
+def _leaves(block: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in block.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
 
 
-def _tree(source: str) -> ast.Module:
-    """The syntax tree of a source without docstrings (of modules, classes, functions and fields)."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [one for one in node.body if not _is_text(one)] or [ast.Pass()]
-    return tree
+def commit(project: Path) -> str:
+    """The commit of a git repository, with "+" where files that git knows were changed; empty without git."""
+    try:
+        said = [
+            subprocess.run(["git", "-C", project, *words], capture_output=True, text=True, check=True).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said[0].strip() + ("+" if said[1] else "")
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _imported(tree: ast.Module) -> set[str]:
-    """The names of the modules of `asd` that a tree imports anywhere but for type checking."""
-    names = set()
-    for node in _running(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("asd.") for alias in node.names if alias.name.startswith("asd.")}
-        elif isinstance(node, ast.ImportFrom) and node.module == "asd":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asd."):
-            names.add(node.module.removeprefix("asd."))
-    return names
-
-
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under `if TYPE_CHECKING:`."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):
-            yield from _running(child)
+def _recordings(manifest: Path) -> dict[str, Any]:
+    clips = read_manifest(manifest)
+    together = hashlib.sha256()
+    for path in recordings(manifest, clips):
+        together.update(bytes.fromhex(checksum(path)))
+    return {"clips": len(clips), "manifest": checksum(manifest), "recordings": together.hexdigest()}

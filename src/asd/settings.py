@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.published import releases
+from asd.releases import releases
 
 
 def _name(value: str) -> str:
@@ -67,8 +67,8 @@ class Demo(Model):
 
 
 class Folder(Model):
-    """Recordings on disk: a tree with a manifest.csv (see `asd.tree`), at its root or in the folder of each machine, or
-    without one laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
+    """Recordings on disk: a tree with a manifest.csv (see `asd.own_manifest`), at its root or in the folder of each
+    machine, or without one laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
 
     path: str = ""
     """The folder that holds the tree."""
@@ -336,7 +336,7 @@ class Detection(Model):
 
 
 class Sweep(Model):
-    """Several values at once: every combination becomes entries of `networks` and `models` (see `asd.sweep`)."""
+    """Several values at once: every combination becomes entries of `networks` and `models` (see `asd.expansion`)."""
 
     models: list[Name] = []
     """The entries of `models`; empty: those of `run_models`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asd.errors import InputError
-from asd.recording import SUFFIXES
+from asd.soundfiles import SUFFIXES
 
 Stamp = tuple[str, int, int]
 """A recording's path below the folder, its size in bytes and its time of change in nanoseconds."""

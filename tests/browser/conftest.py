@@ -15,7 +15,7 @@ import yaml
 from finished import TITLES, Machine, make_machine
 from playwright.sync_api import Page, sync_playwright
 
-from asd.report import DATA
+from asd.report.page import DATA
 from asd.settings import load
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.provenance import code_digest
-from asd.published import TRUTHS, releases, truth_files
+from asd.code_digest import code_digest
+from asd.releases import TRUTHS, releases, truth_files
 from asd.settings import flags, load
-from asd.sweep import expand as expand_sweep
-from asd.tree import manifest_of
+from asd.expansion import expand as expand_sweep
+from asd.own_manifest import manifest_of
 from snakemake.exceptions import WorkflowError
 
 try:

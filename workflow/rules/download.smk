@@ -3,8 +3,10 @@
 #          or the generator
 # outputs: data/<dataset>/<machine>/manifest.csv; what else comes with it (wavs, archives under way, checksums) is
 #          undeclared, since Snakemake deletes what is declared before a rerun
-# The rooms that only other kinds use.
-UNUSED = {"demo": {"download", "published", "tree"}, "folder": {"download", "published", "synthesis"}}
+UNUSED = {
+    "demo": {"dcase.download", "releases", "own_manifest"},
+    "folder": {"dcase.download", "releases", "demo.synthesis"},
+}
 
 
 rule download:
@@ -28,7 +30,7 @@ rule download:
         transfer=settings.dataset.transfer,
     params:
         script=f"{SCRIPTS}/download.py",
-        code=code("download", unused=UNUSED.get(settings.dataset.kind, {"synthesis", "tree"})),
+        code=code("download", unused=UNUSED.get(settings.dataset.kind, {"demo.synthesis", "own_manifest"})),
         settings=settings.dataset.flags,
         releases=releases_of,
         listing=listing_of,

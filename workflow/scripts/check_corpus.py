@@ -36,16 +36,16 @@ def main(
     """
     import pandas as pd
 
-    from asd import check as room
+    from asd import corpus_check
     from asd.errors import InputError
     from asd.files import written
-    from asd.tree import read_all
+    from asd.own_manifest import read_all
 
     clips = pd.concat([read_all(path) for path in manifests], ignore_index=True)
-    table, spectra = room.examine(clips, [Path(path) for path in clips["path"]], settings, check, threads)
-    tables = {"corpus": table, "summary": room.summary(table)}
+    table, spectra = corpus_check.examine(clips, [Path(path) for path in clips["path"]], settings, check, threads)
+    tables = {"corpus": table, "summary": corpus_check.summary(table)}
     (out_dir / "summary.csv").unlink(missing_ok=True)
-    room.write_plots(out_dir, table, spectra)
+    corpus_check.write_plots(out_dir, table, spectra)
     for name in ("corpus", "summary")[: 1 if table["refused"].any() else 2]:
         with written(out_dir / f"{name}.csv") as aside:
             tables[name].to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")

@@ -31,24 +31,25 @@ def main(
     """
     import json
 
-    from asd import submission as room
+    from asd.challenge.checker import faults, system_folders
+    from asd.challenge.submission import KINDS, clips_of_ground_truth, clips_of_manifests, pack
     from asd.errors import InputError
     from asd.files import written
 
     if bool(manifests) == bool(ground_truth):
         raise InputError("one of --manifests and --ground-truth is needed: which clips are to be scored?")
-    clips = room.clips_of_manifests(manifests) if manifests else room.clips_of_ground_truth(ground_truth)
-    folders = room.system_folders(submission)
-    found = {folder.name: room.faults(folder, clips) for folder in folders}
+    clips = clips_of_manifests(manifests) if manifests else clips_of_ground_truth(ground_truth)
+    folders = system_folders(submission)
+    found = {folder.name: faults(folder, clips) for folder in folders}
     accepted = not any(found.values())
-    size = {"files": len(room.KINDS) * len(clips), "clips": sum(map(len, clips.values()))}
+    size = {"files": len(KINDS) * len(clips), "clips": sum(map(len, clips.values()))}
     with written(verdict) as aside:
         aside.write_text(json.dumps({"accepted": accepted, "each": size, "faults": found}, indent=1) + "\n")
     if not accepted:
         lines = [f"  {name}/{message}" for name, messages in found.items() for message in messages]
         raise InputError(f"{submission}: not a submission that the challenge takes\n" + "\n".join(lines))
     if package:
-        room.pack(package, folders)
+        pack(package, folders)
     print(f"accepted, each with {size['files']} files for {size['clips']} clips: {', '.join(found)}")
 
 

@@ -19,9 +19,9 @@ def main(*, selection: Path, detectors: list[Path], out: Path) -> None:
     """
     import shutil
 
-    from asd.ensemble import chosen_model
     from asd.errors import InputError
     from asd.files import written
+    from asd.results.ensemble import chosen_model
 
     by_model = {path.parent.name: path for path in detectors}
     chosen = chosen_model(selection, out.stem)

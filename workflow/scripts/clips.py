@@ -39,10 +39,10 @@ def main(
     from threadpoolctl import threadpool_limits
 
     from asd.cache import open_cache
-    from asd.clips import write_clips
-    from asd.ensemble import chosen_model
     from asd.features import open_features
     from asd.gaussian import read_sections
+    from asd.report.clips import write_clips
+    from asd.results.ensemble import chosen_model
     from asd.scores import read_scores
 
     models = [path.parent.name for path in scores]

@@ -19,18 +19,20 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
         versus: The comparison to write (CSV, percent).
         audit: The audit to write (CSV, percent).
     """
-    from asd import paper as room
     from asd.files import written
-    from asd.tables import AVERAGE, BEST, markdown
+    from asd.results.paper import audit as audited
+    from asd.results.paper import read_tables, side_by_side
+    from asd.results.paper import versus as compared
+    from asd.results.tables import AVERAGE, BEST, markdown
 
-    printed = room.read_tables(paper)
-    cells, checks = room.versus(room.read_tables(tables), printed), room.audit(printed)
+    printed = read_tables(paper)
+    cells, checks = compared(read_tables(tables), printed), audited(printed)
     for path, table in ((versus, cells), (audit, checks)):
         with written(path) as aside:
             table.to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
     print("Ours / the paper's, percent. The same machines' names do not make the same recordings: the paper's are the")
     print("development part of DCASE 2022 Task 2.\n")
-    for name, table in room.side_by_side(cells).items() if len(cells) else ():
+    for name, table in side_by_side(cells).items() if len(cells) else ():
         print(f"{name}\n{markdown(table)}\n")
     if not len(cells):
         print("No machine in common.\n")

@@ -39,21 +39,21 @@ def main(
 
     folder = out.absolute().parent.parent
     if dataset.is_published:
-        from asd.download import receive
-        from asd.published import with_truth
+        from asd.dcase.download import receive
+        from asd.releases import with_truth
 
         clips = receive(folder, machine, dataset.kind, dataset.published)
         if dataset.published.ground_truth:
             clips = with_truth(clips, Path(dataset.published.ground_truth))
     elif dataset.kind == "demo":
-        from asd.synthesis import write_machine
+        from asd.demo.synthesis import write_machine
 
         write_machine(folder, machine, dataset.demo, jobs=threads)
         clips = scan(folder, machine)
     else:
         if not dataset.folder.path:
             raise InputError("folder.path: found nothing; expected the folder of the recordings")
-        from asd.tree import listed, manifest_of
+        from asd.own_manifest import listed, manifest_of
 
         tree = Path(dataset.folder.path)
         own = manifest_of(tree, machine)

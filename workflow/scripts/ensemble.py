@@ -23,9 +23,9 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
     """
     import logging
 
-    from asd.ensemble import read_scored
-    from asd.ensemble import selection as choose
     from asd.files import written
+    from asd.results.ensemble import read_scored
+    from asd.results.ensemble import selection as choose
 
     log = logging.getLogger("ensemble")
     chosen = choose(read_scored(scores, models), fallback)

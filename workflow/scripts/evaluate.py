@@ -32,20 +32,21 @@ def main(
         machines: Only these; by default every section of the ground truth must have been scored.
         settings: How scores become figures.
     """
-    from asd import evaluation, summary
+    from asd.challenge import evaluation
     from asd.files import written
-    from asd.metrics import joined, machine_figures
-    from asd.tables import markdown
+    from asd.results import long_form
+    from asd.results.metrics import joined, machine_figures
+    from asd.results.tables import markdown
 
     clips = evaluation.read_challenge(scores, ground_truth, list(machines))
     (part,) = {part for frame in clips.values() for part in frame["part"]}
-    summary.name_undefined(clips, part)
+    long_form.name_undefined(clips, part)
     figures = joined(
         machine_figures(machine, frame, settings.max_fpr, settings.resamples, settings.seed)
         for machine, frame in clips.items()
     )
     name = scores.resolve().name
-    table = summary.rows(figures, list(clips), settings, model=name, title=name, part=part, selection="")
+    table = long_form.rows(figures, list(clips), settings, model=name, title=name, part=part, selection="")
     with written(out) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
     print(markdown(evaluation.overview(table)))

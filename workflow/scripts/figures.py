@@ -43,10 +43,10 @@ def main(
     import pandas as pd
     from threadpoolctl import threadpool_limits
 
-    from asd import figures
     from asd.cache import open_cache
-    from asd.ensemble import chosen_model
     from asd.features import open_features
+    from asd.report import figures
+    from asd.results.ensemble import chosen_model
     from asd.scores import read_scores
 
     models = [path.parent.name for path in scores]

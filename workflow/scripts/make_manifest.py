@@ -39,7 +39,7 @@ def main(
     """
     from asd.errors import InputError
     from asd.files import written
-    from asd.tree import propose
+    from asd.own_manifest import propose
 
     out = folder / "manifest.csv"
     if out.exists() and not replace:

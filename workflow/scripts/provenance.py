@@ -30,7 +30,7 @@ def main(
     import json
 
     from asd.files import written
-    from asd.record import describe
+    from asd.provenance import describe
 
     stages = dict(pair.split("=", 1) for pair in code)
     project = Path(__file__).parents[2]

@@ -44,9 +44,9 @@ def main(
     import pandas as pd
     import yaml
 
-    from asd import figures as drawing
-    from asd import report
     from asd.files import written
+    from asd.report import figures as drawing
+    from asd.report import page
     from asd.settings import Settings
 
     settings = Settings.model_validate_json(configuration)
@@ -54,11 +54,11 @@ def main(
     texts = {"dtype": str, "keep_default_na": False}
     labels = dict.fromkeys(("model", "title", "machine", "part", "section", "domain", "mean", "over", "selection"), "")
     table = pd.read_csv(metrics, dtype=dict.fromkeys(labels, str)).fillna(labels)
-    tables = report.result_tables(table, settings.metrics.pauc_anomalies)
+    tables = page.result_tables(table, settings.metrics.pauc_anomalies)
     panels = {"AUC": ("auc", "total"), "pAUC": (f"pauc_{settings.metrics.pauc_anomalies}", "total")}
     drawing.save(drawing.overview(table, panels), overview_dir, "overview")
 
-    machines = [report.read_clips(folder) for folder in clips]
+    machines = [page.read_clips(folder) for folder in clips]
     for one, folder in zip(machines, clips, strict=True):
         one["folder"] = Path(os.path.relpath(folder, out.parent)).as_posix()
     shown: dict[str, list[dict]] = {one["machine"]: [] for one in machines}
@@ -67,24 +67,24 @@ def main(
         with written(copy) as aside:
             shutil.copyfile(path, aside)
         if path.parent != overview_dir:
-            figure = report.figure_of(path, titles | {"ensemble": "Ensemble"})
+            figure = page.figure_of(path, titles | {"ensemble": "Ensemble"})
             figure["src"] = copy.relative_to(out.parent).as_posix()
-            figure["svg"] = report.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
+            figure["svg"] = page.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
             shown[figure["machine"]].append(figure)
-    report.write_page(
+    page.write_page(
         out,
         template,
         settings=settings,
         titles=titles | {"ensemble": "Ensemble"},
         tables=tables,
-        choices=report.choices(pd.read_csv(selection, **texts), titles, tables),
-        versus=report.beside_paper(pd.read_csv(versus)) if versus else [],
+        choices=page.choices(pd.read_csv(selection, **texts), titles, tables),
+        versus=page.beside_paper(pd.read_csv(versus)) if versus else [],
         machines=machines,
         figures=shown,
         configuration=yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True),
-        versions=report.versions(),
-        seeds=report.seeds(settings),
-        stages=report.stages(benchmarks),
+        versions=page.versions(),
+        seeds=page.seeds(settings),
+        stages=page.stages(benchmarks),
     )
 
 

@@ -42,23 +42,24 @@ def main(
     import pandas as pd
     import yaml
 
-    from asd import submission as room
+    from asd.challenge import meta as form
+    from asd.challenge.submission import clips_of_manifests, write_system
     from asd.corpus import read_manifest
-    from asd.ensemble import read_scored
+    from asd.results.ensemble import read_scored
+    from asd.results.tables import read_selection
     from asd.settings import Submission, load
-    from asd.tables import read_selection
 
     log = logging.getLogger("submission")
     settings = load(yaml.safe_load(configuration))
     read = read_scored(scores, [*settings.run_models, "ensemble"])
     chosen = read_selection(selection, {name: read[name] for name in settings.run_models})
     figures = pd.read_csv(metrics, dtype={"section": str})
-    clips = room.clips_of_manifests(manifests)
+    clips = clips_of_manifests(manifests)
     machines = list(dict.fromkeys(machine for machine, _ in clips))
     own = {name: settings.models[name].title for name in settings.run_models}
-    systems = [room.System(name, title, dict.fromkeys(machines, name)) for name, title in own.items()]
+    systems = [form.System(name, title, dict.fromkeys(machines, name)) for name, title in own.items()]
     selected = dict(zip(chosen["machine"], chosen["model"], strict=True))
-    systems.append(room.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines}))
+    systems.append(form.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines}))
     if len(systems) > 4:
         log.warning("%d systems; the challenge takes four: leave models out of run_models", len(systems))
     if settings.submission.label == Submission().label:
@@ -68,7 +69,7 @@ def main(
     logmels = {(path.parent.name, path.stem): path for path in caches}
     trained = {name: settings.trained_as(settings.models[name].network) for name in settings.run_models}
     complexity = {
-        (name, machine): room.clip_complexity(
+        (name, machine): form.clip_complexity(
             settings,
             name,
             nets.get((trained[name], machine)) or nets[trained[name], "all"],
@@ -84,9 +85,9 @@ def main(
             training[machine] = int((table["split"] == "train").sum())
     for number, system in enumerate(systems, 1):
         label = f"{settings.submission.label}_task2_{number}"
-        results = room.development_results(figures, system.name)
-        meta = room.description(label, system, settings, complexity, training, results)
-        room.write_system(out_dir / label, read[system.name], clips, meta)
+        results = form.development_results(figures, system.name)
+        meta = form.description(label, system, settings, complexity, training, results)
+        write_system(out_dir / label, read[system.name], clips, meta)
         print(f"{label}: {system.title}, {sum(map(len, clips.values()))} clips of {', '.join(machines)}")
 
 

@@ -19,7 +19,7 @@ def main(*, scores: list[Path], out: Path) -> None:
         out: The table to write.
     """
     from asd.files import written
-    from asd.ranking import ranked
+    from asd.results.suspicious import ranked
     from asd.scores import read_scores
 
     table = ranked({path.stem: read_scores(path) for path in scores})

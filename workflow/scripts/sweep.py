@@ -24,19 +24,20 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
 
     import pandas as pd
 
-    from asd import figures, spread
     from asd.files import written
+    from asd.report import figures
+    from asd.results import sweep_tables
     from asd.settings import Variant
 
     read = pd.read_csv(metrics, dtype={"section": str}, keep_default_na=False, na_values={"value": [""]})
     known = {name: Variant.model_validate(block) for name, block in json.loads(variants).items()}
-    table = spread.spread(read, known)
+    table = sweep_tables.spread(read, known)
     with written(out_dir / "sweep.csv") as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
-    page = spread.page(table, pauc_anomalies)
+    page = sweep_tables.page(table, pauc_anomalies)
     with written(out_dir / "sweep.md") as aside:
         aside.write_text(page, encoding="utf-8")
-    figures.save(figures.sweep(spread.chosen(table, "auc", "total")), figures_dir, "sweep")
+    figures.save(figures.sweep(sweep_tables.chosen(table, "auc", "total")), figures_dir, "sweep")
     print(page)
 
 

@@ -3,7 +3,7 @@
 Reads the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path say
 which), and the ensemble's selection. Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part,
 percent), metrics.csv, the long form: every figure of every model, machine, section and domain at full precision with
-bootstrap intervals, comparison.csv, the models in pairs on the same clips, and summary.md, which it prints.
+bootstrap intervals, comparison.csv, the models in pairs on the same clips, and long_form.md, which it prints.
 """
 
 from pathlib import Path
@@ -34,19 +34,19 @@ def main(
         out_dir: The folder of the tables.
         settings: How scores become figures.
     """
-    from asd import summary, tables
-    from asd.ensemble import read_scored
     from asd.errors import InputError
     from asd.files import written
+    from asd.results import long_form, tables
+    from asd.results.ensemble import read_scored
 
     if len(titles) != len(models):
         raise InputError(f"--titles: one for each of {len(models)} models is needed; found {len(titles)}")
     read = read_scored(scores, models)
     named = dict(zip(models, titles, strict=True))
     chosen = tables.read_selection(selection, read)
-    figures = summary.system_figures(read, settings)
-    metrics = summary.long_form(figures, summary.half_figures(read, settings), named, chosen, settings)
-    pairs = summary.comparison(figures["development"], named, settings)
+    figures = long_form.system_figures(read, settings)
+    metrics = long_form.long_form(figures, long_form.half_figures(read, settings), named, chosen, settings)
+    pairs = long_form.comparison(figures["development"], named, settings)
     for name, table in (("metrics", metrics), ("comparison", pairs)):
         with written(out_dir / f"{name}.csv") as aside:
             table.to_csv(aside, index=False, lineterminator="\n")

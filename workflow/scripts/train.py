@@ -47,9 +47,9 @@ def main(
     from asd import network as networks
     from asd import training
     from asd.cache import Joined, open_cache
+    from asd.code_digest import code_digest
     from asd.device import prepare
     from asd.errors import InputError
-    from asd.provenance import code_digest
 
     device = prepare(compute)
     log = logging.getLogger("train")

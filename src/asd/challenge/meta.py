@@ -1,0 +1,242 @@
+"""What a submission says of a system: the challenge's form of 2022, with what can be measured filled in."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from asd.settings import Settings, Training
+
+ABBREVIATION = 10
+"""Characters of a system's short name, at most."""
+
+META_HEAD = """\
+# The challenge's form of 2022. Beyond it: complexity.macs and complexity.training_clips.
+# total_parameters: network and Gaussians that score a machine, the largest of the machines; of an ensemble's models
+# the sum. macs: multiply-accumulates of convolutions, products with matrices and distances for one clip, all its
+# windows; of an ensemble the costliest model, since one model scores a machine. Results in percent; an ensemble's
+# models were chosen by the same labels that these results are computed on.
+"""
+
+
+@dataclass(frozen=True)
+class System:
+    """What is submitted: a model, or the choice of a model for each machine."""
+
+    name: str
+    """An entry of the models, or ensemble."""
+    title: str
+    models: dict[str, str]
+    """The model that scores each machine."""
+
+    @property
+    def parts(self) -> list[str]:
+        """The models, each once."""
+        return list(dict.fromkeys(self.models.values()))
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What it takes to score a clip."""
+
+    parameters: int
+    macs: int
+    """Multiply-accumulates."""
+
+    def __add__(self, other: "Complexity") -> "Complexity":
+        return Complexity(self.parameters + other.parameters, self.macs + other.macs)
+
+
+def network_complexity(path: Path, mels: int, frames: int, windows: int, exposure: bool) -> Complexity:
+    """Count what a network takes, by a forward pass that computes shapes only.
+
+    Args:
+        path: the network.
+        frames: of a window, or of the whole clip.
+        windows: of a clip.
+        exposure: whether the section head scores; the features need no head. The attribute head never scores.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from asd.network import load
+
+    network = load(path).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.embed(network.standardise(torch.empty(1, mels, frames, device="meta")))
+    head = network.section.weight.numel() if exposure else 0  # a weight, a product
+    parameters = sum(parameter.numel() for parameter in network.backbone.parameters())
+    return Complexity(parameters + head, windows * (counter.get_total_flops() // 2 + head))
+
+
+def gaussian_complexity(path: Path, windows: int) -> Complexity:
+    """Count what a machine's Gaussians take: all of them to be kept, one (the largest) for a clip's distance."""
+    from asd.gaussian import read_sections
+
+    gaussians = read_sections(path).gaussians.values()
+    sizes = [gaussian.mean.size + gaussian.factor.size + 1 for gaussian in gaussians]
+    rows = [gaussian.factor.size + len(gaussian.factor) + gaussian.mean.size for gaussian in gaussians]
+    return Complexity(sum(sizes), windows * max(rows))
+
+
+def clip_complexity(settings: "Settings", model: str, network: Path, cache: Path, mvg: Path | None) -> Complexity:
+    """Count what a model takes to score a test clip of a machine.
+
+    Args:
+        network: the machine's network.
+        cache: the machine's log-mel cache, for the length of a clip.
+        mvg: the machine's Gaussians; none where the network itself scores.
+    """
+    from asd.cache import open_cache
+    from asd.features import cut
+
+    with open_cache(cache) as opened:
+        mels = opened.settings.mels
+        rows = cut(np.array([False]), opened.frames, settings.networks[settings.models[model].network].windows)
+    windows = len(rows.clip)
+    count = network_complexity(network, mels, rows.window, windows, exposure=mvg is None)
+    return count if mvg is None else count + gaussian_complexity(mvg, windows)
+
+
+def description(
+    label: str,
+    system: System,
+    settings: "Settings",
+    complexity: dict[tuple[str, str], Complexity],
+    training: dict[str, int],
+    results: dict[str, dict[str, float | None]],
+) -> dict[str, Any]:
+    """The meta file of a system, in the order of the challenge's form.
+
+    Args:
+        label: <label>_task2_<k>.
+        settings: the configuration that made it.
+        complexity: by model and machine.
+        training: the number of training clips by machine.
+        results: as from `development_results`.
+    """
+    parts = [settings.models[name] for name in system.parts]
+    networks = [settings.networks[part.network] for part in parts]
+    ensemble = system.name not in settings.models
+    largest = {
+        name: max(count.parameters for (model, _), count in complexity.items() if model == name)
+        for name in system.parts
+    }
+    backbones = list(dict.fromkeys(network.backbone.name for network in networks))
+    pretrained, data = _external(list(dict.fromkeys(network.backbone.weights for network in networks)))
+    return {
+        "submission": {
+            "label": label,
+            "name": system.title,
+            "abbreviation": system.title[:ABBREVIATION],
+            "authors": [_author(author.model_dump()) for author in settings.submission.authors],
+        },
+        "system": {
+            "description": {
+                "input_sampling_rate": ", ".join(
+                    dict.fromkeys(f"{network.logmel.rate / 1000:g}kHz" for network in networks)
+                ),
+                "data_augmentation": _listed(_augmentations(settings, [part.network for part in parts])),
+                "front_end": None,
+                "acoustic_features": "log-mel energies",
+                "embeddings": None,
+                "machine_learning_method": _listed(
+                    [*(f"CNN ({name})" for name in backbones), *(DETECTORS[part.detector] for part in parts)]
+                ),
+                "aggregation_method": "average" if any(network.window for network in networks) else None,
+                "domain_adaptation_method": None,
+                "domain_generalization_method": "classification of sections and attributes, both domains as one",
+                "ensemble_method_subsystem_count": len(parts) if ensemble else None,
+                "decision_making": "a model a machine, by its AUC on the development set" if ensemble else None,
+                "attribute_usage": "classification target",
+                "external_data_usage": pretrained,
+                "development_data_usage": "training, model selection" if ensemble else "training",
+            },
+            "complexity": {
+                "total_parameters": sum(largest.values()),
+                "macs": max(complexity[model, machine].macs for machine, model in system.models.items()),
+                "training_clips": training,
+            },
+            "external_datasets": data,
+            "source_code": settings.submission.source_code or None,
+        },
+        "results": {"development_dataset": results},
+    }
+
+
+DETECTORS = {"gaussian": "Gaussian (Mahalanobis distance)", "exposure": "outlier exposure"}
+
+
+def _external(weights: list[str]) -> tuple[str | None, list[dict[str, str | None]]]:
+    """How external data were used, and which, by the weights of the backbones."""
+    data: list[dict[str, str | None]] = []
+    for one in weights:
+        known = {"name": "ImageNet", "url": "https://www.image-net.org"}
+        of_a_file = {"name": f"what {Path(one).name} was trained on", "url": None}
+        if one != "none" and (said := known if one in ("imagenet", "package") else of_a_file) not in data:
+            data.append(said)
+    return ("pre-trained model", data) if data else (None, [{"name": None, "url": None}])
+
+
+def _author(author: dict[str, Any]) -> dict[str, Any]:
+    """An author as the form wants it, the affiliation in a block of its own."""
+    affiliation = {key: author.pop(key) for key in ("institution", "department", "location")}
+    if not author["corresponding"]:
+        del author["corresponding"]
+    return author | {"affiliation": {key: value for key, value in affiliation.items() if value}}
+
+
+def _augmentations(settings: "Settings", networks: list[str]) -> list[str]:
+    """How the training data of networks were augmented, and of those that they began with."""
+    names = []
+    waiting = list(networks)
+    while waiting:
+        network = settings.networks[waiting.pop(0)]
+        names += _augmented(network.training)
+        waiting += [network.warm_start] if network.warm_start else []
+    return names
+
+
+def _augmented(training: "Training") -> list[str]:
+    on = {
+        "mixup": training.mixup.alpha,
+        "time masking": training.time_masks.count * training.time_masks.width,
+        "frequency masking": training.frequency_masks.count * training.frequency_masks.width,
+        "parametric equaliser": training.equaliser.probability,
+    }
+    return [name for name, value in on.items() if value]
+
+
+def _listed(names: Iterable[str]) -> str | None:
+    return ", ".join(dict.fromkeys(names)) or None
+
+
+def development_results(metrics: "pd.DataFrame", name: str) -> dict[str, dict[str, float | None]]:
+    """The development results of a system by machine, in percent: harmonic means over the sections.
+
+    Args:
+        metrics: the long form (`asd.results.long_form`).
+        name: the model, or ensemble.
+    """
+    rows = metrics[
+        (metrics["model"] == name)
+        & (metrics["part"] == "development")
+        & (metrics["mean"] == "harmonic")
+        & metrics["section"].isna()
+        & metrics["machine"].notna()
+        & (metrics["selection"] != "cross_fitted")
+    ]
+    figures = {"auc_source": ("auc", "source"), "auc_target": ("auc", "target"), "pauc": ("pauc", "all")}
+    results = {}
+    for machine, own in rows.groupby("machine", sort=False):
+        value = own.set_index(["metric", "domain"])["value"]
+        results[machine] = {
+            f"harmonic_mean_{figure}": None if np.isnan(value[key]) else 100 * float(value[key])
+            for figure, key in figures.items()
+        }
+    return results

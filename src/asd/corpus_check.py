@@ -1,0 +1,160 @@
+"""Faults of recordings, and the levels and spectra of a corpus: what to look at before anything is computed from it.
+
+`examine` listens to every clip; `write_plots` shows each machine's levels and spectra by split and domain.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asd.errors import InputError
+from asd.files import written
+from asd.progress import progress
+from asd.settings import Check, LogMel
+from asd.soundfiles import read_float
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BANDS = 1000 * 2.0 ** (np.arange(-15, 14) / 3)
+"""(29,), centres of the third-octave bands in Hz, 31 to 20159 (IEC 61260-1, base 2)."""
+
+FULL = 0.9999
+"""What counts as full scale: the last level of 16 bits, and beyond."""
+
+SILENCE = 1e-10
+"""Mean square below this counts as this: -100 dB."""
+
+COLUMNS = ["machine", "file", "section", "split", "domain", "label"]
+
+
+def examine(
+    clips: "pd.DataFrame", files: list[Path], logmel: LogMel, check: Check, threads: int = 1
+) -> tuple["pd.DataFrame", np.ndarray]:
+    """Listen to every clip.
+
+    Args:
+        clips: the manifest's columns, a row a clip.
+        files: the recordings, in that order.
+        logmel: how recordings are read.
+        threads: recordings that are read at a time.
+
+    Returns:
+        A row a clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak (dB of full
+        scale), clipped (share of samples), fault ("", or of unreadable, silent, clipped, short), reason, refused
+        (bool). And its spectrum (clips, 29): level of each third-octave band in dB of full scale, nan above half
+        the rate.
+    """
+    import pandas as pd
+
+    with ThreadPoolExecutor(threads) as pool:
+        heard = pool.map(partial(_heard, logmel=logmel, check=check), files)
+        found = list(progress(heard, "check", "recordings", len(files)))
+    table = pd.DataFrame([facts for facts, _ in found])
+    table["refused"] = table["fault"].isin({"unreadable", *check.refuse})
+    return pd.concat([clips[COLUMNS].reset_index(drop=True), table], axis=1), np.stack([bands for _, bands in found])
+
+
+def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
+    """What a recording is like, and its spectrum (29,)."""
+    facts = {"rate": 0, "seconds": np.nan, "level": np.nan, "peak": np.nan, "clipped": np.nan}
+    try:
+        sound, rate = read_float(path, logmel)
+    except InputError as error:
+        return facts | {"fault": "unreadable", "reason": str(error)}, np.full(len(BANDS), np.nan)
+    power, peak = float(np.mean(np.square(sound, dtype=np.float64))), float(np.abs(sound).max())
+    facts = {
+        "rate": rate,
+        "seconds": len(sound) / rate,
+        "level": _decibel(power),
+        "peak": _decibel(peak**2),
+        "clipped": float(np.mean(np.abs(sound) >= FULL)),
+    }
+    reasons = {
+        "short": (facts["seconds"] < check.short, f"{facts['seconds']:.3f} s"),
+        "silent": (facts["level"] < check.silent, f"level {facts['level']:.1f} dB"),
+        "clipped": (facts["clipped"] > check.clipped, f"{facts['clipped']:.2%} of the samples at full scale"),
+    }
+    # The first that is refused, else the first.
+    faults = sorted((name for name, (found, _) in reasons.items() if found), key=lambda name: name not in check.refuse)
+    fault = faults[0] if faults else ""
+    return facts | {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}, spectrum(sound, rate)
+
+
+def _decibel(power: np.ndarray | float) -> np.ndarray | float:
+    return 10 * np.log10(np.maximum(power, SILENCE))
+
+
+def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
+    """Level of each third-octave band in dB of full scale (a full-scale sine is -3 dB): (29,), nan above half the rate.
+
+    Averaged over Hann windows of an eighth of a second, half overlapping (Welch).
+
+    Args:
+        sound: (samples,), full scale 1.
+    """
+    length = max(2, rate // 8)
+    sound = np.pad(sound, (0, max(0, length - len(sound))))
+    windows = np.lib.stride_tricks.sliding_window_view(sound, length)[:: length // 2]
+    window = np.hanning(length + 1)[:-1]
+    power = sum((np.abs(np.fft.rfft(one * window)) ** 2 for one in windows), np.zeros(length // 2 + 1)) / len(windows)
+    power *= 2 / (length * np.sum(window**2))  # Parseval: the sum over the bins is the mean square
+    frequency = np.fft.rfftfreq(length, 1 / rate)
+    low, high = BANDS * 2 ** (-1 / 6), BANDS * 2 ** (1 / 6)
+    sums = np.concatenate([[0], np.cumsum(power)])
+    edges = np.searchsorted(frequency, np.stack([low, high]))
+    return np.where(high <= rate / 2, _decibel(sums[edges[1]] - sums[edges[0]]), np.nan)
+
+
+def summary(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Of each machine, split and domain: clips, lengths, median level and how many are faulty."""
+    grouped = table.groupby(["machine", "split", "domain"], sort=False)
+    return grouped.agg(
+        clips=("file", "size"),
+        rates=("rate", lambda rates: "/".join(str(rate) for rate in sorted(set(rates)) if rate) or "-"),
+        shortest=("seconds", "min"),
+        longest=("seconds", "max"),
+        quietest=("level", "min"),
+        median_level=("level", "median"),
+        loudest=("level", "max"),
+        faulty=("fault", lambda faults: int((faults != "").sum())),
+        refused=("refused", "sum"),
+    ).reset_index()
+
+
+def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> None:
+    """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, told apart by everybody
+    for machine, rows in table.groupby("machine", sort=False):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
+        names = []
+        for place, ((split, domain), some) in enumerate(rows.groupby(["split", "domain"], sort=False)):
+            names.append(f"{split}\n{domain or 'any domain'}")
+            spread = np.linspace(-0.3, 0.3, len(some)) if len(some) > 1 else [0.0]
+            left.plot(place + np.asarray(spread), some["level"], ".", color=colours[domain], alpha=0.6)
+            faulty = some["fault"].to_numpy() != ""
+            left.plot(place + np.asarray(spread)[faulty], some["level"][faulty], "x", color="black")
+            known = spectra[some.index][~np.isnan(spectra[some.index]).all(1)]
+            if len(known):
+                bands = ~np.isnan(known).any(0)
+                low, middle, high = np.percentile(known[:, bands], [10, 50, 90], axis=0)
+                line = {"color": colours[domain], "linestyle": "-" if split == "train" else "--"}
+                right.plot(BANDS[bands], middle, label=names[-1].replace("\n", ", "), **line)
+                right.fill_between(BANDS[bands], low, high, color=colours[domain], alpha=0.12, linewidth=0)
+        left.set(
+            xticks=range(len(names)), xticklabels=names, ylabel="level in dB of full scale", title="level, a dot a clip"
+        )
+        right.set(xscale="log", xlabel="Hz", ylabel="third-octave level in dB of full scale")
+        right.set_title("spectrum: median and 10 to 90 % of the clips")
+        if right.lines:
+            right.legend(fontsize="small")
+        figure.suptitle(f"{machine} (×: faulty)" if (rows["fault"] != "").any() else machine)
+        with written(folder / f"{machine}.svg") as aside, matplotlib.rc_context({"svg.hashsalt": machine}):
+            figure.savefig(aside, metadata={"Date": None})

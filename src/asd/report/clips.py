@@ -1,0 +1,210 @@
+"""What a person hears and sees of each test clip: its sound, its log-mel, and when it was anomalous.
+
+A folder a machine: <row>.flac, the sound; <row>.webp, the log-mel; <row>.svg, the curve of its windows' scores over
+time; frame.svg, the axes around both, the same for all clips; clips.json, what a list of the clips says. The curve and
+the frame have one size and lie on top of each other, the log-mel under the frame's upper axes. Files are named by the
+clip's row in the log-mel cache, never by a name from outside.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+
+from asd.errors import InputError
+from asd.features import window_times
+from asd.files import written
+from asd.progress import progress
+from asd.report.figures import COLORMAP, STYLE, evenly, level_range, mel_ticks, time_span
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from asd.cache import Cache
+    from asd.features import Features
+    from asd.gaussian import Sections
+    from asd.settings import LogMel
+
+CLIPS_A_RANGE = 60
+"""Clips whose levels make the range of colours of a machine."""
+
+
+def window_scores(features: "Features", sections: "Sections", row: int) -> np.ndarray:
+    """Return the Mahalanobis distance of each window of a test clip, (windows,) float64: their mean is its score.
+
+    Raises:
+        InputError: the Gaussians are not of these features.
+    """
+    from asd.gaussian import chosen_columns
+
+    gaussian = sections.gaussians.get(features.clips["section"].iloc[row])
+    columns = chosen_columns(features.widths, sections.settings.stages)
+    if gaussian is None or len(gaussian.mean) != len(columns):
+        raise InputError(f"{features.path}: the Gaussians are not of these features; fit them to this file")
+    return gaussian.distance(features.rows(features.offsets[row], features.offsets[row + 1], columns))
+
+
+def waveform_digest(cache: "Cache") -> str:
+    """Return the SHA-256 (hexadecimal) of the samples of all clips, in the order of the manifest."""
+    digest = hashlib.sha256()
+    for row in range(len(cache.clips)):
+        digest.update(cache.read_waveform([row]).astype("<i2").tobytes())
+    return digest.hexdigest()
+
+
+class Picture:
+    """The axes of a machine: the log-mel's above those of the window scores, where there are any."""
+
+    style = STYLE | {"figure.constrained_layout.use": False}
+
+    def __init__(self, frames: int, settings: "LogMel", limits: tuple[float, float] | None) -> None:
+        """Args:
+        limits: of the axis of the window scores; None: there are none, and no lower axes.
+        """
+        from matplotlib.figure import Figure
+
+        self.settings = settings
+        self.limits = limits
+        self.span = time_span(frames, settings)
+        self.box = (0.08, 0.42, 0.9, 0.56) if limits else (0.08, 0.16, 0.9, 0.82)
+        with matplotlib.rc_context(self.style):
+            self.figure = Figure(figsize=(8, 4.2 if limits else 2.8), facecolor="none")
+            if limits:
+                margin = 0.06 * (limits[1] - limits[0])
+                self.lower = self.figure.add_axes((self.box[0], 0.12, self.box[2], 0.27), facecolor="none")
+                self.lower.set(xlim=self.span, ylim=(limits[0] - margin, limits[1] + margin))
+                (self.line,) = self.lower.plot([], [], color="#c04a00")
+
+    def write_curve(self, path: Path, times: np.ndarray, scores: np.ndarray) -> None:
+        """Write the curve of the scores (windows,) of a clip at these seconds (SVG), without the axes."""
+        self.line.set_data(times, scores)
+        self.line.set_marker("o" if len(scores) == 1 else "")
+        self.lower.set_axis_off()  # they are in the frame, and drawing them takes ten times as long as the curve
+        self._save(path)
+
+    def write_frame(self, path: Path, threshold: float) -> None:
+        """Write the axes (SVG), with a line at the threshold; infinite where there is none. After the curves."""
+        with matplotlib.rc_context(self.style):
+            upper = self.figure.add_axes(self.box, facecolor="none")
+            upper.grid(False)
+            upper.set(xlim=self.span, ylim=(-0.5, self.settings.mels - 0.5), ylabel="frequency, kHz")
+            upper.set_yticks(*mel_ticks(self.settings))
+            if self.limits:
+                self.line.remove()
+                self.lower.set_axis_on()
+                if np.isfinite(threshold):
+                    self.lower.axhline(threshold, color="black", ls="--", lw=1)
+                self.lower.set(xlabel="time, s", ylabel="window score")
+                self.lower.locator_params(axis="y", nbins=4)
+                upper.tick_params(labelbottom=False)
+            else:
+                upper.set_xlabel("time, s")
+        self._save(path)
+
+    def _save(self, path: Path) -> None:
+        with matplotlib.rc_context(self.style):
+            self.figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def write_clips(
+    folder: Path,
+    cache: "Cache",
+    scores: "dict[str, pd.DataFrame]",
+    quantiles: dict[str, float],
+    windowed: "tuple[str, Features, Sections] | None" = None,
+) -> None:
+    """Write the folder of a machine's test clips.
+
+    Args:
+        scores: model -> scores, each a row a clip in the order of the cache.
+        quantiles: model -> that of its decision threshold.
+        windowed: a model whose network sees windows, its features and its Gaussians; None: no curves.
+
+    Raises:
+        InputError: scores or features of other clips.
+    """
+    import soundfile
+    from matplotlib.image import imsave
+
+    from asd.threshold import threshold
+
+    clips, settings = cache.clips, cache.settings
+    tables = {**scores, **({"features": windowed[1].clips} if windowed else {})}
+    for name, table in tables.items():
+        if not table[["split", "section", "file"]].equals(clips[["split", "section", "file"]]):
+            raise InputError(f"{cache.path}: {name}: not of the same clips; run the workflow again")
+    limits = {
+        model: threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])[0]
+        for model, table in scores.items()
+    }
+    rows = np.flatnonzero(clips["split"] == "test")
+    curves = dict(_curves(rows, settings, windowed))
+    limit = limits[windowed[0]] if windowed else np.inf
+    picture = Picture(cache.frames, settings, _range(curves, limit))
+    colours = level_range(cache.read_logmel([row])[0] for row in evenly(rows, CLIPS_A_RANGE)) if len(rows) else (0, 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for row in progress(rows, "clips", "clips"):
+        row = int(row)
+        times, curve = curves.get(row, (np.empty(0), np.empty(0)))
+        if len(curve):
+            picture.write_curve(folder / f"{row}.svg", times, curve)
+        look = {"cmap": COLORMAP, "origin": "lower", "vmin": colours[0], "vmax": colours[1]}
+        imsave(folder / f"{row}.webp", cache.read_logmel([row])[0], format="webp", pil_kwargs={"quality": 85}, **look)
+        soundfile.write(folder / f"{row}.flac", cache.read_waveform([row])[0], settings.rate, format="FLAC")
+        clip = clips.iloc[row]
+        listed.append(
+            {
+                "row": row,
+                **clip[["machine", "section", "part", "domain", "label", "file"]].to_dict(),
+                "attributes": json.loads(clip["attributes"]),
+                "scores": {model: float(table["score"].iloc[row]) for model, table in scores.items()},
+                "decisions": {model: int(table["decision"].iloc[row]) for model, table in scores.items()},
+                "worst": float(times[curve.argmax()]) if len(curve) else None,
+            }
+        )
+    picture.write_frame(folder / "frame.svg", limit)
+    with written(folder / "clips.json") as aside:  # last: where it is, all of them are
+        described = {
+            "machine": clips["machine"].iloc[0],
+            "recordings": len(clips),
+            "sha256": waveform_digest(cache),
+            "seconds": cache.samples / settings.rate,
+            "span": picture.span,
+            "box": picture.box,
+            "shape": (picture.figure.get_size_inches() * 100).round().astype(int).tolist(),
+            "windowed": windowed[0] if windowed else None,
+            "window": _cut(windowed[1])["window"] * settings.hop / settings.rate if windowed else None,
+            "thresholds": {model: one if np.isfinite(one) else None for model, one in limits.items()},
+            "clips": listed,
+        }
+        aside.write_text(json.dumps(described, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _range(curves: dict[int, tuple[np.ndarray, np.ndarray]], threshold: float) -> tuple[float, float] | None:
+    """Between which all window scores of a machine lie, and their threshold, so that clips can be compared by eye."""
+    if not curves:
+        return None
+    scores = np.concatenate([curve for _, curve in curves.values()] + [[threshold]] * bool(np.isfinite(threshold)))
+    return float(scores.min()), float(max(scores.max(), scores.min() + 1e-9))
+
+
+def _curves(
+    rows: np.ndarray, settings: "LogMel", windowed: "tuple[str, Features, Sections] | None"
+) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray]]]:
+    """Yield each row with (seconds, scores) of its windows."""
+    if windowed:
+        _, features, sections = windowed
+        cut = _cut(features)
+        for row in rows:
+            curve = window_scores(features, sections, row)
+            yield int(row), (window_times(len(curve), cut["test_hop"], cut["window"], settings), curve)
+
+
+def _cut(features: "Features") -> dict[str, int]:
+    """How the clips of a features file were cut into windows: the fields of `asd.settings.Windows`."""
+    return json.loads(features.values.file.attrs["settings"])

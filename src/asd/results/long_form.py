@@ -1,0 +1,229 @@
+"""Every figure of every system in one long table, with means and intervals; systems compared in pairs."""
+
+import logging
+from collections.abc import Callable
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from asd.results.ensemble import Scores, cross_fitted, on_halves, same_clips
+from asd.results.metrics import (
+    ALL,
+    DOMAINS,
+    FIGURES,
+    WITH_INTERVAL,
+    Figures,
+    compare,
+    interval,
+    joined,
+    judged,
+    lacking,
+    machine_figures,
+    mean_figures,
+    sections,
+    with_totals,
+)
+
+if TYPE_CHECKING:
+    from asd.settings import Metrics
+
+COLUMNS = ("model", "title", "machine", "part", "section", "domain", "metric", "value")
+COLUMNS += ("low", "high", "mean", "over", "selection")
+"""The long form, values as fractions. A row is a section's figure, or a mean of such: `mean` is harmonic or
+arithmetic, of a machine's sections (`section` empty) or of all machines' sections (`machine` empty as well), or
+machines, the arithmetic mean over machines of their harmonic means; `over` names the sections or machines that
+entered, those where the figure is defined. low, high: the bootstrap interval. selection, for the ensemble:
+in_sample, chosen by the same labels that judge it, or cross_fitted, chosen on other clips (`asd.results.ensemble`)."""
+
+ENSEMBLE = "Ensemble"
+PARTS = ("development", "additional", "evaluation")
+
+log = logging.getLogger(__name__)
+
+
+def system_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, Figures]]:
+    """The figures of each model on the labelled test clips, paired resample by resample.
+
+    Returns:
+        By part of the corpus (development, and others with labels), then by model.
+
+    Raises:
+        InputError: two models' scores of a machine are not of the same clips.
+    """
+    same_clips(scores)
+    parts = {}
+    for part in PARTS:
+        parts[part] = {
+            model: joined(
+                machine_figures(machine, judged(clips, part), settings.max_fpr, settings.resamples, settings.seed)
+                for machine, clips in machines.items()
+            )
+            for model, machines in scores.items()
+        }
+        if part == "development" or next(iter(parts[part].values())).sections:
+            name_undefined(next(iter(scores.values())), part)
+        else:
+            del parts[part]
+    return parts
+
+
+def half_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, Figures]]:
+    """By machine, then by model: the figures on halves of the development clips (`asd.results.ensemble.on_halves`)."""
+    return {
+        machine: {
+            model: on_halves(
+                machine, judged(machines[machine]), settings.splits, max_fpr=settings.max_fpr, seed=settings.seed
+            )
+            for model, machines in scores.items()
+        }
+        for machine in next(iter(scores.values()))
+    }
+
+
+def long_form(
+    figures: dict[str, dict[str, Figures]],
+    halves: dict[str, dict[str, Figures]],
+    titles: dict[str, str],
+    selection: pd.DataFrame,
+    settings: "Metrics",
+) -> pd.DataFrame:
+    """Every figure of every model and of the ensemble.
+
+    The ensemble's cross-fitted value is its in-sample value plus what halves of the clips lose when the model is
+    chosen on the other half instead of on all clips. The plain mean over the halves would not do: a figure of half
+    the clips is not comparable with one of all (a pAUC of 25 normal clips reads higher than one of 50).
+
+    Args:
+        figures: by part, then by model, as from `system_figures`.
+        halves: by machine, then by model, as from `half_figures`.
+        titles: the rows' names by model.
+        selection: `machine` and `model`, one row a machine (`asd.results.ensemble.selection`).
+
+    Returns:
+        The columns `COLUMNS`.
+    """
+    chosen = dict(zip(selection["machine"], selection["model"], strict=True))
+    frames = []
+    for part, models in figures.items():
+        for model, own in models.items():
+            frames.append(rows(own, list(chosen), settings, model=model, title=titles[model], part=part, selection=""))
+        ensemble = {"model": "ensemble", "title": ENSEMBLE, "part": part}
+        best = joined(models[model].of(machine) for machine, model in chosen.items())
+        seen = rows(best, list(chosen), settings, selection="in_sample", **ensemble)
+        frames.append(seen)
+        if settings.splits and part == "development":
+            pairs = [
+                (halves[machine][model], cross_fitted(halves[machine], model)) for machine, model in chosen.items()
+            ]
+            here, unseen = (
+                rows(joined(of_machine), list(chosen), settings, averaged=True)["value"]
+                for of_machine in zip(*pairs, strict=True)
+            )
+            value = seen["value"] + (unseen - here)
+            frames.append(seen.assign(value=value, low=np.nan, high=np.nan, selection="cross_fitted"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def name_undefined(scores: dict[str, pd.DataFrame], part: str) -> None:
+    """Say in the log which sections lack the clips that some figures need."""
+    for machine, clips in scores.items():
+        labelled = sections(judged(clips, part))
+        if not labelled:
+            log.warning("%s, %s: no labelled test clips; its figures are undefined (empty cells)", machine, part)
+        for section, here in labelled.items():
+            if missing := ", no ".join(lacking(here)):
+                log.warning(
+                    "%s, section %s, %s: no %s; figures that need them are undefined and left out of every mean",
+                    *(machine, section, part, missing),
+                )
+
+
+def rows(
+    figures: Figures, machines: list[str], settings: "Metrics", averaged: bool = False, **labels: str
+) -> pd.DataFrame:
+    """The long form of one system.
+
+    Args:
+        figures: of its sections.
+        machines: for which to give means, whether they have sections or not.
+        averaged: a value is the mean over all weightings (halves of the clips), without an interval; otherwise
+            that of the first weighting (the clips as they are), with an interval from the others.
+        labels: model, title, part, selection: the same in every row.
+    """
+
+    def block(values: np.ndarray, machine: str, section: str, mean: str, over: list[str] | str) -> pd.DataFrame:
+        value = values.mean(axis=1) if averaged else values[:, 0]
+        low = high = np.full(len(ALL), np.nan)
+        if not averaged:
+            given = [key in WITH_INTERVAL for key in ALL]
+            low, high = np.where(given, interval(values, settings.level), np.nan)
+        metric, domain = zip(*ALL, strict=True)
+        frame = pd.DataFrame({"metric": metric, "domain": domain, "value": value, "low": low, "high": high})
+        return frame.assign(machine=machine, section=section, mean=mean, over=over)
+
+    blocks = [
+        block(with_totals(values), machine, section, mean="", over="")
+        for (machine, section), values in zip(figures.sections, figures.values, strict=True)
+    ]
+    for machine in machines:
+        own = figures.of(machine)
+        over = _over(own, lambda key: key[1])
+        blocks += [block(mean_figures(own, mean), machine, "", mean, over) for mean in ("harmonic", "arithmetic")]
+    if figures.sections:
+        for mean in ("harmonic", "arithmetic", "machines"):
+            over = _over(figures, (lambda key: key[0]) if mean == "machines" else "/".join)
+            blocks.append(block(mean_figures(figures, mean), "", "", mean, over))
+    return pd.concat(blocks, ignore_index=True).assign(**labels).reindex(columns=COLUMNS)
+
+
+def _over(figures: Figures, name: Callable[[tuple[str, str]], str]) -> list[str]:
+    """For each of `ALL`, the names of what enters its mean."""
+    defined = ~np.isnan(figures.values[:, :, 0])
+    over = []
+    for metric, domain in ALL:
+        parts = DOMAINS if domain == "total" else (domain,)
+        enters = defined[:, [FIGURES.index((metric, part)) for part in parts]].any(axis=1)
+        names = [name(key) for key, here in zip(figures.sections, enters, strict=True) if here]
+        over.append(" ".join(dict.fromkeys(names)))
+    return over
+
+
+def comparison(figures: dict[str, Figures], titles: dict[str, str], settings: "Metrics") -> pd.DataFrame:
+    """Every pair of models on the same clips: by how much the first is better, and how surely.
+
+    The ensemble is not among them: it is chosen by these clips' labels.
+
+    Args:
+        figures: by model, paired resample by resample (`system_figures`).
+
+    Returns:
+        first, second (titles), machine (empty: all), domain, metric, mean (as in `COLUMNS`), difference (first -
+        second) with its interval low, high, and probability, that the first is the better one.
+    """
+    machines = next(iter(figures.values())).machines
+    metric, domain = zip(*WITH_INTERVAL, strict=True)
+    frames = []
+    for first, second in combinations(figures, 2):
+        for machine, mean in [*((machine, "harmonic") for machine in machines), ("", "harmonic"), ("", "machines")]:
+            pair = [figures[model].of(machine) if machine else figures[model] for model in (first, second)]
+            if not pair[0].sections:
+                continue  # no labels at all
+            values = [mean_figures(one, mean)[[ALL.index(key) for key in WITH_INTERVAL]] for one in pair]
+            difference, low, high, probability = compare(*values, settings.level)
+            frame = pd.DataFrame({"domain": domain, "metric": metric})
+            frames.append(
+                frame.assign(
+                    first=titles[first],
+                    second=titles[second],
+                    machine=machine,
+                    mean=mean,
+                    difference=difference,
+                    low=low,
+                    high=high,
+                    probability=probability,
+                )
+            )
+    columns = ["first", "second", "machine", "domain", "metric", "mean", "difference", "low", "high", "probability"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

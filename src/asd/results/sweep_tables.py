@@ -1,0 +1,94 @@
+"""The tables of a sweep: each combination of values, its mean and spread over the seeds."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from asd.results.tables import AVERAGE, markdown
+
+if TYPE_CHECKING:
+    from asd.settings import Variant
+
+KEYS = ["machine", "part", "section", "domain", "metric", "mean"]
+SHOWN = {
+    ("auc", "total"): "AUC, harmonic mean of source and target",
+    ("pauc", "total"): "pAUC, harmonic mean of source and target",
+    ("omega", "all"): "Official score (harmonic mean of AUC source, AUC target and pAUC)",
+}
+
+
+def spread(metrics: pd.DataFrame, variants: "dict[str, Variant]") -> pd.DataFrame:
+    """Every figure of every combination of values over its seeds.
+
+    Args:
+        metrics: the long form (`asd.results.long_form.COLUMNS`), a row a figure of a model.
+        variants: what each model is.
+
+    Returns:
+        A row a combination and figure: model and title of the combination, a column a swept key, `KEYS`, seeds (how
+        many), value (their mean), deviation (sample standard deviation; NaN with one seed), lowest, highest. Values
+        are fractions; NaN where the figure is undefined for a seed. Bootstrap intervals are of the clips, and stay in
+        metrics.csv; what is here is of the training.
+    """
+    swept = list(dict.fromkeys(key for variant in variants.values() for key in variant.values))
+    rows = metrics[metrics["model"].isin(variants)]
+    known = {
+        name: (one.model, one.title, *(_cell(one.values.get(key, "")) for key in swept))
+        for name, one in variants.items()
+    }
+    groups = ["swept_model", "title", *swept]
+    described = pd.DataFrame.from_dict(known, orient="index", columns=groups)
+    table = rows.drop(columns="title").merge(described, left_on="model", right_index=True)
+    found = table.groupby([*groups, *KEYS], sort=False)["value"]
+    # All seeds or nothing: pandas would leave an undefined one out and give the mean of the rest.
+    whole = found.count() == found.size()
+    figures = pd.DataFrame(
+        {"value": found.mean(), "deviation": found.std(ddof=1), "lowest": found.min(), "highest": found.max()}
+    ).where(whole, np.nan)
+    figures.insert(0, "seeds", found.size())
+    return figures.reset_index().rename(columns={"swept_model": "model"})
+
+
+def _cell(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
+    """The rows of one figure on the development part: each machine's harmonic mean over its sections, and the average
+    over the machines as a machine of its own."""
+    rows = table[(table["metric"] == metric) & (table["domain"] == domain) & (table["part"] == "development")]
+    by_machine = rows[(rows["machine"] != "") & (rows["section"] == "") & (rows["mean"] == "harmonic")]
+    average = rows[rows["mean"] == "machines"].assign(machine=AVERAGE)
+    return pd.concat([by_machine, average], ignore_index=True)
+
+
+def page(table: pd.DataFrame, reading: str = "both") -> str:
+    """The sweep to look at first, in Markdown: a row a combination, a column a machine, "68.2 ± 1.3" in percent.
+
+    Args:
+        table: from `spread`.
+        reading: which anomalies enter the pAUC of a domain: both or own.
+    """
+    parts = []
+    for (metric, domain), title in SHOWN.items():
+        rows = chosen(table, f"pauc_{reading}" if metric == "pauc" else metric, domain)
+        rows = rows.assign(text=[_text(*pair) for pair in zip(rows["value"], rows["deviation"], strict=True)])
+        wide = rows.pivot(index="title", columns="machine", values="text").fillna("")
+        wide = wide.loc[rows["title"].unique(), rows["machine"].unique()].rename_axis(index="Model", columns=None)
+        parts.append(f"**{title}**, percent, development part\n\n{markdown(wide)}")
+    seeds = sorted(table["seeds"].unique())
+    counted = f"{seeds[0]} seeds" if seeds == [seeds[0]] else f"{seeds[0]} to {seeds[-1]} seeds"
+    parts.append(
+        f"Mean ± standard deviation over {counted}: what another training would change. What other clips would change\n"
+        "is in the intervals of metrics.csv."
+        if seeds[-1] > 1
+        else "One seed: nothing is known of what another training would change."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _text(value: float, deviation: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{100 * value:.1f}" + ("" if np.isnan(deviation) else f" ± {100 * deviation:.1f}")

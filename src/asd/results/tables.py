@@ -1,0 +1,192 @@
+"""The paper's tables of results.
+
+A table has a row for each model, for "Our Best" (the maximum of each table by itself, as the paper prints it) and
+for "Ensemble" (one chosen model a machine: the system that one can run); a column for each machine, and their
+arithmetic mean, "Total (Ave.)". Cells are percentages; a cell that cannot be computed is empty.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from asd.errors import InputError
+from asd.files import written
+from asd.results.ensemble import Scores
+from asd.results.long_form import ENSEMBLE
+from asd.results.metrics import arithmetic_mean, harmonic_mean
+
+BEST, AVERAGE = "Our Best", "Total (Ave.)"
+TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
+
+log = logging.getLogger(__name__)
+
+
+def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: str = "in_sample") -> pd.DataFrame:
+    """The machines' values of one table.
+
+    Args:
+        metrics: the long form.
+        table: an entry of `TABLES`.
+        reading: which anomalies enter the pAUC of a domain: both or own.
+
+    Returns:
+        A row a model (title) and one for the ensemble, a column a machine, values as fractions.
+    """
+    metric, domain = table.split("_")
+    metric = f"pauc_{reading}" if metric == "pauc" else metric
+    rows = metrics[
+        (metrics["metric"] == metric)
+        & (metrics["domain"] == domain)
+        & (metrics["part"] == "development")
+        & (metrics["mean"] == "harmonic")
+        & (metrics["machine"] != "")
+        & metrics["selection"].isin(("", selection))
+    ]
+    wide = rows.pivot(index="title", columns="machine", values="value")
+    return wide.loc[rows["title"].unique(), rows["machine"].unique()]
+
+
+def total(source: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
+    """The cells of a "Total" table from those of its domains: their harmonic mean; empty where one of them is."""
+    pair = np.stack([source.to_numpy(float), target.reindex_like(source).to_numpy(float)])
+    mean = np.where(np.isnan(pair).any(axis=0), np.nan, harmonic_mean(pair))
+    return pd.DataFrame(mean, index=source.index, columns=source.columns)
+
+
+def best(models: pd.DataFrame) -> pd.Series:
+    """ "Our Best": the highest of the models' values in each column."""
+    return models.max(axis=0).rename(BEST)
+
+
+def average(table: pd.DataFrame) -> pd.Series:
+    """ "Total (Ave.)": the arithmetic mean over the machines that have a value."""
+    return pd.Series(arithmetic_mean(table.to_numpy(float), axis=1), index=table.index, name=AVERAGE)
+
+
+def published(cells: pd.DataFrame) -> pd.DataFrame:
+    """A table as the paper prints it, in percent: the models, Our Best, the ensemble, and the average column."""
+    models, ensemble = cells.drop(index=ENSEMBLE), cells.loc[[ENSEMBLE]]
+    table = 100 * pd.concat([models, best(models).to_frame().T, ensemble])
+    table.index.name, table.columns.name = "Model", None
+    return table.assign(**{AVERAGE: average(table)})
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table in percent with two decimals; empty cells for what is undefined."""
+    with written(path) as aside:
+        table.to_csv(aside, float_format="%.2f", na_rep="", lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table in percent, its models as index.
+
+    Raises:
+        InputError: it is not a table with the column Model first.
+    """
+    try:
+        table = pd.read_csv(path, index_col=0)
+        if table.index.name != "Model":
+            raise InputError(f"{path}: the first column must be Model; found {table.index.name}")
+        return table.astype(float)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable table of percentages ({error})") from None
+
+
+def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
+    """Read the ensemble's choice.
+
+    Raises:
+        InputError: it does not name one of the models for each of the machines.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error})") from None
+    if not {"machine", "model"} <= set(table.columns):
+        raise InputError(f"{path}: the columns machine and model are needed; found {', '.join(table.columns)}")
+    machines = list(next(iter(scores.values())))
+    if sorted(table["machine"]) != sorted(machines) or not set(table["model"]) <= set(scores):
+        raise InputError(
+            f"{path}: one of the models {', '.join(scores)} is needed for each of the machines {', '.join(machines)}; "
+            f"found {', '.join(table['machine'] + ': ' + table['model'])}. Run the ensemble on the same scores."
+        )
+    return table
+
+
+def name_empty(made: dict[str, pd.DataFrame]) -> None:
+    """Say in the log which cells of the tables are empty, and what an average over fewer machines is over."""
+    for name, table in made.items():
+        for title, row in table.drop(columns=AVERAGE).iterrows():
+            if row.isna().any():
+                empty, rest = ", ".join(row.index[row.isna()]), ", ".join(row.index[row.notna()])
+                log.warning("%s, %s: empty for %s; %s is over %s", name, title, empty, AVERAGE, rest or "nothing")
+
+
+# --- to be read ---------------------------------------------------------------------------------------------
+
+
+def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
+    """A figure of every model and machine with its interval, as text: "81.4 (78.2-84.3)", in percent.
+
+    Args:
+        metrics: the long form.
+
+    Returns:
+        A row a model, the ensemble twice (in sample, cross-fitted), a column a machine and their average.
+    """
+    rows = metrics[
+        (metrics["metric"] == metric)
+        & (metrics["domain"] == domain)
+        & (metrics["part"] == "development")
+        & (metrics["section"] == "")
+        & (((metrics["machine"] != "") & (metrics["mean"] == "harmonic")) | (metrics["mean"] == "machines"))
+    ]
+
+    def text(row: pd.Series) -> str:
+        if np.isnan(row["value"]):
+            return ""
+        ends = "" if np.isnan(row["low"]) else f" ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
+        return f"{100 * row['value']:.1f}{ends}"
+
+    suffix = rows["selection"].map({"": "", "in_sample": ", in sample", "cross_fitted": ", cross-fitted"})
+    named = rows.assign(
+        Model=rows["title"] + suffix,
+        machine=rows["machine"].replace("", AVERAGE),
+        text=rows.apply(text, axis=1) if len(rows) else "",
+    )
+    wide = named.pivot(index="Model", columns="machine", values="text").fillna("").rename_axis(columns=None)
+    return wide.loc[named["Model"].unique(), named["machine"].unique()]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of texts in Markdown, its columns aligned."""
+    cells = [list(table.reset_index().columns), *table.reset_index().to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    )
+
+
+def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
+    """The figures to look at first, with their intervals, in Markdown."""
+    names = {
+        ("auc", "total"): "AUC, harmonic mean of source and target",
+        (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
+        ("omega", "all"): "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC)",
+    }
+    parts = [
+        f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n"
+        + markdown(with_intervals(metrics, *key))
+        for key, title in names.items()
+    ]
+    parts.append(
+        "Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,\n"
+        "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
+        "clips and judged on the other, over many halvings. Without an interval: no resample changes the value."
+    )
+    return "\n\n".join(parts) + "\n"

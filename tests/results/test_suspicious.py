@@ -1,0 +1,42 @@
+import numpy as np
+import pandas as pd
+
+from asd.results.suspicious import deviations, ranked
+
+
+def scores(training: list[float], test: list[float]) -> pd.DataFrame:
+    split = ["train"] * len(training) + ["test"] * len(test)
+    files = [f"{kind}{index}.wav" for index, kind in enumerate(split)]
+    table = pd.DataFrame({"file": files, "section": "00", "split": split, "domain": "", "label": ""})
+    return table.assign(score=training + test, decision=0)
+
+
+def test_deviations():
+    normal = np.random.default_rng(0).normal(50, 7, 20000)
+    np.testing.assert_allclose(deviations(np.array([50, 57, 36]), normal), [0, 1, -2], atol=0.05)
+    assert np.isnan(deviations(np.array([1.0]), normal[:4])).all()
+    assert np.isnan(deviations(np.array([1.0]), np.ones(10))).all()
+
+
+def test_machines_of_different_units_are_ranked_together():
+    training = [10.0, 11, 12, 13, 14]
+    table = ranked(
+        {
+            "fan": scores(training, [12, 15]),
+            "press": scores([1000 * one for one in training], [20000, 11000]),
+            "new": scores([1.0, np.nan], [7, 9]),
+            "newer": scores([1.0], [3, 4]).assign(decision=[0, 0, 1]),
+        }
+    )
+    assert list(zip(table["machine"], table["score"], strict=True)) == [
+        ("press", 20000),
+        ("fan", 15),
+        ("fan", 12),
+        ("press", 11000),
+        ("newer", 4),
+        ("new", 9),
+        ("new", 7),
+        ("newer", 3),
+    ]
+    assert list(table["rank"]) == list(range(1, 9))
+    assert table["deviations"].isna().tolist() == [False] * 4 + [True] * 4

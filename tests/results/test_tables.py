@@ -1,0 +1,262 @@
+"""The tables: the paper's own, derived; hand values; cells that cannot be computed; the script."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import hmean
+
+from asd.errors import InputError
+from asd.results import long_form as form
+from asd.results import tables
+from asd.settings import Metrics
+
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "resources/paper"
+MACHINES = ["ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve"]
+
+
+def paper(name):
+    return tables.read_table(PAPER / f"{name}.csv")
+
+
+def models(table):
+    return table.drop(index=tables.BEST, columns=tables.AVERAGE)
+
+
+@pytest.mark.parametrize("metric", ["auc", "pauc"])
+def test_tables_3_and_4_follow_from_5_to_8(metric):
+    """Each total is the harmonic mean of its domains, but for the two cells known to be misprinted."""
+    derived = tables.total(models(paper(f"{metric}_source")), models(paper(f"{metric}_target")))
+    printed = models(paper(f"{metric}_total"))
+    off = (derived - printed).abs() > 0.011
+    assert off.sum(axis=None) == 1
+    assert off.loc["CNN-Local", "ToyTrain"]
+    right = {"auc": 60.51, "pauc": 55.92}[metric]
+    assert derived.loc["CNN-Local", "ToyTrain"] == pytest.approx(right, abs=0.005)
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_best_and_average_follow_from_the_models(name):
+    printed = paper(name)
+    best = tables.best(models(printed))
+    pd.testing.assert_series_equal(best, printed.loc[tables.BEST, MACHINES], check_names=False)
+    average = tables.average(printed[MACHINES])
+    np.testing.assert_allclose(average, printed[tables.AVERAGE], atol=0.0101)
+
+
+def scored(seed, machine="fan", sections=("00", "01"), kind=4):
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f"section_{section}_{domain}_{split}_{label}_{number:04d}.wav", section, split, domain, label)
+        for section in sections
+        for domain in ("source", "target")
+        for split, label in (("test", "normal"), ("test", "anomaly"), ("train", "normal"))
+        for number in range(kind)
+    ]
+    frame = pd.DataFrame(rows, columns=["file", "section", "split", "domain", "label"]).assign(part="development")
+    frame["score"] = rng.normal(size=len(frame)) + (frame["label"] == "anomaly")
+    return frame.assign(decision=(frame["score"] > 1).astype(int))[
+        ["file", "section", "split", "part", "domain", "label", "score", "decision"]
+    ]
+
+
+TITLES = {"global": "CNN-Global", "oe": "CNN-OE"}
+
+
+def all_scores():
+    return {
+        model: {machine: scored(10 * row + column) for column, machine in enumerate(("fan", "valve", "slider"))}
+        for row, model in enumerate(TITLES)
+    }
+
+
+def long_form(scores, selection, settings):
+    figures, halves = form.system_figures(scores, settings), form.half_figures(scores, settings)
+    return form.long_form(figures, halves, TITLES, selection, settings)
+
+
+def chosen(**models):
+    return pd.DataFrame({"machine": list(models), "model": list(models.values())})
+
+
+SELECTION = chosen(fan="oe", valve="global", slider="oe")
+
+
+def row(metrics, **keys):
+    keys = {"part": "development", "section": "", "mean": "harmonic", "selection": "", **keys}
+    found = metrics[np.logical_and.reduce([metrics[key] == value for key, value in keys.items()])]
+    assert len(found) == 1, keys
+    return found.iloc[0]
+
+
+def test_long_form_holds_every_figure_and_its_means():
+    scores = all_scores()
+    metrics = long_form(scores, SELECTION, Metrics(resamples=50, splits=4))
+    assert list(metrics.columns) == list(form.COLUMNS)
+    keys = ["model", "machine", "part", "section", "domain", "metric", "mean", "selection"]
+    assert not metrics.duplicated(keys).any()
+    values = [
+        row(metrics, model="oe", machine="fan", section=section, mean="", metric="auc", domain=domain)["value"]
+        for section in ("00", "01")
+        for domain in ("source", "target")
+    ]
+    machine = {"model": "oe", "machine": "fan", "metric": "auc"}
+    assert row(metrics, **machine, domain="source")["value"] == pytest.approx(hmean(values[::2]))
+    assert row(metrics, **machine, domain="total")["value"] == pytest.approx(hmean(values))
+    assert row(metrics, **machine, domain="source", mean="arithmetic")["value"] == pytest.approx(np.mean(values[::2]))
+    assert row(metrics, **machine, domain="source")["over"] == "00 01"
+    each = [row(metrics, model="oe", machine=name, metric="auc", domain="total")["value"] for name in scores["oe"]]
+    mean = row(metrics, model="oe", machine="", metric="auc", domain="total", mean="machines")
+    assert mean["value"] == pytest.approx(np.mean(each))
+    assert mean["over"] == "fan valve slider"
+    ensemble = row(metrics, model="ensemble", machine="fan", metric="auc", domain="total", selection="in_sample")
+    assert (
+        ensemble[["value", "low", "high"]].tolist()
+        == row(metrics, **machine, domain="total")[["value", "low", "high"]].tolist()
+    )
+    honest = row(metrics, model="ensemble", machine="", metric="omega", domain="all", selection="cross_fitted")
+    assert 0 < honest["value"] < 1
+    assert np.isnan(honest["low"])
+    ranked = metrics["metric"].isin(["auc", "pauc", "pauc_both", "pauc_own", "omega"])
+    inner = metrics[ranked & (metrics["selection"] != "cross_fitted")]
+    assert (inner["low"] < inner["high"])[(inner["value"] < 1) & (inner["value"] > 0.475)].all()
+    assert inner[inner["value"] == 1]["low"].isna().all()
+    assert metrics[~ranked]["low"].isna().all()
+
+
+def test_published_tables():
+    metrics = long_form(all_scores(), SELECTION, Metrics(resamples=0, splits=2))
+    table = tables.published(tables.cells(metrics, "auc_source"))
+    assert list(table.index) == ["CNN-Global", "CNN-OE", "Our Best", "Ensemble"]
+    assert list(table.columns) == ["fan", "valve", "slider", "Total (Ave.)"]
+    for machine, model in zip(SELECTION["machine"], SELECTION["model"], strict=True):
+        assert table.loc["Ensemble", machine] == table.loc[TITLES[model], machine]
+        assert table.loc["Our Best", machine] == table.loc[["CNN-Global", "CNN-OE"], machine].max()
+    assert table.loc["CNN-OE", "Total (Ave.)"] == pytest.approx(table.loc["CNN-OE"].iloc[:3].mean())
+    both, own = (tables.cells(metrics, "pauc_source", reading) for reading in ("both", "own"))
+    assert (both != own).any(axis=None)
+
+
+def test_comparison_of_models():
+    scores = all_scores()
+    for machine, clips in scores["oe"].items():
+        scores["global"][machine] = clips.assign(score=clips["score"] + 3 * (clips["label"] == "anomaly"))
+    settings = Metrics(resamples=100)
+    pairs = form.comparison(form.system_figures(scores, settings)["development"], TITLES, settings)
+    metrics = long_form(scores, SELECTION, settings)
+    keys = {"machine": "", "metric": "omega", "domain": "all", "mean": "harmonic"}
+    one = pairs[np.logical_and.reduce([pairs[key] == value for key, value in keys.items()])].iloc[0]
+    assert one[["first", "second"]].tolist() == ["CNN-Global", "CNN-OE"]
+    ours = [row(metrics, model=model, **keys) for model in TITLES]
+    assert one["difference"] == pytest.approx(ours[0]["value"] - ours[1]["value"])
+    assert one["low"] < one["difference"] < one["high"]
+    assert one["probability"] > 0.95
+
+
+def test_cross_fitting_one_model_changes_nothing():
+    scores = {"oe": all_scores()["oe"]}
+    metrics = long_form(scores, chosen(fan="oe", valve="oe", slider="oe"), Metrics(resamples=0, splits=3))
+    seen, unseen = (metrics[metrics["selection"] == kind] for kind in ("in_sample", "cross_fitted"))
+    np.testing.assert_array_equal(unseen["value"], seen["value"])
+
+
+def test_intervals_in_the_text():
+    metrics = long_form(all_scores(), SELECTION, Metrics(resamples=50, splits=4))
+    text = tables.with_intervals(metrics, "auc", "total")
+    assert list(text.index) == ["CNN-Global", "CNN-OE", "Ensemble, in sample", "Ensemble, cross-fitted"]
+    assert list(text.columns) == ["fan", "valve", "slider", "Total (Ave.)"]
+    own = row(metrics, model="oe", machine="fan", metric="auc", domain="total")
+    assert text.loc["CNN-OE", "fan"] == f"{100 * own['value']:.1f} ({100 * own['low']:.1f}-{100 * own['high']:.1f})"
+    lines = tables.markdown(text).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].startswith("| ---")
+
+
+def test_undefined_cells_are_empty_and_named(tmp_path, caplog):
+    scores = all_scores()
+    for by_machine in scores.values():
+        fan, valve = by_machine["fan"], by_machine["valve"]
+        by_machine["fan"] = fan[fan["label"] == "normal"]
+        by_machine["valve"] = valve[(valve["domain"] == "source") | (valve["section"] == "00")]
+    metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
+    table = tables.published(tables.cells(metrics, "auc_target"))
+    tables.name_empty({"auc_target": table})
+    tables.write_table(tmp_path / "auc_target.csv", table)
+    lines = (tmp_path / "auc_target.csv").read_text().splitlines()
+    assert lines[0] == "Model,fan,valve,slider,Total (Ave.)"
+    assert all(line.split(",")[1] == "" and line.split(",")[4] != "" for line in lines[1:])
+    assert table.loc["CNN-OE", "Total (Ave.)"] == pytest.approx(table.loc["CNN-OE", ["valve", "slider"]].mean())
+    assert row(metrics, model="oe", machine="valve", metric="auc", domain="target")["over"] == "00"
+    mean = row(metrics, model="oe", machine="", metric="auc", domain="target", mean="machines")
+    assert mean["over"] == "valve slider"
+    overall = row(metrics, model="oe", machine="", metric="auc", domain="target")
+    assert overall["over"] == "valve/00 slider/00 slider/01"
+    assert "fan, section 00, development: no anomalous clips" in caplog.text
+    assert "valve, section 01, development: no normal clips of the target domain" in caplog.text
+    assert "auc_target, CNN-OE: empty for fan; Total (Ave.) is over valve, slider" in caplog.text
+    pd.testing.assert_frame_equal(tables.read_table(tmp_path / "auc_target.csv"), table.round(2))
+
+
+def test_no_labels_at_all_gives_empty_tables(caplog):
+    scores = {
+        model: {machine: clips.assign(label="", domain="") for machine, clips in by_machine.items()}
+        for model, by_machine in all_scores().items()
+    }
+    metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
+    assert tables.published(tables.cells(metrics, "auc_total")).isna().all(axis=None)
+    assert "fan, development: no labelled test clips" in caplog.text
+
+
+def test_labelled_evaluation_clips_have_rows_of_their_own():
+    scores = all_scores()
+    for by_machine in scores.values():
+        for machine, clips in by_machine.items():
+            later = clips[clips["split"] == "test"].assign(part="evaluation", section="03")
+            later = later.assign(file="e" + later["file"] + later.index.astype(str))
+            by_machine[machine] = pd.concat([clips, later], ignore_index=True)
+    metrics = long_form(scores, SELECTION, Metrics(resamples=0, splits=2))
+    assert set(metrics["part"]) == {"development", "evaluation"}
+    evaluated = row(metrics, model="oe", machine="fan", part="evaluation", metric="auc", domain="source")
+    assert evaluated["over"] == "03"
+
+
+def test_a_selection_of_other_machines_is_refused(tmp_path):
+    chosen(fan="oe").to_csv(tmp_path / "selection.csv", index=False)
+    with pytest.raises(InputError, match=r"each of the machines fan, valve, slider; found fan: oe"):
+        tables.read_selection(tmp_path / "selection.csv", all_scores())
+    chosen(fan="oe", valve="other", slider="oe").to_csv(tmp_path / "selection.csv", index=False)
+    with pytest.raises(InputError, match=r"valve: other"):
+        tables.read_selection(tmp_path / "selection.csv", all_scores())
+    (tmp_path / "selection.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"machine and model are needed; found a, b"):
+        tables.read_selection(tmp_path / "selection.csv", all_scores())
+
+
+def test_the_script(tmp_path):
+    paths = []
+    for model, by_machine in all_scores().items():
+        for machine, clips in by_machine.items():
+            paths.append(tmp_path / "scores" / model / f"{machine}.csv")
+            paths[-1].parent.mkdir(parents=True, exist_ok=True)
+            clips.to_csv(paths[-1], index=False)
+    SELECTION.to_csv(tmp_path / "selection.csv", index=False)
+    command = [sys.executable, ROOT / "workflow/scripts/tables.py", "--scores", *paths]
+    command += ["--models", "global", "oe", "--titles", "CNN-Global", "CNN-OE"]
+    command += ["--selection", tmp_path / "selection.csv", "--out-dir", tmp_path / "tables", "--resamples", "20"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in tables.TABLES:
+        table = tables.read_table(tmp_path / "tables" / f"{name}.csv")
+        assert list(table.index) == ["CNN-Global", "CNN-OE", "Our Best", "Ensemble"]
+    metrics = pd.read_csv(tmp_path / "tables/metrics.csv", dtype={"section": str}, keep_default_na=False)
+    assert list(metrics.columns) == list(form.COLUMNS)
+    assert (tmp_path / "tables/summary.md").read_text() in done.stdout
+    assert done.stdout.count("| CNN-Global ") == 3
+    assert done.stdout.count("| Ensemble, cross-fitted ") == 3
+    pairs = pd.read_csv(tmp_path / "tables/comparison.csv", keep_default_na=False)
+    assert set(pairs["machine"]) == {"", "fan", "valve", "slider"}
+    assert pairs["probability"].between(0, 1).all()
