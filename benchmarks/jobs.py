@@ -198,7 +198,7 @@ def our_train(data: Path) -> Job:
 
     prepare_device(Compute(device="cpu", threads=_threads()))
     masks = {"time_masks": {"count": 2, "width": 16}, "frequency_masks": {"count": 2, "width": 32}}
-    settings = Training(epochs=1, batch=BATCH, warmup=0, mixup={"alpha": 0.4}, **masks)
+    settings = Training(epochs=1, batch=BATCH, warmup=0, norm="batch", mixup={"alpha": 0.4}, **masks)
     network = load(data / "network.safetensors").train()
     with h5py.File(data / "clips.h5") as file:
         logmel = torch.from_numpy(file["logmel"][:])

@@ -65,22 +65,24 @@ class Interrupting(Checkpoint):
         return self.stop.is_set()
 
 
-def test_an_interrupted_training_gives_the_very_weights_of_an_undisturbed_one(begin, tmp_path, caplog):
-    network, data, logmel = begin()
-    curve = training.train(network, data, SETTINGS, logmel)
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_an_interrupted_training_gives_the_very_weights_of_an_undisturbed_one(begin, norm, tmp_path, caplog):
+    settings = SETTINGS.model_copy(update={"norm": norm})
+    network, data, logmel = begin(settings)
+    curve = training.train(network, data, settings, logmel)
     expected = network.state_dict()
     caplog.set_level("INFO")
     # Two steps an epoch: stopped within the first, at the end of the second, and within the third.
     for steps in (1, 3, 1):
-        network, data, logmel = begin()
+        network, data, logmel = begin(settings)
         interrupting = Interrupting(tmp_path / "c.safetensors", {"data": "1"})
         interrupting.steps = steps
         with pytest.raises(Stopped, match="the same command goes on from there"):
-            training.train(network, data, SETTINGS, logmel, checkpoint=interrupting)
+            training.train(network, data, settings, logmel, checkpoint=interrupting)
         torch.rand(3)  # other random numbers drawn in between do not matter
-    network, data, logmel = begin()
+    network, data, logmel = begin(settings)
     again = training.train(
-        network, data, SETTINGS, logmel, checkpoint=Checkpoint(tmp_path / "c.safetensors", {"data": "1"})
+        network, data, settings, logmel, checkpoint=Checkpoint(tmp_path / "c.safetensors", {"data": "1"})
     )
     assert "going on after epoch 2, step 1" in caplog.text
     assert again == curve

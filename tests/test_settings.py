@@ -121,6 +121,18 @@ def test_a_slice_holds_what_its_stage_depends_on():
     assert settings.Network(hop=3).windows == settings.Network(hop=5).windows
 
 
+def test_networks_without_pre_trained_weights_take_batch_norms_as_they_learn_unless_told_otherwise():
+    def norm(**overlay):
+        return settings.load(configuration(overlay)).networks["local"].training.norm
+
+    assert norm() == "frozen"
+    assert norm(backbone={"weights": "none"}) == "batch"
+    assert norm(networks={"local": {"backbone": {"weights": "none"}}}) == "batch"
+    assert norm(backbone={"weights": "none"}, train={"norm": "frozen"}) == "frozen"
+    assert norm(train={"norm": "batch"}) == "batch"
+    assert settings.Network(backbone=settings.Backbone(weights="none")).norm == "batch"
+
+
 def test_two_corpora_never_share_a_folder():
     names = {settings.Dataset(kind="demo", demo={"seed": seed}).name for seed in range(5)}
     names |= {settings.Dataset(kind="folder", folder={"path": path}).name for path in "ab"}

@@ -126,7 +126,7 @@ def test_windows_are_cropped_and_masked_in_frequency_only(begun):
 
 
 def test_training_learns_to_tell_sections_apart(begun):
-    network, data, settings, logmel = begun(epochs=8, batch=6, warmup=1, rate=3e-3)
+    network, data, settings, logmel = begun(epochs=8, batch=6, warmup=1, rate=3e-3, norm="batch")
     curve = training.train(network, data, settings, logmel)
     assert [epoch.epoch for epoch in curve] == list(range(1, 9))
     assert curve[-1].loss < curve[0].loss / 2
@@ -155,6 +155,36 @@ def test_the_same_seed_gives_the_same_network_to_the_bit(begun):
         states.append(network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert all(value.isfinite().all() for value in states[0].values())
+
+
+def norms(network):
+    """The batch norms of a network: the running statistics, and what is learned."""
+    layers = [layer for layer in network.backbone.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    buffers = [buffer.clone() for layer in layers for buffer in layer.buffers()]
+    return buffers, [value.detach().clone() for layer in layers for value in layer.parameters()]
+
+
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_frozen_norms_keep_their_statistics_and_learn_scale_and_shift(begun, norm):
+    network, data, settings, logmel = begun(epochs=2, batch=6, norm=norm)
+    statistics, learned = norms(network)
+    training.train(network, data, settings, logmel)
+    after, then = norms(network)
+    same = [torch.equal(one, other) for one, other in zip(statistics, after, strict=True)]
+    assert all(same) if norm == "frozen" else not any(same)
+    # Each moves: by how little depends on its gradient, but Adam's steps do not.
+    assert not any(torch.equal(one, other) for one, other in zip(learned, then, strict=True))
+    assert not any(layer.training for layer in network.modules())
+
+
+@pytest.mark.parametrize(("source", "warned"), [("none", True), ("package", False)])
+def test_frozen_norms_without_pre_trained_weights_are_warned_of(cache_path, start, caplog, source, warned):
+    with open_cache(cache_path) as cache:
+        training.begin((start[0], {**METADATA, "source": source}), cache, Training(), cache_path)
+        assert ("expected norm: batch" in caplog.text) == warned
+        caplog.clear()
+        training.begin((start[0], {**METADATA, "source": source}), cache, Training(norm="batch"), cache_path)
+        assert caplog.text == ""
 
 
 def one_section(cache_path, **clips):
@@ -228,18 +258,29 @@ def test_the_curve_is_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "precision", "tolerance"),
-    [("efficientnet_b1", torch.float32, 1e-3), ("tf_efficientnet_lite1", torch.float64, 1e-4)],
+    ("backbone", "precision", "tolerance", "norm"),
+    [
+        ("efficientnet_b1", torch.float32, 1e-3, "batch"),
+        ("tf_efficientnet_lite1", torch.float64, 1e-4, "batch"),
+        ("tf_efficientnet_lite1", torch.float64, 1e-4, "frozen"),
+    ],
 )
-def test_a_step_has_the_loss_and_the_gradients_of_the_plain_recipe(backbone, precision, tolerance):
+def test_a_step_has_the_loss_and_the_gradients_of_the_plain_recipe(backbone, precision, tolerance, norm):
     """Against timm's network on three equal channels, in the default layout and in double precision.
 
     Rounding in float32 turns some of Lite1's ReLU6 on or off, whose gradients jump; so it is compared in double.
+    Frozen batch norms are those of evaluation, of other statistics than a new network's.
     """
     torch.manual_seed(0)
     network = Network(Description(backbone, "fan", 1, ("00", "01", "02"), ("a", "b"), "{}")).train()
+    if norm == "frozen":
+        networks.freeze_norms(network)
+        for layer in network.backbone.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.uniform_(-0.1, 0.1)
+                layer.running_var.uniform_(0.5, 2)
     network.backbone.to(precision)
-    plain = timm.create_model(backbone, num_classes=0).train()
+    plain = timm.create_model(backbone, num_classes=0).train(norm == "batch")
     plain.load_state_dict(network.backbone.state_dict())
     plain.double()
     heads = [head.weight.detach().double().requires_grad_() for head in (network.section, network.attribute)]

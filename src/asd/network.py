@@ -118,6 +118,17 @@ def make_backbone(name: str) -> nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
+def freeze_norms(network: Network) -> None:
+    """Let a network's batch norms use their running statistics in training too, and leave these as they are.
+
+    Until the next call of `train`. Scale and shift still learn: each norm is one multiplication and one addition a
+    channel, which is what PyTorch's evaluation mode computes, in one pass forward and one backward.
+    """
+    for layer in network.backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+
+
 def fold(network: Network) -> Network:
     """Multiply a network's batch norms into the convolutions before them, in place, and return it.
 

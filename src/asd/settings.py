@@ -248,6 +248,10 @@ class Training(Model):
     """Epochs in which the rate rises linearly to its peak, before it falls along a cosine."""
     gamma: float = Field(2.0, ge=0)
     """Focusing parameter of the focal loss."""
+    norm: Literal["frozen", "batch"] = "frozen"
+    """Statistics by which the batch norms normalise in training. frozen: the pre-trained running means and variances,
+    which stay as they are (scale and shift learn); right for few clips. batch: those of the batch, as the paper's; the
+    running ones follow. In `networks`, an entry with backbone.weights: none takes batch unless it says otherwise."""
     standardise: Literal["all", "bin"] = "all"
     """Input minus mean over deviation of the training clips: one pair for all, or one a mel bin."""
     window: int = Field(0, ge=0)
@@ -282,6 +286,14 @@ class Network(Training):
     """Frames between the windows of a training clip (Gaussian); used where `window` is."""
     test_hop: int = Field(1, ge=1)
     """Frames between the windows of a test clip; used where `window` is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_without_weights(cls, data: Any) -> Any:
+        """Without pre-trained weights there are no statistics to freeze."""
+        backbone = data.get("backbone") if isinstance(data, dict) else None
+        weights = backbone.get("weights") if isinstance(backbone, dict) else getattr(backbone, "weights", None)
+        return {**data, "norm": "batch"} if weights == "none" and "norm" not in data else data
 
     @property
     def training(self) -> Training:

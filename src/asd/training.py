@@ -25,7 +25,7 @@ from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
-from asd.network import ALL, Description, Network, class_name
+from asd.network import ALL, Description, Network, class_name, freeze_norms
 from asd.progress import progress
 from asd.settings import Compute, LogMel, Training, canonical
 
@@ -108,6 +108,12 @@ def begin(
     machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
     sections, attributes = labels(*classes(clips, machine), settings.equaliser.probability > 0)
     weights = metadata["content"] == "weights"
+    if settings.norm == "frozen" and metadata.get("source") == "none":
+        log.warning(
+            "%s: weights that are not pre-trained, and train.norm: frozen, which keeps the means 0 and variances 1 "
+            "that the batch norms begin with; expected norm: batch",
+            path,
+        )
     description = Description(
         backbone=metadata["backbone"] if weights else json.loads(metadata["backbone"]),
         machine=machine,
@@ -186,6 +192,9 @@ def train(
     use the label of the larger weight. A head with one class is not there, and its term neither; without any head
     the network stays as it is.
 
+    With norm `frozen` the batch norms keep their running statistics: log-mels are far from the pre-training's images,
+    and taking on their statistics alone, before anything is learned, makes the features of a small corpus worse.
+
     With a checkpoint, training goes on from it where it is of this very training, and keeps it up to date. The weights
     are to the bit those of a training that nothing interrupted.
 
@@ -208,6 +217,8 @@ def train(
         _restore(run, *saved)
         log.info("%s: going on after epoch %d, step %d", checkpoint.path, run.epoch, run.step)
     network.train()
+    if settings.norm == "frozen":
+        freeze_norms(network)
     while run.epoch < settings.epochs:
         if run.step == 0:
             run.order = torch.randperm(len(data.logmel), generator=run.random)
