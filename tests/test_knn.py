@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 
-from asd.knn import ROWS_AT_ONCE, Knn, density, fit, smote
+from asd.knn import FLOOR, ROWS_AT_ONCE, Knn, density, fit, smote
 
 
 def rows_of(count: int, dimensions: int = 12, seed: int = 0) -> np.ndarray:
@@ -18,11 +17,15 @@ def fitted(rows, domain=None, target=None, seed=0, **settings):
     return fit(np.asarray(rows), domain, Knn(**settings), np.random.default_rng(seed), target)
 
 
+def standardised(rows: np.ndarray, new: np.ndarray) -> np.ndarray:
+    variance = rows.astype(float).var(0)
+    return (new.astype(float) - rows.astype(float).mean(0)) / np.sqrt(variance + FLOOR * variance.mean())
+
+
 def oracle(rows: np.ndarray, new: np.ndarray, neighbours: int, metric: str) -> np.ndarray:
     rows, new = rows.astype(float), new.astype(float)
     if metric == "euclidean":
-        scaler = StandardScaler().fit(rows)
-        rows, new = scaler.transform(rows), scaler.transform(new)
+        rows, new = standardised(rows, rows), standardised(rows, new)
     return NearestNeighbors(n_neighbors=neighbours, metric=metric, algorithm="brute").fit(rows).kneighbors(new)[0]
 
 
@@ -54,25 +57,26 @@ def test_cosine_by_hand():
 def test_each_domain_has_its_own_neighbours():
     rows, domain, new = rows_of(30), np.arange(30) % 3 % 2, rows_of(7, seed=1)
     found = fitted(rows, domain, neighbours=2).distances(new)
-    scaler = StandardScaler().fit(rows.astype(float))
     for one in (0, 1):
-        bank = NearestNeighbors(n_neighbors=2).fit(scaler.transform(rows[domain == one].astype(float)))
-        np.testing.assert_allclose(found[:, one], bank.kneighbors(scaler.transform(new.astype(float)))[0].mean(1))
+        bank = NearestNeighbors(n_neighbors=2).fit(standardised(rows, rows[domain == one]))
+        np.testing.assert_allclose(found[:, one], bank.kneighbors(standardised(rows, new))[0].mean(1))
 
 
 def test_a_domain_with_fewer_rows_than_neighbours_takes_all():
-    rows, new = np.array([[0.0], [2.0], [4.0]]), np.array([[0.0]])  # deviation sqrt(8 / 3)
+    rows, new = np.array([[0.0], [2.0], [4.0]]), np.array([[0.0]])  # variance 8 / 3
     found = fitted(rows, [0, 0, 1], neighbours=5).distances(new)
-    np.testing.assert_allclose(found * np.sqrt(8 / 3), [[1, 4]])
+    np.testing.assert_allclose(found * np.sqrt((1 + FLOOR) * 8 / 3), [[1, 4]])
 
 
-def test_a_feature_that_never_varies_adds_nothing_to_rows_of_it():
-    rows, new = rows_of(40), rows_of(5, seed=1)
-    rows[:, 3] = new[:, 3] = 0.1
-    others = np.delete(np.arange(12), 3)
-    np.testing.assert_allclose(
-        fitted(rows).distances(new), fitted(rows[:, others]).distances(new[:, others]), rtol=1e-6
-    )
+def test_a_feature_that_hardly_varies_does_not_outweigh_the_others():
+    # Variances 1 and 1e-12, so the floor is FLOOR / 2: a step of 0.1 counts 0.1 / sqrt(FLOOR / 2), not 1e5.
+    rows = np.array([[-1.0, 1e-6], [1.0, 1e-6], [-1.0, -1e-6], [1.0, -1e-6]])
+    found = fitted(rows).distances(np.array([[1.0, 0.1]]))
+    np.testing.assert_allclose(found, 0.1 / np.sqrt(FLOOR / 2), rtol=1e-4)
+
+
+def test_rows_that_are_all_the_same():
+    np.testing.assert_allclose(fitted(np.full((3, 2), 0.1)).distances(np.array([[3.1, 4.1]])), [[5]])
 
 
 def test_a_single_row():

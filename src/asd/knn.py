@@ -2,7 +2,9 @@
 
 The distance D of two rows is, by `metric`,
 
-    euclidean   |x - y|, of features from which the training rows' mean is taken and which their deviation divides
+    euclidean   |x - y|, of features standardised by the training rows: minus their mean, divided by the square root of
+                their variance plus a hundredth of all features' mean variance, below which a feature is as good as
+                constant, and its rare changes would outweigh all others
     cosine      1 - cos(x, y), which is half the squared distance of the two at length 1
 
 A local density b(y) of each reference row y makes references in sparse and dense regions comparable (Wilkinghoff et
@@ -20,6 +22,9 @@ from asd.settings import Model
 
 ROWS_AT_ONCE = 512
 """Rows whose distances to all references are held at one time: 131 MB for 32,000 references."""
+
+FLOOR = 0.01
+"""What is added to a feature's variance, as a share of all features' mean variance."""
 
 
 class Knn(Model):
@@ -101,7 +106,7 @@ def fit(
     if cosine:
         centre, scale = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
     else:
-        centre, scale = _mean_and_deviation(rows)
+        centre, scale = _mean_and_scale(rows)
     kept = np.sort(np.concatenate([_drawn(domain == one, settings.coreset, rng) for one in np.unique(domain)]))
     references, domain, target = _prepared(rows[kept], centre, scale, cosine), domain[kept], target[kept]
     missing = round(settings.smote * (~target).sum()) - target.sum()
@@ -169,14 +174,14 @@ def density(references: np.ndarray, neighbours: int, cosine: bool, lonely: float
     return found[copy.ravel()]
 
 
-def _mean_and_deviation(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the deviation of rows (n, d), (d,) each; where a feature never varies its deviation is 1."""
+def _mean_and_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of rows (n, d) and their scale, which standardises them, (d,) each."""
+    if (rows == rows[0]).all():
+        return rows[0].astype(np.float64), np.ones(rows.shape[1])
     centre = rows.mean(0, dtype=np.float64)
     blocks = (rows[begin : begin + ROWS_AT_ONCE] - centre for begin in range(0, len(rows), ROWS_AT_ONCE))
-    scale = np.sqrt(sum((block**2).sum(0) for block in blocks) / len(rows))
-    # A sum of equal values is not always their multiple, so the deviation of a constant can be just above 0.
-    scale[rows.max(0) == rows.min(0)] = 1
-    return centre, scale
+    variance = sum((block**2).sum(0) for block in blocks) / len(rows)
+    return centre, np.sqrt(variance + FLOOR * variance.mean())
 
 
 def _drawn(mask: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
