@@ -144,7 +144,7 @@ def corpora(
         for machine in machines or settings.machines:
             found.append((demo_name(demo), machine, lambda home, machine=machine, demo=demo: made(home, machine, demo)))
     if folder:
-        from asd.tree import listed, manifest_of, read_all
+        from asd.own_manifest import listed, manifest_of, read_all
 
         for machine in machines or sorted(set(read_all(folder / "manifest.csv")["machine"])):
             own = manifest_of(folder, machine)
@@ -162,7 +162,7 @@ def demo_name(demo) -> str:
 def made(home: Path, machine: str, demo) -> "pd.DataFrame":
     """Synthesise a machine of a demo corpus and list its recordings."""
     from asd.corpus import scan
-    from asd.synthesis import write_machine
+    from asd.demo.synthesis import write_machine
 
     write_machine(home, machine, demo)
     return scan(home, machine)
@@ -332,7 +332,7 @@ def reference(name: str, vectors: np.ndarray, clips: "pd.DataFrame") -> np.ndarr
 
 def figures(machine: str, clips: "pd.DataFrame", score: np.ndarray) -> dict[str, float]:
     """A machine's AUCs in percent."""
-    from asd.metrics import ALL, arithmetic_mean, machine_figures, mean_figures
+    from asd.results.metrics import ALL, arithmetic_mean, machine_figures, mean_figures
 
     tested = (clips["split"] == "test").to_numpy()
     of_sections = machine_figures(machine, clips[tested].assign(score=score[tested], decision=-1))

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from asd.mel import mel_filters
-from asd.recording import FULL_SCALE
+from asd.soundfiles import FULL_SCALE
 from asd.settings import LogMel, Model
 
 
