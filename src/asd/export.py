@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from asd import audio
 from asd.detector import Detector
 from asd.errors import InputError
 from asd.exposure import doubt
 from asd.files import written
+from asd.mel import frames as frame_count
 
 TOLERANCE = 1e-4
 """How far, relative to torch's score, that of the graph may be."""
@@ -84,7 +84,7 @@ def export(detector: Detector, path: Path) -> dict[str, float]:
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; install asd with the extra onnx: asd[onnx]") from None
     description = detector.description
-    frames = description.windows.window or audio.frames(description.samples, description.logmel)
+    frames = description.windows.window or frame_count(description.samples, description.logmel)
     graph = Graph(detector).eval()
     generator = torch.Generator().manual_seed(0)
     noise = detector.network.mean + detector.network.deviation * torch.randn(
