@@ -40,7 +40,7 @@ def _filters(rate: int, n_fft: int, mels: int, device: torch.device) -> torch.Te
 
 @lru_cache
 def _sparse_filters(rate: int, n_fft: int, mels: int) -> "csr_matrix":
-    """`asd.mel.mel_filters` without their zeros, (mels, n_fft // 2 + 1): a frequency lies within two filters at most."""
+    """`mel_filters` without their zeros, (mels, n_fft // 2 + 1): a frequency lies within two filters at most."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(mel_filters(rate, n_fft, mels).astype(np.float32).T)

@@ -63,7 +63,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     """
     import h5py
 
-    from asd import audio, soundfiles  # here, since those who only read a table of clips need no torch
+    from asd import soundfiles  # here, since those who only read a table of clips need no torch
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)

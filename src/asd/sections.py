@@ -22,19 +22,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from asd import gaussian, gmm, knn
+from asd import domains, gaussian, gmm, knn
 from asd.errors import InputError
 from asd.files import written
 from asd.settings import DETECTORS, Fit, Mvg, WindowPooling
 
 if TYPE_CHECKING:
     from asd.features import Features
-
-FEWEST_OF_A_DOMAIN = 3
-"""Fewer training clips of a domain than these do not make a domain of their own."""
-
-PRIOR = 10
-"""The observed scale of the target domain counts as its clips, the expected one as this many."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +63,7 @@ class Section:
 
     fitted: Fitted
     divisor: np.ndarray
-    """(domains,) what distances to each domain are divided by, so that they are on one scale; 1 where there is one."""
+    """(domains,) what distances to each domain are divided by (`asd.domains.usual_distances`); 1 if there is one."""
 
     def window_scores(self, rows: np.ndarray) -> np.ndarray:
         """Return the scores of rows (n, d) as each domain, (n, domains)."""
@@ -109,20 +103,19 @@ def pooled(scores: np.ndarray, counts: np.ndarray, settings: WindowPooling) -> n
         settings: how.
 
     Returns:
-        (clips,) float64: pooled over the windows as each domain, then the smallest of the domains.
+        (clips, domains) float64.
     """
     begins = np.cumsum(counts) - counts
     if settings.kind == "mean":
-        by_domain = np.add.reduceat(scores, begins) / counts[:, None]
-    elif settings.kind == "max":
-        by_domain = np.maximum.reduceat(scores, begins)
-    else:
-        # Global weighted ranking pooling (Guan et al. 2023, arXiv:2305.03328), of scores instead of spectra.
-        by_domain = np.empty((len(counts), scores.shape[1]))
-        for clip, (begin, count) in enumerate(zip(begins, counts, strict=True)):
-            weights = settings.decay ** np.arange(count)
-            by_domain[clip] = weights @ np.sort(scores[begin : begin + count], axis=0)[::-1] / weights.sum()
-    return by_domain.min(1)
+        return np.add.reduceat(scores, begins) / counts[:, None]
+    if settings.kind == "max":
+        return np.maximum.reduceat(scores, begins)
+    # Global weighted ranking pooling (Guan et al. 2023, arXiv:2305.03328), of scores instead of spectra.
+    found = np.empty((len(counts), scores.shape[1]))
+    for clip, (begin, count) in enumerate(zip(begins, counts, strict=True)):
+        weights = settings.decay ** np.arange(count)
+        found[clip] = weights @ np.sort(scores[begin : begin + count], axis=0)[::-1] / weights.sum()
+    return found
 
 
 # --- fitting ------------------------------------------------------------------------------------------------
@@ -178,19 +171,15 @@ class _Training:
     ) -> "_Training":
         """Deal clips (positions in the file) into folds, domain by domain."""
         names = features.clips["domain"].iloc[clips].to_numpy(str)
-        order = np.concatenate([rng.permutation(np.flatnonzero(names == one)) for one in np.unique(names)])
-        fold = np.empty(len(clips), int)
-        fold[order] = np.arange(len(clips)) % min(settings.folds, len(clips))
         target = names == "target"
+        fold = domains.stratified_folds(target.astype(int), min(settings.folds, len(clips)), rng)
         domain = np.zeros(len(clips), int)
         if settings.domains == "nearest":
-            fewest = min(target.sum(), (names == "source").sum())
-            if fewest >= FEWEST_OF_A_DOMAIN and (names != "").all():
-                domain = target.astype(int)
-            else:
+            domain = domains.told_apart(names)
+            if not domain.any():
                 log.warning(
-                    f"{where}: {(names == 'source').sum()} training clips of the source domain, {target.sum()} of the "
-                    f"target domain; domains: nearest needs {FEWEST_OF_A_DOMAIN} of each, so they are pooled"
+                    f"{where}: {target.sum()} of {len(names)} training clips are of the target domain; domains: "
+                    f"nearest needs {domains.FEWEST} of each domain, so they are pooled"
                 )
         return cls(features, clips, columns_of(features.widths, settings), fold, domain, target, where)
 
@@ -209,8 +198,7 @@ def _fit_section(training: _Training, settings: Fit, rng: np.random.Generator) -
     fit = _fitter(training, settings, rng)
     fitted = fit(np.ones(len(training.clips), bool), 1.0)
     folds = training.fold.max() + 1
-    domains = training.domain.max() + 1
-    distances = np.full((int(training.counts.sum()), domains), np.nan)
+    distances = np.full((int(training.counts.sum()), training.domain.max() + 1), np.nan)
     row_fold = np.repeat(training.fold, training.counts)
     if folds > 1:
         for one in range(folds):
@@ -219,36 +207,14 @@ def _fit_section(training: _Training, settings: Fit, rng: np.random.Generator) -
             without = fit(training.fold != one, getattr(fitted, "variance", 1.0))
             parts = _blocks(training.features, training.clips[training.fold == one], training.columns)
             distances[row_fold == one] = np.concatenate([without.distances(rows) for rows, _ in parts])
-    divisor = _divisor(training, distances)
+    by_clip = pooled(distances, training.counts, settings.window_pooling)
+    divisor = domains.usual_distances(by_clip, training.domain) if by_clip.shape[1] > 1 else np.ones(1)
     log.info(
         f"{training.where}: {len(row_fold)} rows of {len(training.clips)} clips, {len(training.columns)} features"
         + (f", shrinkage {fitted.shrinkage:.4f}" if isinstance(fitted, gaussian.Gaussian) else "")
-        + (f", distances divided by {', '.join(f'{one:.4g}' for one in divisor)}" if domains > 1 else "")
+        + (f", distances divided by {', '.join(f'{one:.4g}' for one in divisor)}" if len(divisor) > 1 else "")
     )
-    return Section(fitted, divisor), pooled(distances / divisor, training.counts, settings.window_pooling)
-
-
-def _divisor(training: _Training, distances: np.ndarray) -> np.ndarray:
-    """Return what the distances to each domain are divided by, (domains,).
-
-    For the source it is the mean held-out distance of its clips. A few target clips tell their own poorly, so it is
-    shrunk, as a geometric mean, towards what the source lets expect: the mean of n clips is itself off by a part in n
-    of the variance, so that held-out clips lie √(1 + 1/n) times as far from it as from the truth.
-
-    Args:
-        training: the section's training clips.
-        distances: (rows, domains), held out.
-    """
-    if distances.shape[1] == 1:
-        return np.ones(1)
-    row_domain = np.repeat(training.domain, training.counts)
-    source, target = (distances[row_domain == one, one].mean() for one in (0, 1))
-    clips = np.bincount(training.domain)
-    expected = source * np.sqrt((1 + 1 / clips[1]) / (1 + 1 / clips[0]))
-    weight = clips[1] / (clips[1] + PRIOR)
-    if not min(source, target) > 0:  # rows that are all alike
-        return np.ones(2)
-    return np.array([source, target**weight * expected ** (1 - weight)])
+    return Section(fitted, divisor), domains.nearest(by_clip, divisor)
 
 
 def _fitter(training: _Training, settings: Fit, rng: np.random.Generator) -> Callable[[np.ndarray, float], Fitted]:
@@ -271,7 +237,7 @@ def _fitter(training: _Training, settings: Fit, rng: np.random.Generator) -> Cal
 
 
 def _streamed(training: _Training, settings: Mvg) -> Callable[[np.ndarray, float], Fitted]:
-    """`_fitter` of a Gaussian to more rows than features: it keeps the moments of each fold and domain, not the rows."""
+    """`_fitter` of a Gaussian to more rows than features, which keeps moments of each fold and domain, not rows."""
     origin = next(_blocks(training.features, training.clips[:1], training.columns))[0][0].astype(np.float64)
     groups = list(dict.fromkeys(zip(training.fold.tolist(), training.domain.tolist(), strict=True)))
     sums = {}
@@ -331,7 +297,7 @@ def scores(features: "Features", sections: Sections) -> np.ndarray:
                     f"{features.path}: section {name}: found {len(columns)} features, but the detector was fitted to "
                     "another number; fit it to this features file"
                 ) from None
-            values[chosen[place]] = pooled(found, counts, sections.settings.window_pooling)
+            values[chosen[place]] = pooled(found, counts, sections.settings.window_pooling).min(1)
     return values
 
 

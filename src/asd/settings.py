@@ -390,7 +390,7 @@ class Gmm(Model):
     """Gaussians in the mixture."""
     covariance: Literal["full", "diag"] = "full"
     """Of each Gaussian: full, or its diagonal alone."""
-    reg: float = Field(0.1, gt=0)
+    reg: float = Field(0.01, gt=0)
     """What is added to the diagonals of the covariances, as a share of the features' mean variance."""
     score: Literal["component", "likelihood"] = "component"
     """component: the negative largest log density of a single Gaussian, without the mixture's weights (TWFR-GMM).
@@ -474,6 +474,8 @@ class Scored(Model):
     """Settings of the decision that differ from the top-level `threshold`."""
     members: list[Name] = []
     """The models that a fusion is made of."""
+    weights: list[Annotated[float, Field(ge=0)]] = []
+    """Of the members in `fuse: mean`; empty: all alike."""
     fuse: Literal["mean", "max", "min"] = "mean"
     """How the members' scores, standardised by their held-out training scores, become one."""
 
@@ -572,6 +574,9 @@ class Submission(Model):
     """In the order in which they are listed."""
     source_code: str = ""
     """Address of the source code; empty: none is given."""
+    models: Annotated[list[Name], Field(max_length=4)] = []
+    """The systems, of which the challenge takes four at most: models of `run_models`, and `ensemble`; empty: the
+    models of the paper's tables and the ensemble."""
 
     @model_validator(mode="after")
     def _corresponding(self) -> "Submission":
@@ -680,6 +685,9 @@ class Settings(Model):
             self._warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
             raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
+        for name in self.submission.models:
+            if name not in (*self.run_models, "ensemble"):
+                raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
         fallback = self.ensemble.fallback
         if fallback and fallback not in self.run_models:
             raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
@@ -713,6 +721,10 @@ class Settings(Model):
                 raise ValueError(f"{where}.members: {member!r} is not an entry of models that rests on features")
         if len(set(model.members)) < len(model.members) or len(model.members) == 1:
             raise ValueError(f"{where}.members: at least two, each once; found {model.members}")
+        if model.weights and (
+            len(model.weights) != len(model.members) or model.fuse != "mean" or not sum(model.weights)
+        ):
+            raise ValueError(f"{where}.weights: one per member, not all 0, and with fuse: mean; found {model.weights}")
         window = self.networks[model.network] if model.network else Network()
         if model.window_pooling.kind != "mean":
             if not window.window or model.detector == "exposure":
@@ -761,6 +773,11 @@ class Settings(Model):
     def fallback(self) -> str:
         """The model of machines without labels."""
         return self.ensemble.fallback or self.chosen_from[0]
+
+    @property
+    def submitted(self) -> list[str]:
+        """The systems of a submission."""
+        return self.submission.models or [*self.chosen_from, "ensemble"]
 
     @property
     def chosen_from(self) -> list[str]:
