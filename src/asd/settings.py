@@ -252,6 +252,14 @@ class Training(Model):
     """Statistics by which the batch norms normalise in training. frozen: the pre-trained running means and variances,
     which stay as they are (scale and shift learn); right for few clips. batch: those of the batch, as the paper's; the
     running ones follow. In `networks`, an entry with backbone.weights: none takes batch unless it says otherwise."""
+    attributes: float = Field(1.0, ge=0)
+    """Weight of the attribute head's loss beside the section head's; 1: the paper's equation (1). 0: no attribute head.
+    Attributes that differ between the domains teach the network to tell the domains apart."""
+    first_stage: int = Field(1, ge=1, le=9)
+    """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
+    interpolate: float = Field(1.0, gt=0, le=1)
+    """After training: backbone = start + interpolate * (trained - start), which keeps some of the robustness to new
+    conditions that the pre-trained weights have (WiSE-FT; Wortsman et al. 2022, arXiv:2109.01903). 1: as trained."""
     standardise: Literal["all", "bin"] = "all"
     """Input minus mean over deviation of the training clips: one pair for all, or one a mel bin."""
     window: int = Field(0, ge=0)
