@@ -229,6 +229,23 @@ def test_without_attributes_there_is_no_attribute_head_nor_a_warning(begun, cach
     assert warm.attribute is None
 
 
+def test_a_single_section_is_learned_by_its_attributes_whatever_their_weight(begun):
+    network, data, settings, logmel = begun(epochs=1, batch=6, attributes=0.5)
+    network.section = None
+    batch = training._augmented(network, data, torch.arange(6), settings, logmel, torch.Generator().manual_seed(0))
+    losses = [training._step(network, batch, settings.gamma, attributes)[0].item() for attributes in (0.0, 0.5, 1.0)]
+    assert losses[0] > 0
+    assert losses == pytest.approx([losses[0]] * 3)
+
+
+def test_a_single_section_keeps_its_attribute_head(cache_path, start):
+    with open_cache(cache_path) as cache:
+        pass
+    clips = manifest(manifest_row("a.wav", v="1"), manifest_row("b.wav", v="2"))
+    cache = type(cache)(cache.path, cache.file, clips, cache.settings)
+    assert training.begin(start, cache, Training(attributes=0.0), cache_path).attribute is not None
+
+
 @pytest.mark.parametrize(("source", "warned"), [("none", True), ("package", False)])
 def test_frozen_norms_without_pre_trained_weights_are_warned_of(cache_path, start, caplog, source, warned):
     with open_cache(cache_path) as cache:

@@ -107,7 +107,7 @@ def begin(
         raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
     machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
     sections, attributes = labels(*classes(clips, machine), settings.equaliser.probability > 0)
-    if settings.attributes == 0:
+    if settings.attributes == 0 and len(sections) > 1:
         attributes = ()
     weights = metadata["content"] == "weights"
     if settings.norm == "frozen" and metadata.get("source") == "none":
@@ -413,15 +413,17 @@ def _equalised(
 def _step(
     network: Network, batch: Batch, gamma: float, attributes: float = 1.0
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The loss of a batch (the attribute head's weighted by `attributes`), and the share of the dominant labels that
-    each head recognised."""
+    """The loss of a batch, and the share of the dominant labels that each head recognised.
+
+    Beside a section head, the loss of the attribute head is weighted by `attributes`.
+    """
     cuda = batch.standardised.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
         embedding = network.embed(batch.standardised)
     losses, correct = [], []
     for head, (first, second), weight in (
         (network.section, batch.section, 1.0),
-        (network.attribute, batch.attribute, attributes),
+        (network.attribute, batch.attribute, attributes if network.section else 1.0),
     ):
         if head is None:
             correct.append(embedding.new_tensor(math.nan))
