@@ -493,6 +493,8 @@ class Scored(Model):
     def fit(self) -> Fit:
         """The slice that fitting depends on."""
         own = self.model_dump(include=set(Fit.model_fields) - {"folds"})
+        if self.spectrum:
+            del own["mvg"]["stages"]  # which it has not
         return Fit.model_validate({**own, "folds": self.threshold.folds})
 
 
