@@ -189,22 +189,6 @@ def test_stages_before_the_first_one_that_learns_stay_as_they_are(begun, norm):
     assert all(name.startswith(("blocks.6.", "conv_head", "bn2")) for name in changed)
 
 
-def test_interpolation_lies_between_the_start_and_the_trained_network(begun):
-    states = []
-    for epochs, interpolate in ((0, 0.25), (2, 1.0), (2, 0.25)):
-        network, data, settings, logmel = begun(epochs=epochs, batch=6, norm="batch", interpolate=interpolate)
-        curve = training.train(network, data, settings, logmel)
-        states.append(network.state_dict())
-        assert len(curve) == epochs
-    start, trained, between = states
-    for name in start:
-        expected = trained[name]
-        if name.startswith("backbone.") and trained[name].is_floating_point():
-            expected = 0.75 * start[name] + 0.25 * trained[name]
-        torch.testing.assert_close(between[name], expected)
-    assert not torch.equal(start["section.weight"], trained["section.weight"])
-
-
 def test_the_weight_of_the_attributes_scales_their_term_of_the_loss(begun):
     losses = []
     for attributes in (0.0, 1.0, 0.5):

@@ -258,9 +258,6 @@ class Training(Model):
     between the domains teach the network to tell the domains apart."""
     first_stage: int = Field(1, ge=1, le=9)
     """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
-    interpolate: float = Field(1.0, gt=0, le=1)
-    """After training: backbone = start + interpolate * (trained - start), which keeps some of the robustness to new
-    conditions that the pre-trained weights have (WiSE-FT; Wortsman et al. 2022, arXiv:2109.01903). 1: as trained."""
     standardise: Literal["all", "bin"] = "all"
     """Input minus mean over deviation of the training clips: one pair for all, or one a mel bin."""
     window: int = Field(0, ge=0)

@@ -218,7 +218,6 @@ def train(
     if settings.norm == "frozen":
         freeze_norms(network)
     hold_stages(network, settings.first_stage)
-    start = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     run = _begin(network, data, settings)
     if checkpoint and (saved := checkpoint.load()):
         _restore(run, *saved)
@@ -236,12 +235,6 @@ def train(
             machine = network.description.machine
             raise InputError(f"machine {machine}: the loss is {means[0]} in epoch {run.epoch}; lower train.rate")
         report(run.curve[-1])
-    if settings.interpolate < 1:
-        trained = network.backbone.state_dict()
-        floating = [name for name, value in trained.items() if value.is_floating_point()]
-        network.backbone.load_state_dict(
-            trained | {name: torch.lerp(start[name], trained[name], settings.interpolate) for name in floating}
-        )
     network.eval()
     return run.curve
 
