@@ -11,6 +11,7 @@ A detector file is a zip of
     >>> found.score, found.decision, found.section, found.worst
 """
 
+import numbers
 import zipfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,9 +21,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
-from asd import audio
+from asd import audio, soundfiles
 from asd import network as networks
 from asd.errors import InputError
 from asd.exposure import doubt
@@ -152,21 +154,21 @@ class Detector:
             ) from None
         return cls(description, network.to(device), gaussians)
 
-    def score(self, waveform: np.ndarray, rate: int, section: str | None = None) -> Score:
+    def score(self, waveform: ArrayLike, rate: float, section: str | None = None) -> Score:
         """Score a recording.
 
         Args:
-            waveform: (samples,) int16, or floating point with full scale at 1.
+            waveform: (samples,) int16, or floating point with full scale at 1; any array-like that numpy takes.
             rate: its sample rate in Hz, which must be that of the training recordings.
             section: of the machine; None: the one that it is nearest to.
 
         Raises:
-            InputError: another rate, several channels, too short for a window, samples that are no numbers, or a
-                section that the detector does not know.
+            InputError: another rate, several channels, too short for a window, samples that are no numbers or have
+                another full scale, a section that the detector does not know, or a score that is not finite.
         """
         logmel = self.log_mel(waveform, rate)
         known = self.description.sections
-        if section is not None and section not in known:
+        if section is not None and str(section) not in known:
             raise InputError(f"section: found {section!r}; the detector knows {', '.join(known)}")
         window = self.description.windows.window
         if window > logmel.shape[1]:
@@ -175,7 +177,13 @@ class Detector:
                 f"waveform: found {len(waveform) / rate:.2f} s; a window of the detector takes {needed:.2f} s"
             )
         rows = cut(np.array([False]), logmel.shape[1], self.description.windows)
-        by_section = self._window_scores(logmel, rows.start, rows.window, [section] if section else known)
+        sections = known if section is None else [str(section)]
+        by_section = self._window_scores(logmel, rows.start, rows.window, sections)
+        if not all(np.isfinite(scores).all() for scores in by_section.values()):
+            raise InputError(
+                "score: found a value that is not finite, so there is no decision; the detector is damaged or its "
+                "training failed: make it again"
+            )
         nearest = min(by_section, key=lambda one: by_section[one].mean())
         scores = by_section[nearest]
         times = window_times(len(scores), self.description.windows.test_hop, rows.window, self.description.logmel)
@@ -184,22 +192,35 @@ class Detector:
         worst = float(times[scores.argmax()]) if len(scores) > 1 else None
         return Score(score, score > limit, nearest, limit, worst, times, scores)
 
-    def log_mel(self, waveform: np.ndarray, rate: int) -> np.ndarray:
+    def log_mel(self, waveform: ArrayLike, rate: float) -> np.ndarray:
         """Return the log-mel of a recording, (mels, frames) float32 in dB; raises as `score` does."""
-        settings = self.description.logmel
-        waveform = np.asarray(waveform)
-        if rate != settings.rate:
-            raise InputError(f"rate: found {rate} Hz, but the detector was made from {settings.rate} Hz; resample it")
-        if waveform.ndim != 1 or not (waveform.dtype == np.int16 or np.issubdtype(waveform.dtype, np.floating)):
+        waveform = self._checked(waveform, rate)
+        return audio.log_mel(torch.from_numpy(waveform), self.description.logmel).numpy()
+
+    def _checked(self, waveform: ArrayLike, rate: float) -> np.ndarray:
+        """A waveform of any memory layout as (samples,) float32 with full scale at 1; raises as `score` does."""
+        expected = self.description.logmel.rate
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+            raise InputError(f"rate: found {rate!r} ({type(rate).__name__}); expected a number of Hz: {expected}")
+        if rate != expected:
+            raise InputError(f"rate: found {rate} Hz, but the detector was made from {expected} Hz; resample it")
+        try:
+            waveform = np.asarray(waveform)
+        except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor with a gradient, or on a GPU
+            raise InputError(f"waveform: not an array of samples ({error}); expected (samples,) numbers") from None
+        int16 = waveform.dtype.kind == "i" and waveform.dtype.itemsize == 2  # of either byte order
+        if waveform.ndim != 1 or not (int16 or waveform.dtype.kind == "f"):
             raise InputError(
                 f"waveform: found {waveform.dtype} of shape {waveform.shape}; expected one channel of samples, int16 "
                 "or floating point with full scale at 1"
             )
-        if len(waveform) == 0 or not np.isfinite(waveform).all():
-            raise InputError("waveform: found no samples, or some that are no numbers")
-        if waveform.dtype == np.int16:
-            return audio.log_mel(audio.as_float(waveform), settings).numpy()
-        return audio.log_mel(torch.from_numpy(waveform.astype(np.float32)), settings).numpy()
+        if len(waveform) == 0:
+            raise InputError("waveform: found no samples")
+        if int16:
+            return waveform.astype(np.float32) / np.float32(soundfiles.FULL_SCALE)
+        if fault := soundfiles.fault_of(waveform):
+            raise InputError(f"waveform: {fault}")
+        return waveform.astype(np.float32)
 
     @torch.inference_mode()
     def _window_scores(
