@@ -1,5 +1,7 @@
 """Nothing half-written carries a final name."""
 
+import errno
+import os
 import platform
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import threading
 
 import pytest
 
-from asd.files import digest, written
+from asd.files import digest, printable, walk, written
 
 
 def fail_halfway(path):
@@ -88,3 +90,37 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_by_no_other(tmp_pa
 
 def test_digest_is_sha256():
     assert digest("abc", 8) == "ba7816bf"
+
+
+def test_a_walk_follows_links_and_names_what_it_leaves_out(tmp_path):
+    for name in ("b.wav", "a/c.wav", ".hidden/d.wav", "a/.e.wav", "lost+found/f.wav"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).touch()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/g.wav").touch()
+    (tmp_path / "tree/linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "tree/a/up").symlink_to(tmp_path / "tree")
+    (tmp_path / "tree/self").symlink_to("self")
+    (tmp_path / "root").symlink_to("tree")
+    files, skipped = walk(tmp_path / "root")
+    assert [str(path.relative_to(tmp_path / "root")) for path in files] == ["a/c.wav", "b.wav", "linked/g.wav"]
+    assert {str(path.relative_to(tmp_path / "root")): why for path, why in skipped.items()} == {
+        "a/up": "a link to a folder that it lies in",
+        "self": os.strerror(errno.ELOOP),
+    }
+    assert walk(tmp_path / "none") == ([], {tmp_path / "none": os.strerror(errno.ENOENT)})
+
+
+def test_a_walk_goes_as_deep_as_paths_can(tmp_path):
+    deep = tmp_path
+    for _ in range(1200):  # more than Python calls within calls
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "a.wav").touch()
+    assert walk(tmp_path)[0] == [deep / "a.wav"]
+
+
+def test_a_name_that_is_no_text_is_printable():
+    name = os.fsdecode(b"L\xfcfter.wav")
+    assert printable(name) == "L\\udcfcfter.wav"
+    assert printable("Lüfter.wav") == "Lüfter.wav"
