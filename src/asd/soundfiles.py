@@ -19,6 +19,7 @@ import numpy as np
 import soundfile
 
 from asd.errors import InputError
+from asd.files import printable, walk
 from asd.settings import LogMel
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,38 @@ SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, 
 
 BLOCK = 2**20
 """Frames that are read at a time: no header, however wrong, makes more memory be taken than the file fills."""
+
+
+# --- finding ------------------------------------------------------------------------------------------------
+
+
+def find(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Find the recordings in a folder and below it, through links (see `asd.files.walk`).
+
+    Returns:
+        The recordings, sorted. And what is left out with the reason: sound of formats that cannot be read, folders that
+        may not be entered, links that lead nowhere.
+    """
+    files, skipped = walk(folder)
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    left_out = skipped | {
+        path: f"{path.suffix.lower()} is no format that can be read; convert it to wav or FLAC"
+        for path in files
+        if path.suffix.lower() in OTHER_SUFFIXES
+    }
+    return found, left_out
+
+
+def said(left_out: dict[Path, str]) -> str:
+    """What is left out, in words: `3 left out: a.m4a, b.m4a (.m4a is no format …); in (Permission denied)`."""
+    by_reason: dict[str, list[str]] = {}
+    for path, why in left_out.items():
+        by_reason.setdefault(why, []).append(printable(path))
+    parts = [f"{', '.join(some[:3])}{', …' if len(some) > 3 else ''} ({why})" for why, some in by_reason.items()]
+    return f"{len(left_out)} left out: {'; '.join(parts)}"
+
+
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def read(path: Path, settings: LogMel) -> np.ndarray:
