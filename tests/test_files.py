@@ -111,15 +111,6 @@ def test_a_walk_follows_links_and_names_what_it_leaves_out(tmp_path):
     assert walk(tmp_path / "none") == ([], {tmp_path / "none": os.strerror(errno.ENOENT)})
 
 
-def test_a_walk_goes_as_deep_as_paths_can(tmp_path):
-    deep = tmp_path
-    for _ in range(1200):  # more than Python calls within calls
-        deep = deep / "d"
-        deep.mkdir()
-    (deep / "a.wav").touch()
-    assert walk(tmp_path)[0] == [deep / "a.wav"]
-
-
 def test_a_name_that_is_no_text_is_printable():
     name = os.fsdecode(b"L\xfcfter.wav")
     assert printable(name) == "L\\udcfcfter.wav"

@@ -242,8 +242,8 @@ def check_once(where: Path, files: list[Path], names: list[str] | None = None) -
         one = (state.st_dev, state.st_ino)
         if one in seen:
             raise InputError(
-                f"{where}: {seen[one]} and {printable(name)} are one recording (a link, or another spelling of its path); "
-                "keep one of them"
+                f"{where}: {seen[one]} and {printable(name)} are one recording (a link, or another spelling of its "
+                "path); keep one of them"
             )
         seen[one] = printable(name)
 

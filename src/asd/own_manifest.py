@@ -7,8 +7,8 @@ The manifest is a CSV at the root of the tree, or one in the folder of each mach
     domain, label          source or target; normal or anomaly; empty or missing: unknown
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
-Columns are separated by commas, semicolons or tabs (as spreadsheets in some languages write them). Empty rows are passed
-over. Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
+Columns are separated by commas, semicolons or tabs (as spreadsheets in some languages write them). Empty rows are
+passed over. Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
 """
 
 import csv
@@ -113,16 +113,16 @@ def _table(path: Path) -> "pd.DataFrame":
     if missing := [column for column in REQUIRED if column not in header]:
         separated = " (separated by semicolons?)" if ";" in first and len(header) < len(first.split(";")) else ""
         raise InputError(
-            f"{path}: found the columns {', '.join(header)}{separated}; expected also {', '.join(missing)}, separated by "
-            "commas; add them, or let make_manifest.py write a first manifest"
+            f"{path}: found the columns {', '.join(header)}{separated}; expected also {', '.join(missing)}, separated "
+            "by commas; add them, or let make_manifest.py write a first manifest"
         )
     if not cells[1:]:
         raise InputError(f"{path}: found no rows; expected a row a recording")
     for number, row in cells[1:]:
         if any(row[len(header) :]):
             raise InputError(
-                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put what has a comma in it "
-                "between quotation marks"
+                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put what has a comma in "
+                "it between quotation marks"
             )
         if row == header[: len(row)]:
             raise InputError(f"{path}: row {number}: the header a second time; remove it")
@@ -150,11 +150,11 @@ def _located(home: Path, file: str) -> str:
     Where there is none of that very name, one is taken that is spelled alike: with the other Unicode form of its
     umlauts (macOS decomposes them), or with / for a Windows system's backslashes.
     """
-    file = os.path.expanduser(file) if file.startswith("~/") else file
+    file = str(Path(file).expanduser()) if file.startswith("~/") else file
     spellings = [file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD"))]
     spellings += [one.replace("\\", "/") for one in spellings]
     paths = [os.path.normpath(home / one) for one in spellings]
-    return next((path for path in paths if os.path.isfile(path)), paths[0])
+    return next((path for path in paths if Path(path).is_file()), paths[0])
 
 
 def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.DataFrame") -> None:
@@ -164,7 +164,7 @@ def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.Data
             values = rows[column][rows[column] != ""]
             if len(values) > 3 and values.is_unique:
                 log.warning(
-                    "%s: machine %s: the attribute %r is different for each of %d clips: a number of the row or a date? "
+                    "%s: machine %s: the attribute %r is different for each of %d clips: row numbers, or dates? "
                     "Networks learn to tell the values of the first attribute apart; remove the column",
                     path,
                     machine,
@@ -203,11 +203,11 @@ def _check(path: Path, clips: "pd.DataFrame") -> None:
 
 
 def _check_files(path: Path, clips: "pd.DataFrame") -> None:
-    """Every row has its file, no two of a machine the same; files without a row are said: somebody may have forgotten them."""
+    """Every row has its file, no two of a machine the same; files without a row are said."""
     missing = [
         (row, file)
         for row, file, found in zip(clips.index, clips["file"], clips["path"], strict=True)
-        if not os.path.isfile(found)
+        if not Path(found).is_file()
     ]
     if missing:
         raise InputError(
@@ -224,7 +224,7 @@ def _check_files(path: Path, clips: "pd.DataFrame") -> None:
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
-    state = os.stat(path)
+    state = Path(path).stat()
     return state.st_dev, state.st_ino
 
 

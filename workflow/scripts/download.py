@@ -1,10 +1,10 @@
 """List a machine's recordings, after fetching them (published years) or synthesising them (the demo).
 
 Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
-       they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the archives of
-       that year, from --published.base_url or --published.archives, unless they were unpacked before.
-Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what asd/dcase/download.py
-       lists: the recordings, contents.csv and checksums.csv.
+       they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the
+       archives of that year, from --published.base_url or --published.archives, unless they were unpacked before.
+Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what
+       asd/dcase/download.py lists: the recordings, contents.csv and checksums.csv.
 """
 
 import logging
