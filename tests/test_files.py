@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
-from asd.files import digest, printable, walk, written
+from asd.errors import InputError
+from asd.files import digest, printable, read_table, walk, written
 
 
 def fail_halfway(path):
@@ -115,3 +117,18 @@ def test_a_name_that_is_no_text_is_printable():
     name = os.fsdecode(b"L\xfcfter.wav")
     assert printable(name) == "L\\udcfcfter.wav"
     assert printable("Lüfter.wav") == "Lüfter.wav"
+
+
+def test_names_of_a_table_are_text(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("machine,section,value\n1,00,0.5\nNA,01,\ntrue,1e3,nan\n")
+    table = read_table(path, ["value"])
+    assert table["machine"].tolist() == ["1", "NA", "true"]
+    assert table["section"].tolist() == ["00", "01", "1e3"]
+    np.testing.assert_array_equal(table["value"], [0.5, np.nan, np.nan])
+    for text, said in (("machine,value\n1,high\n", "high"), ("machine\n1\n", "value"), ("", "No columns")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"metrics\.csv: not a readable table .*{said}"):
+            read_table(path, ["value"])
+    with pytest.raises(InputError, match="not a readable table"):
+        read_table(tmp_path / "none.csv")

@@ -7,11 +7,15 @@ import os
 import platform
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asd.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +124,26 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             else:
                 files.append(path)
     return sorted(files), dict(sorted(skipped.items()))
+
+
+def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
+    """Read a CSV of the workflow's own: text as it is written (a machine may be called 1 or NA), but for `numbers`.
+
+    Args:
+        numbers: the columns that hold numbers; an empty cell is nan.
+
+    Raises:
+        InputError: no such file, no such table, or a cell of `numbers` that is none.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        for column in numbers:
+            table[column] = table[column].replace("", "nan").astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable table ({error}); delete it and run again") from None
+    return table
 
 
 def printable(path: Path | str) -> str:
