@@ -198,7 +198,7 @@ def test_the_systems_reason_is_given(tmp_path, wav, monkeypatch):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbidden)
-    refused(wav, "cannot be opened .Permission denied.")
+    refused(wav, "not a readable wav .Permission denied.")
 
 
 # --- converted ----------------------------------------------------------------------------------------------

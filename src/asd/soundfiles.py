@@ -163,7 +163,7 @@ def _opened(path: Path, settings: LogMel) -> Iterator[soundfile.SoundFile]:
             raise InputError(f"{path}: an empty file; {expected}; copy it again or remove it")
         file = path.open("rb", buffering=0)  # libsndfile goes on from where the system has it
     except OSError as error:  # the system's reason: copying again is no remedy for a missing right
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); {expected}") from None
+        raise InputError(f"{path}: not a readable {kind} ({error.strerror}); {expected}") from None
     with file:
         header = _wav_header(file, state.st_size)
         try:
