@@ -1,9 +1,12 @@
 """A detector in one file: the very scores of the workflow, refusals that say why, and the command asd score."""
 
+import errno
 import importlib.util
 import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -351,6 +354,35 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, t
     assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
 
 
+def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(folder, recordings, tmp_path):
+    good, bad = (tmp_path / os.fsdecode(name) for name in (b"L\xfcfter.wav", b"in/y.wav"))
+    shutil.copy(next(iter(recordings.values())), good)
+    bad.parent.mkdir()
+    shutil.copy(good, bad)
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    names = [good, tmp_path / "loop.wav", tmp_path / ("x" * 300 + ".wav")]
+    words = [
+        sys.executable,
+        "-c",
+        "from asd.cli import main; main()",
+        "score",
+        "--detector",
+        folder / "global/fan.zip",
+        "--format",
+    ]
+    for locale in ("C", "C.UTF-8"):
+        run = {"capture_output": True, "env": os.environ | {"LC_ALL": locale}}
+        said = subprocess.run([*words, "jsonl", *names], **run)
+        assert said.returncode in (1, 3), said.stderr
+        assert b"Traceback" not in said.stderr
+        (row,) = map(json.loads, said.stdout.splitlines())
+        assert row["file"] == str(good)
+        for reason in (errno.ELOOP, errno.ENAMETOOLONG):
+            assert os.strerror(reason).encode() in said.stderr
+    table = subprocess.run([*words, "table", good], **run).stdout.decode("utf-8")
+    assert "L\\udcfcfter.wav" in table
+
+
 def test_recordings_of_another_length_are_scored_with_a_warning(folder, tmp_path, monkeypatch, capsys, caplog):
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.zeros(32000, np.int16), 16000)
@@ -422,7 +454,7 @@ def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path,
     (inbox / "notes.txt").write_text("no recording")
     (inbox / "broken.wav").write_bytes(first.read_bytes()[:1000])
     words = ("watch", inbox, "--detector", folder / "local/fan.zip", "--once", "--interval", "0.01")
-    assert asd(monkeypatch, capsys, *words)[0] == 0
+    assert asd(monkeypatch, capsys, *words)[0] == 1  # one could not be scored
     rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
     assert {row["file"] for row in rows} == {first.name, second.name, "broken.wav"}
     scored = {row["file"]: row.get("score") for row in rows}

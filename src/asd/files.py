@@ -116,7 +116,8 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             try:
                 directory = stat.S_ISDIR(path.stat().st_mode)
             except OSError as error:
-                if path.is_symlink() or not isinstance(error, FileNotFoundError):  # else it is gone meanwhile
+                gone = isinstance(error, FileNotFoundError) and not path.is_symlink()  # since it was listed
+                if not gone:
                     skipped[path] = error.strerror or str(error)
                 continue
             if directory:
