@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,21 @@ def test_a_walk_follows_links_and_names_what_it_leaves_out(tmp_path):
         "self": os.strerror(errno.ELOOP),
     }
     assert walk(tmp_path / "none") == ([], {tmp_path / "none": os.strerror(errno.ENOENT)})
+
+
+def test_a_folder_that_may_be_listed_but_not_entered(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "in/b.wav"):
+        (tmp_path / name).touch()
+    stat = Path.stat
+
+    def guarded(path, **options):
+        if path.parent.name == "in":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", guarded)
+    assert walk(tmp_path) == ([tmp_path / "a.wav"], {tmp_path / "in/b.wav": os.strerror(errno.EACCES)})
 
 
 def test_a_name_that_is_no_text_is_printable():
