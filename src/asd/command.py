@@ -1,5 +1,6 @@
 """How every script becomes a command: flags from typed arguments, errors as one message."""
 
+import io
 import logging
 import os
 import sys
@@ -18,6 +19,13 @@ def share_processor() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def say_anything() -> None:
+    """Have what cannot be written in the terminal's encoding (names from old systems, LC_ALL=C) written as numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
@@ -29,6 +37,7 @@ def run(main: Callable, description: str) -> None:
     are defects of ours and keep theirs.
     """
     share_processor()
+    say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))

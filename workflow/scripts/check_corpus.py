@@ -1,6 +1,6 @@
 """Listen to recordings before anything is computed from them: which are faulty, and how levels and spectra lie.
 
-Reads  manifests (of the workflow, or of a tree of one's own: asd/tree.py) and the recordings that they list.
+Reads  manifests (of the workflow, or of a tree of one's own: asd/own_manifest.py) and the recordings that they list.
 Writes into <out-dir> corpus.csv, a row a recording with its level, peak, length and fault, if any; <machine>.svg,
        levels and spectra by split and domain; and, only where nothing is refused, summary.csv.
 

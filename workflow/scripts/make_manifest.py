@@ -1,7 +1,7 @@
 """Write a first manifest of a tree of recordings, to be looked over and completed by hand.
 
 Reads  the names of the recordings (wav, FLAC, Ogg, mp3) in a folder and its subfolders.
-Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/tree.py.
+Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/own_manifest.py.
 
 A pattern says what the parts of a path are: {name} takes the value of a column, * stands for anything within one name,
 ** for anything. file, machine and split are needed; section, domain and label are known columns, every other
