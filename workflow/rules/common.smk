@@ -1,12 +1,34 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
+# Rules that need the Internet or take seconds have `localrule: True`: on a cluster they run where snakemake itself runs.
 import json
 import os
 import re
 import shlex
+import shutil
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
+
+def unpacked(source):
+    """The folder with all files of a workflow that is imported from a git host, of which Snakemake reads the rules only."""
+    commit = source.hosted_repo.repo.commit(source.ref)
+    folder = Path(".snakemake/asd")  # without the commit, since a script's path is a parameter of its rule
+    stamp = folder / "COMMIT"
+    if not stamp.exists() or stamp.read_text() != commit.hexsha:
+        shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryFile() as archive:
+            commit.repo.archive(archive, treeish=commit)
+            archive.seek(0)
+            tarfile.open(fileobj=archive).extractall(folder, filter="data")
+        stamp.write_text(commit.hexsha)
+    return folder.resolve()
+
+
+# The folder of this workflow, which need not be that of the Snakefile that imports it as a module.
+RULES = workflow.current_basedir
+ROOT = Path(RULES).parents[1] if hasattr(RULES, "__fspath__") else unpacked(RULES)
 sys.path.insert(0, str(ROOT / "src"))
 
 from asd.errors import InputError
@@ -236,23 +258,6 @@ def finished():
 # A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
 resource_scopes:
     gpu="local",
-
-
-# On a cluster, where snakemake itself runs: what needs the network, and what takes seconds.
-localrules:
-    all,
-    download,
-    weights,
-    ensemble,
-    tables,
-    suspicious,
-    sweep,
-    chosen_detector,
-    compare_paper,
-    report,
-    single,
-    submission,
-    provenance,
 
 
 wildcard_constraints:

@@ -17,6 +17,7 @@ rule compare_paper:
         f"{RESULTS}/logs/compare_paper.log",
     benchmark:
         f"{RESULTS}/benchmarks/compare_paper.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -59,6 +59,7 @@ rule chosen_detector:
         f"{RESULTS}/logs/chosen_detector/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/chosen_detector/{{machine}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

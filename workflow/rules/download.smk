@@ -20,6 +20,7 @@ rule download:
         f"{DATA}/logs/download/{{machine}}.log",
     benchmark:
         f"{DATA}/benchmarks/download/{{machine}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 2

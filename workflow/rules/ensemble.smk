@@ -15,6 +15,7 @@ rule ensemble:
         f"{RESULTS}/logs/ensemble.log",
     benchmark:
         f"{RESULTS}/benchmarks/ensemble.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -130,6 +130,7 @@ rule report:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -169,6 +170,7 @@ rule single:
         f"{RESULTS}/logs/single.log",
     benchmark:
         f"{RESULTS}/benchmarks/single.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

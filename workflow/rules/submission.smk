@@ -24,6 +24,7 @@ rule submission:
         f"{RESULTS}/logs/submission.log",
     benchmark:
         f"{RESULTS}/benchmarks/submission.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

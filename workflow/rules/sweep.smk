@@ -17,6 +17,7 @@ rule sweep:
         f"{RESULTS}/logs/sweep.log",
     benchmark:
         f"{RESULTS}/benchmarks/sweep.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

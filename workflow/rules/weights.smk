@@ -12,6 +12,7 @@ rule weights:
         f"{settings.data_dir}/weights/logs/{{backbone}}.log",
     benchmark:
         f"{settings.data_dir}/weights/benchmarks/{{backbone}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
