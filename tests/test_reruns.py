@@ -1,6 +1,6 @@
-"""A change of mind: which stages each key of the configuration and each module of the code reruns, by dry runs.
+"""Which stages each key of the configuration and each module of the code reruns, found by dry runs.
 
-`reruns.csv` is the README's table: patterns of keys, the longest that fits a key counting, and the stages rerun.
+`reruns.csv` is the table of docs/reruns.md: patterns of keys, the longest that fits a key counting, and the stages rerun.
 """
 
 import contextlib

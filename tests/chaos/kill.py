@@ -7,7 +7,7 @@ at a random moment of its life, in one of three ways: the job is killed (SIGKILL
 checkpoint); snakemake is killed, and the job goes on without it; snakemake is killed while the job is held still until
 the same job of the next snakemake waits for it, and then goes on writing, that snakemake having been killed too or not.
 After each kill the same command is given again, after a kill of snakemake at once (`snakemake --unlock` first, as the
-README says). A round gets to its end, since a job that was struck is left alone from then on; its tables are compared
+documentation says). A round gets to its end, since a job that was struck is left alone from then on; its tables are compared
 byte for byte, and everything is deleted for the next.
 """
 
