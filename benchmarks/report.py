@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 BEGIN, END = "<!-- written by `make bench`: begin -->\n", "<!-- end -->\n"
 """What stands around the table in speed.md."""
 
@@ -42,11 +41,11 @@ def table(results: dict) -> str:
     lines += [
         "",
         "- plain: `benchmarks/plain.py`; ~ marks a time that is extrapolated from fewer resamples.",
-        "- of the limit: the least time that the operations or bytes take (`benchmarks/limits.py`), divided by our time. "
-        f"With two threads this machine computes {rate['float32'] / 1e9:.0f} (float32) and "
-        f"{rate['float64'] / 1e9:.0f} (float64) billion operations per second, moves {rate['memory'] / 1e9:.1f} GB/s in "
-        f"memory and writes {rate['write'] / 1e9:.2f} GB/s to disk. The limit of a command is the import of its flags, "
-        "or a workflow with one rule.",
+        "- of the limit: the least time that the operations or bytes take (`benchmarks/limits.py`), divided by our "
+        f"time. With two threads this machine computes {rate['float32'] / 1e9:.0f} (float32) and "
+        f"{rate['float64'] / 1e9:.0f} (float64) billion operations per second, moves {rate['memory'] / 1e9:.1f} GB/s "
+        f"in memory and writes {rate['write'] / 1e9:.2f} GB/s to disk. The limit of a command is the import of its "
+        "flags, or a workflow with one rule.",
         "- memory: the peak of the process minus what it held before the work, plain → ours.",
         "",
     ]
