@@ -1,6 +1,5 @@
 """From a waveform to its log-mel spectrogram, a function a step."""
 
-import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from asd.errors import InputError
+from asd.mel import mel_filters
 from asd.settings import LogMel
 from asd.soundfiles import FULL_SCALE
 
@@ -33,42 +32,18 @@ def as_float(waveform: np.ndarray) -> torch.Tensor:
 # --- log-mel ------------------------------------------------------------------------------------------------
 
 
-def frames(samples: int, settings: LogMel) -> int:
-    """Frames of a spectrogram: 313 for 10 s at 16 kHz."""
-    return 1 + (samples + 2 * (settings.n_fft // 2) - settings.n_fft) // settings.hop
-
-
 @lru_cache
-def mel_filters(rate: int, n_fft: int, mels: int, device: torch.device) -> torch.Tensor:
-    """Triangular filters of equal area from 0 Hz to half the rate: (n_fft // 2 + 1, mels) float32.
-
-    The mel scale is Slaney's (Auditory Toolbox, 1998): 15 mels up to 1 kHz, linearly, then 27 for each factor
-    of 6.4. The filters are those of librosa, whose import takes longer than a hundred clips.
-
-    Raises:
-        InputError: so many bins that some lie between two frequencies of the transform and would hold nothing.
-    """
-    nyquist = rate / 2
-    highest = nyquist * 15 / 1000 if nyquist < 1000 else 15 + 27 * math.log(nyquist / 1000, 6.4)
-    mel = np.linspace(0, highest, mels + 2)
-    edges = np.where(mel < 15, mel * 1000 / 15, 1000 * 6.4 ** ((mel - 15) / 27))
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    frequency = np.fft.rfftfreq(n_fft, 1 / rate)[:, None]
-    triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre)).clip(min=0)
-    if empty := int((triangles.max(axis=0) == 0).sum()):
-        raise InputError(
-            f"logmel.mels: {mels} bins are too many for n_fft {n_fft} at {rate} Hz, {empty} of them are empty; "
-            "take fewer bins or a longer window"
-        )
-    return torch.from_numpy(triangles * 2 / (high - low)).float().to(device)
+def _filters(rate: int, n_fft: int, mels: int, device: torch.device) -> torch.Tensor:
+    """`asd.mel.mel_filters` on a device: (n_fft // 2 + 1, mels) float32."""
+    return torch.from_numpy(mel_filters(rate, n_fft, mels)).float().to(device)
 
 
 @lru_cache
 def _sparse_filters(rate: int, n_fft: int, mels: int) -> "csr_matrix":
-    """`mel_filters` without its zeros, (mels, n_fft // 2 + 1): a frequency lies within two filters at most."""
+    """`mel_filters` without their zeros, (mels, n_fft // 2 + 1): a frequency lies within two filters at most."""
     from scipy.sparse import csr_matrix
 
-    return csr_matrix(mel_filters(rate, n_fft, mels, torch.device("cpu")).numpy().T)
+    return csr_matrix(mel_filters(rate, n_fft, mels).astype(np.float32).T)
 
 
 def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
@@ -92,7 +67,7 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
         if device.type == "cpu":
             _mel_powers(windows, window, settings, made)
         else:
-            filters = mel_filters(settings.rate, n_fft, settings.mels, device)
+            filters = _filters(settings.rate, n_fft, settings.mels, device)
             for some, out in zip(*(one.split(CLIPS_AT_ONCE) for one in (windows, made)), strict=True):
                 spectrum = torch.view_as_real(torch.fft.rfft(some * window)).float().square_()
                 out.copy_(((spectrum[..., 0] + spectrum[..., 1]) @ filters).mT)

@@ -29,6 +29,7 @@ from asd.code_digest import code_digest
 from asd.corpus import COLUMNS, read_manifest, recordings
 from asd.errors import InputError
 from asd.files import digest, written
+from asd.mel import frames
 from asd.progress import progress
 from asd.settings import LogMel, canonical
 
@@ -62,7 +63,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     """
     import h5py
 
-    from asd import audio, soundfiles  # here, since those who only read a table of clips need no torch
+    from asd import soundfiles  # here, since those who only read a table of clips need no torch
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
@@ -82,7 +83,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         file.attrs["versions"] = _versions()
         write_clips(file, clips)
-        shape = (len(clips), settings.mels, audio.frames(samples, settings))
+        shape = (len(clips), settings.mels, frames(samples, settings))
         datasets = (
             _dataset(file, "logmel", shape, np.float32),
             _dataset(file, "waveform", (len(clips), samples), np.int16),
@@ -122,7 +123,7 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # not there yet, or damaged
     waveform = np.zeros((len(files), samples), np.int16)
-    logmel = np.empty((len(files), settings.mels, audio.frames(samples, settings)), np.float32)
+    logmel = np.empty((len(files), settings.mels, frames(samples, settings)), np.float32)
     with torch.inference_mode():
         for row, file in enumerate(files):
             clip = soundfiles.read(file, settings)[:samples]

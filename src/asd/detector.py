@@ -2,9 +2,11 @@
 
 A detector file is a zip of
 
-    detector.json          what it is: machine, model, sections, threshold, settings, versions
-    network.safetensors    the network, as `asd.network` writes it
-    gaussians.h5           the Gaussians, as `asd.gaussian` writes them; not where the classifier's doubt is the score
+    detector.json                  what it is: machine, model, sections, threshold, members, settings, versions
+    <member>/network.safetensors   its network, as `asd.network` writes it; not of a spectrum
+    <member>/fitted.h5             its detector, as `asd.sections` writes it; not if the classifier's doubt is the score
+
+A model has one member, itself; a fusion has several.
 
     >>> detector = Detector.load("results/detectors/fan.zip")
     >>> found = detector.score(waveform, rate=16000)
@@ -12,7 +14,7 @@ A detector file is a zip of
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,41 +22,79 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from asd import audio
 from asd import network as networks
+from asd.cache import open_cache
 from asd.errors import InputError
 from asd.exposure import doubt
 from asd.features import FRAMES_AT_ONCE, cut, window_times
 from asd.files import written
-from asd.gaussian import Sections, chosen_columns, read_sections
+from asd.fusion import Standard, fused, standards
+from asd.mel import frames as frame_count
 from asd.network import Network, stage_widths
-from asd.scores import read_scores
-from asd.settings import LogMel, Model, Windows
-from asd.threshold import threshold
+from asd.scores import read_scores, threshold_of
+from asd.sections import Sections, columns_of, pooled, read_sections
+from asd.settings import LogMel, Model, Name, Spectrum, Windows
+from asd.spectra import features
 
-LAYOUT = 1
+LAYOUT = 2
+
+
+class Member(Model):
+    """A model that a detector consists of."""
+
+    model: Name
+    """An entry of the configuration's `models`."""
+    title: str
+    detector: Literal["gaussian", "knn", "gmm", "exposure"]
+    spectrum: Spectrum | None = None
+    """The poolings of a model without a network."""
+    logmel: LogMel
+    """Of what it sees."""
+    windows: Windows
+    """How a recording is cut."""
+    standards: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Of a fusion: mean and deviation by which its scores of each section are standardised."""
 
 
 class Description(Model):
     """What a detector is."""
 
-    layout: Literal[1] = LAYOUT
+    layout: Literal[2] = LAYOUT
     machine: str
     model: str
     """An entry of the configuration's `models`."""
     title: str
-    detector: Literal["gaussian", "exposure"]
     sections: list[str]
     """The sections that it knows."""
     threshold: float | None
-    """A recording is anomalous where its score is above; None: there was nothing to decide by."""
+    """A recording is anomalous if its score is above; None: there was nothing to decide by."""
     samples: int
     """Samples of the clips that it was made from."""
     logmel: LogMel
-    windows: Windows
+    """Of the first member; says how recordings are read."""
+    members: list[Member]
+    fuse: Literal["mean", "max", "min"] = "mean"
+    weights: list[float] = Field(default_factory=list)
     versions: dict[str, str]
+
+
+class Source(Model):
+    """Where a member comes from, for `write_detector`."""
+
+    model: Name
+    title: str
+    detector: Literal["gaussian", "knn", "gmm", "exposure"]
+    spectrum: Spectrum | None = None
+    windows: Windows = Windows()
+    cache: Path
+    """The machine's log-mel cache."""
+    network: Path | None = None
+    fitted: Path | None = None
+    scores: Path
+    """Of the machine's clips by this member."""
 
 
 @dataclass(frozen=True)
@@ -71,64 +111,150 @@ class Score:
     worst: float | None
     """The second at the middle of the window with the highest score; None where the recording is one window."""
     times: np.ndarray
-    """(windows,), the seconds at their middles."""
+    """(windows,), the seconds at their middles; of the first member that sees windows."""
     windows: np.ndarray
-    """(windows,), their scores, whose mean is the score."""
+    """(windows,), their scores."""
+    members: dict[str, float] = field(default_factory=dict)
+    """Of a fusion: the standardised score of each member."""
 
 
 def write_detector(
     path: Path,
+    members: list[Source],
     *,
-    network: Path,
-    mvg: Path | None,
     scores: Path,
-    samples: int,
-    logmel: LogMel,
-    windows: Windows,
     model: str,
     title: str,
-    quantile: float,
+    fuse: Literal["mean", "max", "min"] = "mean",
+    weights: list[float] | None = None,
 ) -> None:
     """Pack a detector.
 
     Args:
-        mvg: its Gaussians; None where the classifier's doubt is the score.
-        scores: of the machine's clips by this model; the training clips' make the threshold.
-        samples: of a clip.
+        path: the zip to write.
+        members: the model itself, or those of a fusion.
+        scores: of the machine's clips by this model; they hold the threshold.
+        model: its name.
+        title: its title.
+        fuse: of a fusion.
+        weights: of a fusion's members.
+
+    Raises:
+        InputError: members of different sample rates.
     """
     table = read_scores(scores)
-    limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantile)
-    machine = networks.load(network).description.machine
-    machine = scores.stem if machine == networks.ALL else machine
+    limit = threshold_of(table)
+    described, contents = [], {}
+    for one in members:
+        with open_cache(one.cache) as cache:
+            logmel, samples = cache.settings, cache.samples
+        own = standards(read_scores(one.scores), one.model) if len(members) > 1 else {}
+        kept = one.model_dump(include={"model", "title", "detector"})
+        described.append(
+            Member(
+                **kept,
+                spectrum=one.spectrum,
+                logmel=logmel,
+                windows=one.windows,
+                standards={section: tuple(standard) for section, standard in own.items()},
+            )
+        )
+        for name, file in (("network.safetensors", one.network), ("fitted.h5", one.fitted)):
+            if file:
+                contents[f"{one.model}/{name}"] = file
+        if logmel.rate != described[0].logmel.rate:
+            raise InputError(
+                f"{title}: its members {members[0].model} and {one.model} listen at {described[0].logmel.rate} and "
+                f"{logmel.rate} Hz; one detector takes one rate"
+            )
     description = Description(
-        machine=machine,
+        machine=scores.stem,
         model=model,
         title=title,
-        detector="gaussian" if mvg else "exposure",
         sections=sorted(table["section"][table["split"] == "train"].unique()),
-        threshold=float(limit) if np.isfinite(limit) else None,
+        threshold=limit if np.isfinite(limit) else None,
         samples=samples,
-        logmel=logmel,
-        windows=windows,
+        logmel=described[0].logmel,
+        members=described,
+        fuse=fuse,
+        weights=weights or [],
         versions={name: version(name) for name in ("asd", "numpy", "torch", "timm")},
     )
-    contents = {"detector.json": description.model_dump_json(indent=1).encode(), "network.safetensors": network}
-    contents |= {"gaussians.h5": mvg} if mvg else {}
     with written(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-        for name, content in contents.items():  # ZipInfo's own date, so that the same detector is the same bytes
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            archive.writestr(zipfile.ZipInfo(name), data)
+        # ZipInfo's own date, so that the same detector is the same bytes.
+        archive.writestr(zipfile.ZipInfo("detector.json"), description.model_dump_json(indent=1).encode())
+        for name, file in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A member with what it scores by."""
+
+    member: Member
+    network: Network | None
+    fitted: Sections | None
+
+    @property
+    def columns(self) -> np.ndarray:
+        """The features that its detector takes."""
+        if self.network:
+            return columns_of(np.array(stage_widths(self.network.backbone)), self.fitted.settings)
+        return np.arange(self.member.spectrum.width(self.member.logmel.mels))
+
+    def scores(self, waveform: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
+        """Return the scores of a recording's windows as each of some sections, by domain: (windows, domains) float64.
+
+        Args:
+            waveform: (samples,) int16, or float32 with full scale at 1.
+            machine: of the detector.
+            sections: which.
+        """
+        logmel = log_mel(waveform, self.member.logmel)
+        if self.network is None:
+            samples = waveform if waveform.dtype == np.int16 else np.int16((waveform * 32768).clip(-32768, 32767))
+            rows = features(logmel, samples, self.member.spectrum, self.member.logmel)[None].astype(np.float32)
+            return {section: self.fitted.sections[section].window_scores(rows) for section in sections}
+        return self._of_windows(logmel, machine, sections)
+
+    @torch.inference_mode()
+    def _of_windows(self, logmel: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
+        device = self.network.mean.device
+        rows = cut(np.array([False]), logmel.shape[1], self.member.windows)
+        windows = torch.from_numpy(logmel).to(device).unfold(1, rows.window, 1)[:, rows.start].transpose(0, 1)
+        size = max(1, FRAMES_AT_ONCE[device.type] // rows.window)
+        scores: dict[str, list[np.ndarray]] = {section: [] for section in sections}
+        for batch in windows.split(size):
+            standardised = self.network.standardise(batch)
+            if self.fitted:
+                values = self.network.features(standardised).cpu().numpy()[:, self.columns]
+                for section, found in scores.items():
+                    found.append(self.fitted.sections[section].window_scores(values))
+            else:
+                logits = self.network.section(self.network.embed(standardised))
+                for section, found in scores.items():
+                    label = self.network.description.section_label(machine, section)
+                    own = self.network.description.section_labels.index(label)
+                    index = torch.full((len(logits),), own, device=device)
+                    found.append(doubt(logits, index).double().cpu().numpy()[:, None])
+        return {section: np.concatenate(found) for section, found in scores.items()}
+
+    def of_clip(self, scores: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the score of a recording, and those of its windows (windows,), as the nearest domain."""
+        if self.fitted is None:
+            by_domain = scores.mean(0)
+        else:
+            by_domain = pooled(scores, np.array([len(scores)]), self.fitted.settings.window_pooling)[0]
+        nearest = int(by_domain.argmin())
+        return float(by_domain[nearest]), scores[:, nearest]
 
 
 class Detector:
     """Scores recordings of one machine."""
 
-    def __init__(self, description: Description, network: Network, gaussians: Sections | None) -> None:
+    def __init__(self, description: Description, members: list[Loaded]) -> None:
         self.description = description
-        self.network = network
-        self.gaussians = gaussians
-        if gaussians:
-            self.columns = chosen_columns(np.array(stage_widths(network.backbone)), gaussians.settings.stages)
+        self.members = members
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Detector":
@@ -140,17 +266,13 @@ class Detector:
         try:
             with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
                 description = Description.model_validate_json(archive.read("detector.json"))
-                names = ["network.safetensors", *(["gaussians.h5"] if description.detector == "gaussian" else [])]
-                for name in names:
-                    Path(folder, name).write_bytes(archive.read(name))
-                network = networks.fold(networks.load(Path(folder, names[0])))
-                gaussians = read_sections(Path(folder, names[1])) if len(names) > 1 else None
+                members = [_loaded(archive, Path(folder), member, device) for member in description.members]
         except (OSError, KeyError, zipfile.BadZipFile, ValidationError, InputError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{path}: not a readable detector ({reason}); make it with snakemake results/detectors/<machine>.zip"
             ) from None
-        return cls(description, network.to(device), gaussians)
+        return cls(description, members)
 
     def score(self, waveform: np.ndarray, rate: int, section: str | None = None) -> Score:
         """Score a recording.
@@ -164,28 +286,53 @@ class Detector:
             InputError: another rate, several channels, too short for a window, samples that are no numbers, or a
                 section that the detector does not know.
         """
-        logmel = self.log_mel(waveform, rate)
+        waveform = self._checked(waveform, rate)
         known = self.description.sections
         if section is not None and section not in known:
             raise InputError(f"section: found {section!r}; the detector knows {', '.join(known)}")
-        window = self.description.windows.window
-        if window > logmel.shape[1]:
-            needed = (window - 1) * self.description.logmel.hop / rate
-            raise InputError(
-                f"waveform: found {len(waveform) / rate:.2f} s; a window of the detector takes {needed:.2f} s"
-            )
-        rows = cut(np.array([False]), logmel.shape[1], self.description.windows)
-        by_section = self._window_scores(logmel, rows.start, rows.window, [section] if section else known)
-        nearest = min(by_section, key=lambda one: by_section[one].mean())
-        scores = by_section[nearest]
-        times = window_times(len(scores), self.description.windows.test_hop, rows.window, self.description.logmel)
+        for member in (loaded.member for loaded in self.members):
+            needed = (member.windows.window - 1) * member.logmel.hop / rate
+            if len(waveform) / rate < needed:
+                raise InputError(
+                    f"waveform: found {len(waveform) / rate:.2f} s; a window of the detector takes {needed:.2f} s"
+                )
+        sections = [section] if section else known
+        machine = self.description.machine
+        by_member = [loaded.scores(waveform, machine, sections) for loaded in self.members]
+        found = {one: self._fused([scores[one] for scores in by_member], one) for one in sections}
+        nearest = min(sections, key=lambda one: found[one][0])
+        score, shares = found[nearest]
+        times, windows = np.empty(0), np.empty(0)
+        for loaded, scores in zip(self.members, by_member, strict=True):
+            _, curve = loaded.of_clip(scores[nearest])
+            if loaded.member.windows.window or len(self.members) == 1:
+                cut_in = loaded.member.windows
+                frames = cut_in.window or frame_count(len(waveform), loaded.member.logmel)
+                times, windows = window_times(len(curve), cut_in.test_hop, frames, loaded.member.logmel), curve
+                break
         limit = np.inf if self.description.threshold is None else self.description.threshold
-        score = float(scores.mean())
-        worst = float(times[scores.argmax()]) if len(scores) > 1 else None
-        return Score(score, score > limit, nearest, limit, worst, times, scores)
+        worst = float(times[windows.argmax()]) if len(windows) > 1 else None
+        return Score(score, score > limit, nearest, limit, worst, times, windows, shares)
+
+    def _fused(self, scores: list[np.ndarray], section: str) -> tuple[float, dict[str, float]]:
+        """Return the score of a recording as a section, and the members' standardised ones of a fusion."""
+        own = [loaded.of_clip(one)[0] for loaded, one in zip(self.members, scores, strict=True)]
+        if len(own) == 1:
+            return own[0], {}
+        standardised = [
+            float(Standard(*loaded.member.standards[section]).of(one))
+            for loaded, one in zip(self.members, own, strict=True)
+        ]
+        score = fused([np.array(one) for one in standardised], self.description.fuse, self.description.weights)
+        names = [loaded.member.model for loaded in self.members]
+        return float(score), dict(zip(names, standardised, strict=True))
 
     def log_mel(self, waveform: np.ndarray, rate: int) -> np.ndarray:
         """Return the log-mel of a recording, (mels, frames) float32 in dB; raises as `score` does."""
+        return log_mel(self._checked(waveform, rate), self.description.logmel)
+
+    def _checked(self, waveform: np.ndarray, rate: int) -> np.ndarray:
+        """Return a waveform as int16 or float32, or refuse it."""
         settings = self.description.logmel
         waveform = np.asarray(waveform)
         if rate != settings.rate:
@@ -197,30 +344,24 @@ class Detector:
             )
         if len(waveform) == 0 or not np.isfinite(waveform).all():
             raise InputError("waveform: found no samples, or some that are no numbers")
-        if waveform.dtype == np.int16:
-            return audio.log_mel(audio.as_float(waveform), settings).numpy()
-        return audio.log_mel(torch.from_numpy(waveform.astype(np.float32)), settings).numpy()
+        return waveform if waveform.dtype == np.int16 else waveform.astype(np.float32)
 
-    @torch.inference_mode()
-    def _window_scores(
-        self, logmel: np.ndarray, starts: np.ndarray, window: int, sections: list[str]
-    ) -> dict[str, np.ndarray]:
-        """Return the scores of windows that begin at these frames, (windows,) float64, for each of some sections."""
-        device = self.network.mean.device
-        windows = torch.from_numpy(logmel).to(device).unfold(1, window, 1)[:, starts].transpose(0, 1)
-        size = max(1, FRAMES_AT_ONCE[device.type] // window)
-        scores: dict[str, list[np.ndarray]] = {section: [] for section in sections}
-        for batch in windows.split(size):
-            standardised = self.network.standardise(batch)
-            if self.gaussians:
-                rows = self.network.features(standardised).cpu().numpy()[:, self.columns]
-                for section, found in scores.items():
-                    found.append(self.gaussians.gaussians[section].distance(rows))
-            else:
-                logits = self.network.section(self.network.embed(standardised))
-                for section, found in scores.items():
-                    label = self.network.description.section_label(self.description.machine, section)
-                    own = self.network.description.section_labels.index(label)
-                    index = torch.full((len(logits),), own, device=device)
-                    found.append(doubt(logits, index).double().cpu().numpy())
-        return {section: np.concatenate(found) for section, found in scores.items()}
+
+def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
+    """Return the log-mel of a waveform (samples,), int16 or float32 with full scale at 1: (mels, frames) float32."""
+    samples = audio.as_float(waveform) if waveform.dtype == np.int16 else torch.from_numpy(waveform)
+    return audio.log_mel(samples, settings).numpy()
+
+
+def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str | torch.device) -> Loaded:
+    """Read a member of a detector file."""
+
+    def file(name: str) -> Path:
+        unpacked = folder / f"{member.model}-{name}"
+        unpacked.write_bytes(archive.read(f"{member.model}/{name}"))
+        return unpacked
+
+    network = None
+    if member.spectrum is None:
+        network = networks.fold(networks.load(file("network.safetensors"))).to(device)
+    return Loaded(member, network, None if member.detector == "exposure" else read_sections(file("fitted.h5")))

@@ -17,54 +17,106 @@ import numpy as np
 import torch
 from torch import nn
 
-from asd import audio
-from asd.detector import Detector
+from asd.detector import Detector, Loaded
 from asd.errors import InputError
 from asd.exposure import doubt
 from asd.files import written
+from asd.mel import frames as frame_count
 
 TOLERANCE = 1e-4
 """How far, relative to torch's score, that of the graph may be."""
 
 
 class Graph(nn.Module):
-    """A detector as one module: (batch, mels, frames) -> (batch, sections)."""
+    """A detector as one module: (batch, mels, frames) -> (batch, sections).
+
+    Raises:
+        InputError: a detector whose score is not the mean over windows of what the graph gives.
+    """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
-        description = detector.description
-        self.network = detector.network
-        self.sections = description.sections
-        self.gaussians = detector.gaussians.gaussians if detector.gaussians else None
-        if self.gaussians:
-            self.register_buffer("columns", torch.from_numpy(detector.columns))
-            for number, section in enumerate(self.sections):
-                self.register_buffer(f"mean{number}", torch.from_numpy(self.gaussians[section].mean))
-                self.register_buffer(f"factor{number}", torch.from_numpy(self.gaussians[section].factor))
+        loaded = exportable(detector)
+        self.network, self.spectrum = loaded.network, loaded.member.spectrum
+        self.sections = detector.description.sections
+        self.fitted = loaded.fitted and [loaded.fitted.sections[section] for section in self.sections]
+        if self.fitted:
+            self.register_buffer("columns", torch.from_numpy(loaded.columns))
+            for number, section in enumerate(self.fitted):
+                for name in ("means", "scale", "factor"):
+                    self.register_buffer(f"{name}{number}", torch.from_numpy(getattr(section.fitted, name)))
         else:
             known = self.network.description
-            labels = [known.section_label(description.machine, section) for section in self.sections]
+            labels = [known.section_label(detector.description.machine, section) for section in self.sections]
             self.own = [known.section_labels.index(label) for label in labels]
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
         """Return the scores of log-mels as each section."""
-        standardised = self.network.standardise(logmel)
-        if self.gaussians:
-            rows = self.network.features(standardised)[:, self.columns].double()
+        if self.spectrum:
+            rows = self._pooled(logmel.double())
+            scores = [self._distance(rows, number) for number in range(len(self.sections))]
+        elif self.fitted:
+            rows = self.network.features(self.network.standardise(logmel))[:, self.columns].double()
             scores = [self._distance(rows, number) for number in range(len(self.sections))]
         else:
-            logits = self.network.section(self.network.embed(standardised))
+            logits = self.network.section(self.network.embed(self.network.standardise(logmel)))
             scores = [doubt(logits, torch.full_like(logits[:, 0], own, dtype=torch.int64)).double() for own in self.own]
         return torch.stack(scores, 1)
 
+    def _pooled(self, logmel: torch.Tensor) -> torch.Tensor:
+        """The poolings of `asd.spectra.pooled`, (batch, poolings * mels)."""
+        found = []
+        for pool in self.spectrum.pool:
+            if pool == "mean":
+                found.append(logmel.mean(2))
+            elif pool == "deviation":
+                found.append((logmel - logmel.mean(2, keepdim=True)).square().mean(2).sqrt())
+            else:
+                descending = logmel.sort(2, descending=True).values
+                for decay in self.spectrum.decays:
+                    weights = torch.tensor([decay**rank for rank in range(logmel.shape[2])], dtype=torch.float64)
+                    found.append(descending @ (weights / weights.sum()))
+        return torch.cat(found, 1)
+
     def _distance(self, rows: torch.Tensor, number: int) -> torch.Tensor:
-        """The Mahalanobis distance, as `asd.gaussian.Gaussian.distance` has it, in double precision."""
-        centred = rows - getattr(self, f"mean{number}")
-        form = (centred @ getattr(self, f"factor{number}").T).square().sum(1)
-        isotropic = self.gaussians[self.sections[number]].isotropic
-        if isotropic:
-            form = isotropic * centred.square().sum(1) - form
-        return form.clamp(min=0).sqrt()
+        """The score of rows as a section: the distance of `asd.gaussian.Gaussian`, of the nearest domain."""
+        section = self.fitted[number]
+        by_domain = []
+        for mean, divisor in zip(getattr(self, f"means{number}"), section.divisor, strict=True):
+            centred = (rows - mean) / getattr(self, f"scale{number}")
+            form = (centred @ getattr(self, f"factor{number}").T).square().sum(1)
+            if section.fitted.isotropic:
+                form = section.fitted.isotropic * centred.square().sum(1) - form
+            by_domain.append(form.clamp(min=0).sqrt() / float(divisor))
+        return torch.stack(by_domain, 1).amin(1)
+
+
+def exportable(detector: Detector) -> Loaded:
+    """Return the member of a detector that can be a graph.
+
+    Raises:
+        InputError: what cannot: a fusion, detectors other than gaussian and exposure, poolings that need the waveform
+            or quantiles, and windows whose scores are not averaged.
+    """
+    title, members = detector.description.title, detector.members
+    if len(members) > 1:
+        names = ", ".join(loaded.member.model for loaded in members)
+        raise InputError(f"{title}: a fusion of {names} is no single graph; export the detector of one of them")
+    (loaded,) = members
+    member, fitted = loaded.member, loaded.fitted
+    reason = ""
+    if member.detector not in ("gaussian", "exposure"):
+        reason = f"detector {member.detector}; expected gaussian or exposure"
+    elif member.spectrum and (member.spectrum.needs_waveform or "quantiles" in member.spectrum.pool):
+        pool = ", ".join(member.spectrum.pool)
+        reason = f"a spectrum of {pool}, {member.spectrum.scale}; expected mean, deviation or gwrp of db"
+    elif fitted and member.windows.window:
+        nearest = any(len(section.divisor) > 1 for section in fitted.sections.values())
+        if nearest or fitted.settings.window_pooling.kind != "mean":
+            reason = "windows whose scores are not averaged; expected domains: pooled and window_pooling: mean"
+    if reason:
+        raise InputError(f"{title}: cannot be a graph: found {reason}")
+    return loaded
 
 
 def export(detector: Detector, path: Path) -> dict[str, float]:
@@ -84,12 +136,13 @@ def export(detector: Detector, path: Path) -> dict[str, float]:
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; install asd with the extra onnx: asd[onnx]") from None
     description = detector.description
-    frames = description.windows.window or audio.frames(description.samples, description.logmel)
     graph = Graph(detector).eval()
+    (member,) = (loaded.member for loaded in detector.members)
+    frames = member.windows.window or frame_count(description.samples, description.logmel)
     generator = torch.Generator().manual_seed(0)
-    noise = detector.network.mean + detector.network.deviation * torch.randn(
-        5, description.logmel.mels, frames, generator=generator
-    )
+    noise = torch.randn(5, description.logmel.mels, frames, generator=generator)
+    mean, deviation = (graph.network.mean, graph.network.deviation) if graph.network else (-60.0, 10.0)
+    noise = mean + deviation * noise
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with written(path) as aside:
@@ -99,7 +152,7 @@ def export(detector: Detector, path: Path) -> dict[str, float]:
             names = {"input_names": ["logmel"], "output_names": ["score"]}
             program = torch.onnx.export(graph, (noise[:2],), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
         model = program.model_proto
-        said = description.model_dump(mode="json")
+        said = description.model_dump(mode="json") | {"windows": member.windows.model_dump()}
         onnx.helper.set_model_props(model, {key: json.dumps(said[key]) for key in sorted(said)})
         onnx.save(model, aside)
         session = onnxruntime.InferenceSession(aside, providers=["CPUExecutionProvider"])

@@ -1,11 +1,11 @@
-"""The feature vectors of clips and windows: nine stages, pooled, side by side.
+"""The feature vectors of clips and windows: a network's nine stages, pooled, side by side, or a spectrum.
 
 A features file is HDF5:
 
-    features   (rows, 2096) float32    a row a clip, or a row a window, in the order of the clips
+    features   (rows, d) float32       one row per clip, or one row per window, in the order of the clips
     offsets    (clips + 1,) int64      clip i has rows offsets[i]:offsets[i + 1]
     clips/…    (clips,) text           the manifest's columns
-    attributes: widths (9,) of the stages, settings (JSON of Windows)
+    attributes: widths, of a network (9,) the channels of its stages, of a spectrum (1,) all; settings (JSON of Windows)
 """
 
 import json
@@ -126,21 +126,29 @@ def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> It
         yield begin, end, windows[clip, :, start]
 
 
-def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
-    """Write the feature vectors of every clip of a cache; the network is in evaluation mode, on the device."""
+@contextmanager
+def features_file(
+    path: Path, cache: "Cache", offsets: np.ndarray, widths: list[int], settings: Windows
+) -> "Iterator[h5py.Dataset]":
+    """Yield the dataset `features` of a features file, to be filled; the file gets its name when the block succeeds."""
     import h5py
 
-    from asd.network import stage_widths
-
-    rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
-    widths = stage_widths(network.backbone)
     with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file:
-        shape = (len(rows.clip), sum(widths))
+        shape = (int(offsets[-1]), sum(widths))
         out = file.create_dataset("features", shape, np.float32, chunks=(min(64, shape[0]), shape[1]), fletcher32=True)
-        file.create_dataset("offsets", data=rows.offsets, chunks=rows.offsets.shape, fletcher32=True)
+        file.create_dataset("offsets", data=offsets, chunks=offsets.shape, fletcher32=True)
         file.attrs["widths"] = widths
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
         write_clips(file, cache.clips)
+        yield out
+
+
+def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
+    """Write the feature vectors of every clip of a cache; the network is in evaluation mode, on the device."""
+    from asd.network import stage_widths
+
+    rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
+    with features_file(path, cache, rows.offsets, stage_widths(network.backbone), settings) as out:
         for begin, end, values in computed(
             lambda logmel: network.features(network.standardise(logmel)), cache, rows, device, "features"
         ):
@@ -153,13 +161,13 @@ class Features:
 
     path: Path
     values: "h5py.Dataset"
-    """(rows, 2096) float32."""
+    """(rows, d) float32."""
     clips: "pd.DataFrame"
     """The manifest's columns, a row a clip."""
     offsets: np.ndarray
     """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
     widths: np.ndarray
-    """(9,): the channels of the stages."""
+    """(9,): the channels of a network's stages; (1,) of a spectrum."""
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
         """Return rows start:stop as (rows, values) float32, all columns or the chosen ones."""

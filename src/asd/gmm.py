@@ -6,29 +6,13 @@ scikit-learn fits the mixture; what scores is numpy, from arrays that can be sto
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from asd.errors import InputError
-from asd.settings import Model
+from asd.settings import Gmm
 
 log = logging.getLogger(__name__)
-
-
-class Gmm(Model):
-    """The Gaussian mixture of a section: detector `gmm`."""
-
-    components: int = Field(1, ge=1)
-    """Gaussians in the mixture."""
-    covariance: Literal["full", "diag"] = "full"
-    """Of each Gaussian: full, or its diagonal alone."""
-    reg: float = Field(0.1, gt=0)
-    """What is added to the diagonals of the covariances, as a share of the features' mean variance."""
-    score: Literal["component", "likelihood"] = "component"
-    """component: the negative largest log density of a single Gaussian, without the mixture's weights (TWFR-GMM).
-    likelihood: the negative log-likelihood of the mixture."""
 
 
 @dataclass(frozen=True)

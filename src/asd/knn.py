@@ -13,38 +13,16 @@ from y to the K references nearest to it, of all domains. The score of x at y is
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
-from asd.settings import Model
+from asd.settings import Knn
 
 ROWS_AT_ONCE = 512
 """Rows whose distances to all references are held at one time: 131 MB for 32,000 references."""
 
 FLOOR = 0.01
 """What is added to a feature's variance, as a share of all features' mean variance."""
-
-
-class Knn(Model):
-    """The nearest neighbours of a section: detector `knn`."""
-
-    neighbours: int = Field(1, ge=1)
-    """The score is the mean over so many nearest training rows of a domain, or all where it has fewer."""
-    metric: Literal["euclidean", "cosine"] = "euclidean"
-    """euclidean: of features standardised by the training rows. cosine: 1 minus the cosine of the features."""
-    density: Literal["none", "ratio", "difference"] = "none"
-    """What a reference's distance to its own nearest references does: nothing, divides the distance, or is subtracted
-    from it."""
-    density_neighbours: int = Field(4, ge=1)
-    """Of how many nearest references, of either domain, it is the mean."""
-    smote: float = Field(0.0, ge=0, le=1)
-    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
-    smote_neighbours: int = Field(2, ge=1)
-    """Nearest target rows between one of which and a target row a synthetic row lies."""
-    coreset: int = Field(2000, ge=1)
-    """Rows kept of a domain, drawn at random where it has more (windows)."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""The scores of a machine's clips: a CSV, a row a clip.
+"""The scores of a machine's clips: a CSV, one row per clip.
 
-Columns: file, section, split, part, domain, label, score, decision. An empty domain or label is unknown. The score
-of a training clip may be empty (it could not be scored without having been learnt from); decision is 1 where the
-score is above the machine's threshold.
+Columns: file, section, split, part, domain, label, score, decision, threshold. An empty domain or label is unknown. The
+score of a training clip may be empty (it could not be scored without having been learnt from). decision is 1 if the
+score is above the threshold, which `asd.threshold` found from the machine's training scores; it is empty if there were
+none, and then no clip is called anomalous.
 """
 
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy as np
 
 from asd.errors import InputError
 from asd.files import written
+from asd.threshold import threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXTS = ["file", "section", "split", "part", "domain", "label"]
-COLUMNS = [*TEXTS, "score", "decision"]
+COLUMNS = [*TEXTS, "score", "decision", "threshold"]
 ALLOWED = {
     "split": ("train", "test"),
     "part": ("development", "additional", "evaluation"),
@@ -27,25 +29,30 @@ ALLOWED = {
 }
 
 
-def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold: float) -> None:
-    """Write the scores of clips.
+def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, quantile: float) -> None:
+    """Write the scores of clips, and decide.
 
     Args:
-        clips: the manifest's columns, a row a clip.
+        path: the file to write.
+        clips: the manifest's columns, one row per clip.
         score: (clips,), nan for a training clip without a score.
-        threshold: a clip is anomalous where its score is above.
+        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
 
     Raises:
         InputError: a test clip whose score is not finite.
     """
-    table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int))
+    limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], quantile)
+    cell = limit if np.isfinite(limit) else np.nan
+    table = clips[TEXTS].assign(score=score, decision=(score > limit).astype(int), threshold=cell)
     _check(path, table["file"], table["split"], score)
     with written(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
 
 
 def read_scores(path: Path) -> "pd.DataFrame":
-    """Read a file of scores: texts as they are (section "00"), score float64, decision int.
+    """Read a file of scores: texts as they are (section "00"), score float64, decision int, threshold float64.
+
+    Where nothing was there to decide by, the threshold is infinite.
 
     Raises:
         InputError: no such file, or one that `write_scores` would not have written.
@@ -72,7 +79,16 @@ def read_scores(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: row {twice.argmax() + 2}: {table['file'][twice.argmax()]} is there twice")
     score = np.array([_number(text) for text in table["score"]], dtype=np.float64)
     _check(path, table["file"], table["split"], score)
-    return table.assign(score=score, decision=table["decision"].astype(int))
+    limit = np.array([_number(text or "inf") for text in table["threshold"]], dtype=np.float64)
+    if np.isnan(limit).any():
+        raise InputError(f"{path}: row {np.isnan(limit).argmax() + 2}: threshold: expected a number, or nothing")
+    return table.assign(score=score, decision=table["decision"].astype(int), threshold=limit)
+
+
+def threshold_of(scores: "pd.DataFrame", section: str | None = None) -> float:
+    """Return the threshold in a table of `read_scores`, of a section or of the machine; infinite if there is none."""
+    limits = scores["threshold"] if section is None else scores["threshold"][scores["section"] == section]
+    return float(limits.iloc[0]) if len(limits) else np.inf
 
 
 def _check(path: Path, file: "pd.Series", split: "pd.Series", score: np.ndarray) -> None:

@@ -306,15 +306,55 @@ class Network(Training):
         return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
 
 
+class Spectrum(Model):
+    """A clip's mel spectrogram pooled over time: an entry of `spectra`."""
+
+    pool: list[Literal["mean", "deviation", "quantiles", "gwrp", "level"]] = Field(["mean"])
+    """What is taken of each mel bin over time, side by side in this order. gwrp: global weighted ranking pooling.
+    level: a single value, the clip's root mean square in dB of full scale; what a level meter tells."""
+    decays: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
+    """Of gwrp: the weight of a frame relative to the next louder one, one pooling for each: 1 is the mean, 0 the
+    maximum."""
+    quantiles: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
+    """Of quantiles, one pooling for each: 0.5 is the median."""
+    scale: Literal["db", "magnitude"] = "db"
+    """db: of the log-mel. magnitude: of the mel of the magnitude spectrum, in which loud frames weigh more."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "Spectrum":
+        if not self.pool or len(set(self.pool)) < len(self.pool):
+            raise ValueError(f"pool: expected at least one pooling, each once; found {self.pool}")
+        for pool, key in (("gwrp", "decays"), ("quantiles", "quantiles")):
+            values = getattr(self, key)
+            if (pool in self.pool) != bool(values):
+                raise ValueError(f"pool {pool} and {key} need each other; found pool {self.pool} and {key} {values}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: expected each once; found {values}")
+        return self
+
+    @property
+    def needs_waveform(self) -> bool:
+        """Whether the log-mel alone does not tell."""
+        return self.scale == "magnitude" or "level" in self.pool
+
+    def width(self, mels: int) -> int:
+        """Values of a clip's feature vector."""
+        lists = {"gwrp": self.decays, "quantiles": self.quantiles}
+        return sum(1 if pool == "level" else mels * len(lists.get(pool, [0])) for pool in self.pool)
+
+
 class Mvg(Model):
-    """The Gaussian of a section."""
+    """The Gaussian of a section: detector `gaussian`."""
 
     covariance: Literal["ledoit_wolf", "oas", "ridge", "empirical"] = "ledoit_wolf"
     """Covariance estimate. empirical: inverted by the pseudo-inverse."""
     ridge: float = Field(0.01, gt=0)
     """What `ridge` adds to the diagonal."""
+    standardise: bool = False
+    """Divide each feature by its deviation first, so that the covariance shrinks towards its own diagonal instead of
+    one variance for all. It serves spectra; among a network's features it inflates channels that hardly vary."""
     stages: list[Annotated[int, Field(ge=1, le=9)]] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    """Which of the nine stages of the network (the paper's Table 2) make the feature vector."""
+    """Which of the nine stages of the network (the paper's Table 2) make the feature vector. Of a network only."""
 
     @model_validator(mode="after")
     def _stages(self) -> "Mvg":
@@ -323,28 +363,137 @@ class Mvg(Model):
         return self
 
 
+class Knn(Model):
+    """The nearest neighbours of a section: detector `knn`."""
+
+    neighbours: int = Field(1, ge=1)
+    """The score is the mean over so many nearest training rows of a domain, or all where it has fewer."""
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    """euclidean: of features standardised by the training rows. cosine: 1 minus the cosine of the features."""
+    density: Literal["none", "ratio", "difference"] = "none"
+    """What a reference's distance to its own nearest references does: nothing, divides the distance, or is subtracted
+    from it."""
+    density_neighbours: int = Field(4, ge=1)
+    """Of how many nearest references, of either domain, it is the mean."""
+    smote: float = Field(0.0, ge=0, le=1)
+    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
+    smote_neighbours: int = Field(2, ge=1)
+    """Nearest target rows between one of which and a target row a synthetic row lies."""
+    coreset: int = Field(2000, ge=1)
+    """Rows kept of a domain, drawn at random where it has more (windows)."""
+
+
+class Gmm(Model):
+    """The Gaussian mixture of a section: detector `gmm`."""
+
+    components: int = Field(1, ge=1)
+    """Gaussians in the mixture."""
+    covariance: Literal["full", "diag"] = "full"
+    """Of each Gaussian: full, or its diagonal alone."""
+    reg: float = Field(0.01, gt=0)
+    """What is added to the diagonals of the covariances, as a share of the features' mean variance."""
+    score: Literal["component", "likelihood"] = "component"
+    """component: the negative largest log density of a single Gaussian, without the mixture's weights (TWFR-GMM).
+    likelihood: the negative log-likelihood of the mixture."""
+
+
+class WindowPooling(Model):
+    """How the scores of a clip's windows become the clip's score."""
+
+    kind: Literal["mean", "max", "gwrp"] = "mean"
+    """mean: the paper's. max: the highest. gwrp: weighted by rank, the highest first, each next one `decay` times."""
+    decay: float = Field(0.9, gt=0, lt=1)
+    """Of gwrp."""
+
+
+class Fit(Model):
+    """How a detector is fitted to the features of a machine's training clips, section by section."""
+
+    detector: Literal["gaussian", "knn", "gmm"] = "gaussian"
+    """gaussian: Mahalanobis distance. knn: distance to the nearest training rows. gmm: Gaussian mixture."""
+    domains: Literal["pooled", "nearest"] = "pooled"
+    """pooled: source and target are one distribution. nearest: a clip is scored against each domain's training clips,
+    in units of what held-out clips of that domain score, and the smaller score counts (detectors gaussian and knn; as
+    pooled if one domain has fewer than three training clips)."""
+    mvg: Mvg = Mvg()
+    """Settings of the Gaussian that differ from the top-level `mvg`."""
+    knn: Knn = Knn()
+    """Settings of the nearest neighbours that differ from the top-level `knn`."""
+    gmm: Gmm = Gmm()
+    """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
+    window_pooling: WindowPooling = WindowPooling()
+    """Where the network sees windows."""
+    folds: int = Field(5, ge=2)
+    """Folds of the held-out training scores: threshold.folds."""
+
+    @property
+    def flags(self) -> str:
+        """What fitting depends on, as flags: the other detectors' settings do not matter."""
+        block = DETECTORS[self.detector]
+        own = flags(getattr(self, block), f"{block}.")
+        shared = {key: value for key, value in flat(self).items() if key.split(".")[0] not in DETECTORS.values()}
+        return f"{_flags(shared)} {own}"
+
+
+DETECTORS = {"gaussian": "mvg", "knn": "knn", "gmm": "gmm"}
+"""The detectors that are fitted to features, and the block with the settings of each."""
+
+
 class Threshold(Model):
     """The decision threshold of a machine: a quantile of a gamma distribution fitted to its training scores."""
 
     quantile: float = Field(0.9, gt=0, lt=1)
-    """A clip is anomalous where its score is above this quantile."""
+    """A clip is anomalous if its score is above this quantile."""
     folds: int = Field(5, ge=2)
-    """Folds of the held-out training scores (Gaussian detector)."""
+    """Folds of the held-out training scores (detectors that are fitted to features)."""
 
 
-class Detection(Model):
-    """A network with a detector: an entry of `models`."""
+class Scored(Model):
+    """A model: an entry of `models`. It rests on a network, on a spectrum, or on other models (a fusion)."""
 
     title: str
     """The row of the tables."""
-    network: str
+    network: str = ""
     """An entry of `networks`."""
-    detector: Literal["gaussian", "exposure"]
-    """gaussian: Mahalanobis distance of the pooled features. exposure: the classifier's doubt (outlier exposure)."""
+    spectrum: str = ""
+    """An entry of `spectra`."""
+    detector: Literal["gaussian", "knn", "gmm", "exposure"] = "gaussian"
+    """gaussian: Mahalanobis distance of the features. knn: distance to the nearest training features. gmm: a Gaussian
+    mixture of the features. exposure: the classifier's doubt (outlier exposure; of a network)."""
+    domains: Literal["pooled", "nearest"] = "pooled"
+    """See `domains` of the detector."""
     mvg: Mvg = Mvg()
     """Settings of the Gaussian that differ from the top-level `mvg`."""
+    knn: Knn = Knn()
+    """Settings of the nearest neighbours that differ from the top-level `knn`."""
+    gmm: Gmm = Gmm()
+    """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
+    window_pooling: WindowPooling = WindowPooling()
+    """How the scores of windows become a clip's (of a network that sees windows)."""
     threshold: Threshold = Threshold()
     """Settings of the decision that differ from the top-level `threshold`."""
+    members: list[Name] = []
+    """The models that a fusion is made of."""
+    weights: list[Annotated[float, Field(ge=0)]] = []
+    """Of the members in `fuse: mean`; empty: all alike."""
+    fuse: Literal["mean", "max", "min"] = "mean"
+    """How the members' scores, standardised by their held-out training scores, become one."""
+
+    @property
+    def rests_on(self) -> str:
+        """The network or the spectrum whose features are scored; empty for a fusion."""
+        return self.network or self.spectrum
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a detector is fitted to features."""
+        return not self.members and self.detector in DETECTORS
+
+    @property
+    def fit(self) -> Fit:
+        """The slice that fitting depends on."""
+        own = self.model_dump(include=set(Fit.model_fields) - {"folds"})
+        return Fit.model_validate({**own, "folds": self.threshold.folds})
 
 
 class Sweep(Model):
@@ -425,6 +574,9 @@ class Submission(Model):
     """In the order in which they are listed."""
     source_code: str = ""
     """Address of the source code; empty: none is given."""
+    models: Annotated[list[Name], Field(max_length=4)] = []
+    """The systems, of which the challenge takes four at most: models of `run_models`, and `ensemble`; empty: the
+    models of the paper's tables and the ensemble."""
 
     @model_validator(mode="after")
     def _corresponding(self) -> "Submission":
@@ -449,6 +601,8 @@ HANDED_DOWN = (
     ("networks", "logmel", "logmel"),
     ("networks", "backbone", "backbone"),
     ("models", "mvg", "mvg"),
+    ("models", "knn", "knn"),
+    ("models", "gmm", "gmm"),
     ("models", "threshold", "threshold"),
 )
 """What entries take from a top-level block unless they say otherwise: entries, block, and the entry's own block for it
@@ -471,12 +625,20 @@ class Settings(Model):
     train: Training = Training()
     """What every network has unless its entry says otherwise."""
     networks: dict[Name, Network]
+    spectra: dict[Name, Spectrum] = {}
+    """Features without a network."""
     mvg: Mvg = Mvg()
     """What every Gaussian has unless its model's entry says otherwise."""
+    knn: Knn = Knn()
+    """Likewise of the nearest neighbours."""
+    gmm: Gmm = Gmm()
+    """Likewise of the Gaussian mixtures."""
     threshold: Threshold = Threshold()
-    models: dict[Name, Detection]
+    models: dict[Name, Scored]
     run_models: Annotated[list[Name], Field(min_length=1)]
-    """The models to run and to choose from, in the order of the tables' rows."""
+    """The models to run, in the order of the rows of metrics.csv and of the report."""
+    paper_models: list[Name] = []
+    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose; empty: all of `run_models`."""
     variants: dict[Name, Variant] = {}
     """What a sweep made of which model."""
     ensemble: Ensemble = Ensemble()
@@ -513,15 +675,19 @@ class Settings(Model):
             raise ValueError(f"models: each title once, and none of the tables' own rows; found {sorted(twice)}")
         if "ensemble" in self.models:
             raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
-        for name, model in self.models.items():
-            if model.network not in self.networks:
-                raise ValueError(
-                    f"models.{name}.network: {model.network!r} is not an entry of networks ({', '.join(self.networks)})"
-                )
+        for name in self.models:
+            self._model(name)
+        if both := sorted(set(self.networks) & set(self.spectra)):
+            raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; call one of them otherwise")
+        if strange := [name for name in self.paper_models if name not in self.run_models]:
+            raise ValueError(f"paper_models: {strange[0]!r} is not in run_models ({', '.join(self.run_models)})")
         for name in self.networks:
             self._warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
             raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
+        for name in self.submission.models:
+            if name not in (*self.run_models, "ensemble"):
+                raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
         fallback = self.ensemble.fallback
         if fallback and fallback not in self.run_models:
             raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
@@ -531,6 +697,43 @@ class Settings(Model):
             for machine in self.machines:
                 releases(self.dataset.kind, machine, self.dataset.published.parts)
         return self
+
+    def _model(self, name: str) -> None:
+        """Refuse an entry of `models` whose keys do not go together."""
+        model, where = self.models[name], f"models.{name}"
+        kinds = [kind for kind in ("network", "spectrum", "members") if getattr(model, kind)]
+        if len(kinds) != 1:
+            raise ValueError(f"{where}: exactly one of network, spectrum and members is needed; found {kinds}")
+        for kind, entries in (("network", self.networks), ("spectrum", self.spectra)):
+            if (entry := getattr(model, kind)) and entry not in entries:
+                known = {"network": "networks", "spectrum": "spectra"}[kind]
+                raise ValueError(f"{where}.{kind}: {entry!r} is not an entry of {known} ({', '.join(entries)})")
+        if model.members and model.detector != "gaussian":
+            raise ValueError(f"{where}.detector: a fusion has none of its own; its members have")
+        if model.spectrum and model.detector == "exposure":
+            raise ValueError(f"{where}.detector: exposure is the doubt of a network's classifier; a spectrum has none")
+        if model.spectrum and model.mvg.stages != self.mvg.stages:
+            raise ValueError(f"{where}.mvg.stages: these are stages of a network; a spectrum has none")
+        if model.domains == "nearest" and (model.members or model.detector not in ("gaussian", "knn")):
+            raise ValueError(f"{where}.domains: nearest is for the detectors gaussian and knn")
+        for member in model.members:
+            if member not in self.models or self.models[member].members:
+                raise ValueError(f"{where}.members: {member!r} is not an entry of models that rests on features")
+        if len(set(model.members)) < len(model.members) or len(model.members) == 1:
+            raise ValueError(f"{where}.members: at least two, each once; found {model.members}")
+        if model.weights and (
+            len(model.weights) != len(model.members) or model.fuse != "mean" or not sum(model.weights)
+        ):
+            raise ValueError(f"{where}.weights: one per member, not all 0, and with fuse: mean; found {model.weights}")
+        window = self.networks[model.network] if model.network else Network()
+        if model.window_pooling.kind != "mean":
+            if not window.window or model.detector == "exposure":
+                raise ValueError(f"{where}.window_pooling: for a detector on a network that sees windows")
+            if window.hop != window.test_hop:
+                raise ValueError(
+                    f"{where}.window_pooling: the highest of more windows is higher, so training and test clips need "
+                    f"equally many; found networks.{model.network}.hop {window.hop} and test_hop {window.test_hop}"
+                )
 
     def _warm_starts(self, name: str) -> list[str]:
         """The networks that `name` begins with, nearest first."""
@@ -569,7 +772,17 @@ class Settings(Model):
     @property
     def fallback(self) -> str:
         """The model of machines without labels."""
-        return self.ensemble.fallback or self.run_models[0]
+        return self.ensemble.fallback or self.chosen_from[0]
+
+    @property
+    def submitted(self) -> list[str]:
+        """The systems of a submission."""
+        return self.submission.models or [*self.chosen_from, "ensemble"]
+
+    @property
+    def chosen_from(self) -> list[str]:
+        """The models that the ensemble chooses from, which are the rows of the paper's tables."""
+        return self.paper_models or self.run_models
 
 
 def _inherit(entry: Any, common: dict, inner: str | None) -> Any:
@@ -653,8 +866,12 @@ def canonical(block: Model) -> str:
 
 def flags(block: Model, prefix: str = "") -> str:
     """A block as the flags of a script, quoted for the shell: `--covariance ledoit_wolf --ridge 0.01 …`."""
+    return _flags(flat(block, prefix))
+
+
+def _flags(leaves: dict[str, Any]) -> str:
     words: list[str] = []
-    for key, value in flat(block, prefix).items():
+    for key, value in leaves.items():
         values = value if isinstance(value, list) else [value]
         words += [f"--{key}", *(_word(one) for one in values)]
     return shlex.join(words)

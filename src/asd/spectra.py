@@ -4,46 +4,18 @@ A clip's feature vector holds one or more poolings side by side, each with a val
 first. Reshaped to (poolings, mels) it is again a set of spectra.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from asd.mel import mel_filters
+from asd.settings import LogMel, Spectrum
 from asd.soundfiles import FULL_SCALE
-from asd.settings import LogMel, Model
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-class Spectrum(Model):
-    """A clip's mel spectrogram pooled over time: an entry of `spectra`."""
-
-    pool: list[Literal["mean", "deviation", "quantiles", "gwrp"]] = Field(["mean"])
-    """What is taken of each mel bin over time, side by side in this order. gwrp: global weighted ranking pooling."""
-    decays: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
-    """Of gwrp: the weight of a frame relative to the next louder one, one pooling for each: 1 is the mean, 0 the
-    maximum."""
-    quantiles: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
-    """Of quantiles, one pooling for each: 0.5 is the median."""
-    scale: Literal["db", "magnitude"] = "db"
-    """db: of the log-mel. magnitude: of the mel of the magnitude spectrum, in which loud frames weigh more."""
-
-    @model_validator(mode="after")
-    def _used(self) -> "Spectrum":
-        if not self.pool or len(set(self.pool)) < len(self.pool):
-            raise ValueError(f"pool: expected at least one pooling, each once; found {self.pool}")
-        for pool, key in (("gwrp", "decays"), ("quantiles", "quantiles")):
-            values = getattr(self, key)
-            if (pool in self.pool) != bool(values):
-                raise ValueError(f"pool {pool} and {key} need each other; found pool {self.pool} and {key} {values}")
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: expected each once; found {values}")
-        return self
-
-    @property
-    def poolings(self) -> int:
-        """Values of each mel bin in the feature vector."""
-        lists = {"gwrp": self.decays, "quantiles": self.quantiles}
-        return sum(len(lists[pool]) if pool in lists else 1 for pool in self.pool)
+    from asd.cache import Cache
 
 
 def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
@@ -53,11 +25,12 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
         values: (..., mels, frames), in the scale of the settings: log-mels in dB, or `mel_magnitude`.
 
     Returns:
-        (..., poolings * mels) float64: the poolings side by side in the settings' order.
+        (..., poolings * mels) float64: the poolings side by side in the settings' order, without `level`, which is not
+        of the spectrum.
     """
     values = np.asarray(values, dtype=np.float64)
     found = []
-    for pool in settings.pool:
+    for pool in (pool for pool in settings.pool if pool != "level"):
         if pool == "mean":
             found.append(values.mean(-1)[None])
         elif pool == "deviation":
@@ -68,6 +41,46 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
             found.append(rank_pooled(values, settings.decays))
     poolings = np.moveaxis(np.concatenate(found), 0, -2)  # (..., poolings, mels)
     return poolings.reshape(*values.shape[:-2], -1)
+
+
+def write_spectra(path: "Path", cache: "Cache", settings: Spectrum) -> None:
+    """Write the feature vectors of every clip of a cache, one row per clip, as a features file (`asd.features`)."""
+    from asd.features import features_file
+    from asd.settings import Windows
+
+    clips = len(cache.clips)
+    width = settings.width(cache.settings.mels)
+    with features_file(path, cache, np.arange(clips + 1), [width], Windows()) as out:
+        for row in range(clips):
+            waveform = cache.read_waveform([row])[0] if settings.needs_waveform else None
+            logmel = cache.read_logmel([row])[0] if settings.scale == "db" else None
+            out[row] = features(logmel, waveform, settings, cache.settings)
+
+
+def features(
+    logmel: np.ndarray | None, waveform: np.ndarray | None, settings: Spectrum, front_end: LogMel
+) -> np.ndarray:
+    """Return the feature vector of a clip, (width,) float64.
+
+    Args:
+        logmel: (mels, frames) in dB; used with scale `db`.
+        waveform: (samples,) int16; used with scale `magnitude` and for the pooling `level`.
+        settings: the poolings.
+        front_end: the settings of the log-mel.
+    """
+    parts = [pool for pool in settings.pool if pool != "level"]
+    found = []
+    if parts:
+        values = logmel if settings.scale == "db" else mel_magnitude(waveform, front_end)
+        found.append(pooled(values, settings))
+    if "level" in settings.pool:
+        found.append(np.array([level(waveform)]))
+    return np.concatenate(found)
+
+
+def level(waveform: np.ndarray) -> float:
+    """Return the root mean square of a waveform (samples,) int16 in dB of full scale, no lower than -100."""
+    return float(10 * np.log10(np.mean((waveform / FULL_SCALE) ** 2) + 1e-10))
 
 
 def rank_pooled(values: np.ndarray, decays: list[float]) -> np.ndarray:

@@ -35,7 +35,7 @@ from asd.errors import InputError
 from asd.files import digest
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
-from asd.settings import flags, load
+from asd.settings import DETECTORS, flags, load
 from asd.expansion import expand as expand_sweep
 from asd.own_manifest import manifest_of
 from snakemake.exceptions import WorkflowError
@@ -71,21 +71,27 @@ CACHE = f"{DATA}/logmel-{{logmel}}/{{machine}}.h5"
 CHECKED = f"{DATA}/check/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
 FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
-MVG = f"{RESULTS}/mvg/{{model}}/{{machine}}.h5"
+SPECTRA = f"{RESULTS}/features/{{spectrum}}/{{machine}}.h5"
+FITTED = f"{RESULTS}/{{block}}/{{model}}/{{machine}}.h5"
 SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
 COMPUTE = flags(settings.compute)
 BLOCKS = [settings, *settings.networks.values()]
 # What the wildcards `logmel` and `backbone` stand for.
 LOGMELS = {block.logmel.file: block.logmel for block in BLOCKS}
 BACKBONES = {block.backbone.file: block.backbone for block in BLOCKS}
-RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in settings.run_models))
+# The models that are scored: those that run, and the members of fusions.
+SCORED = list(dict.fromkeys(one for name in settings.run_models for one in [*settings.models[name].members, name]))
+RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in SCORED if settings.models[name].network))
+TRAINED_NETWORKS = [name for name in RUN_NETWORKS if settings.networks[name].epochs]
+FUSIONS = "|".join(name for name, model in settings.models.items() if model.members) or "(?!)"
 # Entries that are trained alike (they differ in the windows that are scored, say) share one trained network.
 TRAINED = {network: settings.trained_as(network) for network in settings.networks}
 
 
-def models_with(detector):
-    """A pattern of the models with a detector, for wildcard constraints; one that matches nothing where there are none."""
-    return "|".join(name for name, model in settings.models.items() if model.detector == detector) or "(?!)"
+def models_with(*detectors):
+    """A pattern of the models with a detector, for wildcard constraints; it matches nothing if there are none."""
+    models = settings.models.items()
+    return "|".join(name for name, one in models if not one.members and one.detector in detectors) or "(?!)"
 
 
 def code(script, unused=()):
@@ -93,8 +99,30 @@ def code(script, unused=()):
     return code_digest(ROOT / f"workflow/scripts/{script}.py", ROOT / "src/asd", frozenset(unused))
 
 
+# A score does not depend on the detectors that other models have.
+CODE_OF_SCORES = {one: code("score", unused=set(DETECTORS) - {one}) for one in DETECTORS}
+
+
 def network_of(wildcards):
     return settings.models[wildcards.model].network
+
+
+def features_path(model, machine):
+    """The features that a model scores."""
+    return SPECTRA.format(spectrum=settings.models[model].rests_on, machine=machine)
+
+
+def features_of(wildcards):
+    return features_path(wildcards.model, wildcards.machine)
+
+
+def fitted_path(model, machine):
+    """The detector of a model that was fitted to features."""
+    return FITTED.format(block=DETECTORS[settings.models[model].detector], model=model, machine=machine)
+
+
+def fitted_of(wildcards):
+    return fitted_path(wildcards.model, wildcards.machine)
 
 
 def releases_of(wildcards):
@@ -135,8 +163,9 @@ def network_path(network, machine):
 
 
 def cache_path(network, machine):
-    """The log-mels that a network of a machine sees."""
-    return CACHE.format(logmel=settings.networks[network].logmel.file, machine=machine)
+    """The log-mels that a network of a machine sees, or (no network) that spectra are made of."""
+    block = settings.networks[network] if network else settings
+    return CACHE.format(logmel=block.logmel.file, machine=machine)
 
 
 def cache_of(wildcards):
@@ -152,8 +181,7 @@ def network_paths(networks):
 
 def curves_of(wildcards):
     """The training curves of the networks of a machine."""
-    networks = dict.fromkeys(settings.models[name].network for name in settings.run_models)
-    return [network_path(network, wildcards.machine).replace(".safetensors", ".csv") for network in networks]
+    return [network_path(network, wildcards.machine).replace(".safetensors", ".csv") for network in TRAINED_NETWORKS]
 
 
 def caches_of(wildcards):

@@ -1,17 +1,37 @@
-# inputs:  a network, its Gaussians and the scores of a machine's clips; the ensemble's selection
+# inputs:  of each member of a model its network, its fitted detector and its scores; the ensemble's selection
 # outputs: results/detectors/<model>/<machine>.zip, and results/detectors/<machine>.zip, the chosen model's
 
 DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"
 
 
+def sources_of(wildcards):
+    """What a model's detector is packed from, a member each: the fields of asd.detector.Source."""
+    sources = []
+    for name in settings.models[wildcards.model].members or [wildcards.model]:
+        model, machine = settings.models[name], wildcards.machine
+        source = {"model": name, "title": model.title, "detector": model.detector}
+        source["cache"] = cache_path(model.network, machine)
+        source["scores"] = SCORES.format(model=name, machine=machine)
+        if model.fitted:
+            source["fitted"] = fitted_path(name, machine)
+        if model.network:
+            source["network"] = network_path(model.network, machine)
+            source["windows"] = settings.networks[model.network].windows.model_dump()
+        else:
+            source["spectrum"] = settings.spectra[model.spectrum].model_dump()
+        sources.append(source)
+    return sources
+
+
 rule detector:
     """Pack all that scoring a recording needs into one file."""
     input:
-        cache=cache_of,
-        network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
-        mvg=lambda wildcards: (
-            [MVG.format(**wildcards)] if settings.models[wildcards.model].detector == "gaussian" else []
-        ),
+        parts=lambda wildcards: [
+            source[key]
+            for source in sources_of(wildcards)
+            for key in ("cache", "network", "fitted", "scores")
+            if key in source
+        ],
         scores=SCORES,
     output:
         detector=DETECTOR,
@@ -30,20 +50,18 @@ rule detector:
     params:
         script=f"{SCRIPTS}/detector.py",
         code=code("detector"),
-        mvg=lambda wildcards, input: f"--mvg {shlex.quote(input.mvg[0])}" if input.mvg else "",
+        members=lambda wildcards: [json.dumps(source, sort_keys=True) for source in sources_of(wildcards)],
         title=lambda wildcards: settings.models[wildcards.model].title,
-        settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
-        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
+        fuse=lambda wildcards: settings.models[wildcards.model].fuse,
+        weights=lambda wildcards: settings.models[wildcards.model].weights,
     shell:
         "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " --network {input.network:q}"
-        " {params.mvg}"
+        " --members {params.members:q}"
         " --scores {input.scores:q}"
         " --model {wildcards.model:q}"
         " --title {params.title:q}"
-        " {params.settings}"
-        " --quantile {params.quantile}"
+        " --fuse {params.fuse}"
+        " --weights {params.weights}"
         " --out {output.detector:q}"
         " >{log:q} 2>&1"
 
@@ -52,7 +70,7 @@ rule chosen_detector:
     """Take the detector of the model that the ensemble chose for a machine."""
     input:
         selection=rules.ensemble.output.selection,
-        detectors=expand(DETECTOR, model=settings.run_models, allow_missing=True),
+        detectors=expand(DETECTOR, model=CANDIDATES, allow_missing=True),
     output:
         detector=f"{RESULTS}/detectors/{{machine}}.zip",
     log:

@@ -1,13 +1,14 @@
-# inputs:  the scores of every model and machine
+# inputs:  the scores of the models of the paper's tables, and of the fallback
 # outputs: results/ensemble/selection.csv, results/scores/ensemble/<machine>.csv
 
 ALL_SCORES = expand(SCORES, model=settings.run_models, machine=settings.machines)
+CANDIDATES = list(dict.fromkeys([*settings.chosen_from, settings.fallback]))
 
 
 rule ensemble:
     """Choose a model for each machine, and gather its scores."""
     input:
-        scores=ALL_SCORES,
+        scores=expand(SCORES, model=CANDIDATES, machine=settings.machines),
     output:
         selection=f"{RESULTS}/ensemble/selection.csv",
         scores=expand(SCORES, model="ensemble", machine=settings.machines),
@@ -25,7 +26,7 @@ rule ensemble:
     params:
         script=f"{SCRIPTS}/ensemble.py",
         code=code("ensemble"),
-        models=settings.run_models,
+        models=settings.chosen_from,
         fallback=settings.fallback,
         out_dir=lambda wildcards, output: os.path.dirname(output.scores[0]),
     shell:

@@ -1,9 +1,9 @@
-# inputs:  the machine's log-mel cache and a trained network
-# outputs: results/features/<network>/<machine>.h5
+# inputs:  the machine's log-mel cache, and a trained network or none
+# outputs: results/features/<network or spectrum>/<machine>.h5
 
 
 rule features:
-    """Compute the pooled features of the nine stages, a row a clip or a window."""
+    """Compute the pooled features of the nine stages, one row per clip or per window."""
     input:
         cache=cache_of,
         network=lambda wildcards: network_path(wildcards.network, wildcards.machine),
@@ -31,5 +31,35 @@ rule features:
         " --network {input.network:q}"
         " {params.settings}"
         " {params.compute}"
+        " --out {output.features:q}"
+        " >{log:q} 2>&1"
+
+
+rule spectra:
+    """Compute features without a network: the mel spectrogram of each clip, pooled over time."""
+    input:
+        cache=CACHE.replace("{logmel}", settings.logmel.file),
+    output:
+        features=SPECTRA,
+    log:
+        f"{RESULTS}/logs/spectra/{{spectrum}}/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/spectra/{{spectrum}}/{{machine}}.tsv"
+    wildcard_constraints:
+        spectrum="|".join(settings.spectra) or "(?!)",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        script=f"{SCRIPTS}/spectra.py",
+        code=code("spectra"),
+        settings=lambda wildcards: flags(settings.spectra[wildcards.spectrum]),
+    shell:
+        "alone {log:q}; python {params.script}"
+        " --cache {input.cache:q}"
+        " {params.settings}"
         " --out {output.features:q}"
         " >{log:q} 2>&1"

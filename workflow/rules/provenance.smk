@@ -8,9 +8,11 @@ STAGES = [
     "logmel",
     "train",
     "features",
-    "mvg",
-    "score_gaussian",
+    "spectra",
+    "fit",
+    "score",
     "score_exposure",
+    "fuse",
     "ensemble",
     "tables",
 ]

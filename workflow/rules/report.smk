@@ -3,22 +3,24 @@
 
 REPORTED = [*settings.run_models, "ensemble"]
 TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
-GAUSSIAN = [name for name in settings.run_models if settings.models[name].detector == "gaussian"]
-WINDOWED = [name for name in GAUSSIAN if settings.networks[settings.models[name].network].window]
-MAPPED = [name for name in GAUSSIAN if name not in WINDOWED] or GAUSSIAN  # whole clips where there is a choice
+# The models with features of a network: of windows, whose scores over time are drawn, and of whole clips, which are mapped.
+ON_NETWORKS = [name for name in SCORED if settings.models[name].fitted and settings.models[name].network]
+WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[name].network].window]
+MAPPED = [name for name in ON_NETWORKS if name not in WINDOWED] or ON_NETWORKS
+MAPPED = [name for name in MAPPED if settings.models[name].network in TRAINED_NETWORKS] or MAPPED
 SHOWN = (WINDOWED or settings.run_models)[0]  # whose log-mels are shown, those that its windows were cut from
 FIGURES = [
     *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
     *(["map"] if MAPPED else []),
-    *("training", "spectra", "spectrograms"),
+    *(["training"] if TRAINED_NETWORKS else []),
+    *("spectra", "spectrograms"),
 ]
 TEMPLATES = os.path.relpath(ROOT / "workflow/report")
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
 # The features of the first of some models, as a list; an empty one where there is no such model.
 MAP_FEATURES, WINDOW_FEATURES = (
-    [FEATURES.format(network=settings.models[name].network, machine="{machine}") for name in models[:1]]
-    for models in (MAPPED, WINDOWED)
+    [features_path(name, "{machine}") for name in models[:1]] for models in (MAPPED, WINDOWED)
 )
 
 
@@ -28,7 +30,6 @@ rule figures:
         cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=MAP_FEATURES,
         curves=curves_of,
-        selection=rules.ensemble.output.selection,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
         svg=report(
@@ -53,7 +54,6 @@ rule figures:
         code=code("figures"),
         features=lambda wildcards, input: f"--features {shlex.quote(input.features[0])}" if input.features else "",
         titles=TITLES,
-        quantiles=[settings.models[name].threshold.quantile for name in settings.run_models],
         max_fpr=settings.metrics.max_fpr,
         threads=settings.compute.threads,
         out_dir=lambda wildcards, output: os.path.dirname(output.svg[0]),
@@ -64,8 +64,6 @@ rule figures:
         " --curves {input.curves:q}"
         " --scores {input.scores:q}"
         " --titles {params.titles:q}"
-        " --quantiles {params.quantiles}"
-        " --selection {input.selection:q}"
         " --max-fpr {params.max_fpr}"
         " --threads {params.threads}"
         " --out-dir {params.out_dir:q}"
@@ -78,7 +76,7 @@ rule clips:
         cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=WINDOW_FEATURES,
         selection=rules.ensemble.output.selection,
-        mvg=[MVG.format(model=name, machine="{machine}") for name in WINDOWED[:1]],
+        fitted=[fitted_path(name, "{machine}") for name in WINDOWED[:1]],
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
         clips=directory(CLIPS),
@@ -96,17 +94,16 @@ rule clips:
         script=f"{SCRIPTS}/clips.py",
         code=code("clips"),
         windows=lambda wildcards, input: (
-            f"--features {shlex.quote(input.features[0])} --mvg {shlex.quote(input.mvg[0])}" if input.mvg else ""
+            f"--features {shlex.quote(input.features[0])} --fitted {shlex.quote(input.fitted[0])}"
+            if input.fitted
+            else ""
         ),
-        quantiles=[settings.models[name].threshold.quantile for name in settings.run_models],
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.windows}"
         " --scores {input.scores:q}"
-        " --quantiles {params.quantiles}"
-        " --selection {input.selection:q}"
         " --threads {params.threads}"
         " --out-dir {output.clips:q}"
         " >{log:q} 2>&1"

@@ -1,12 +1,13 @@
-# inputs:  features and Gaussians (detector gaussian), or log-mel cache and network (detector exposure)
-# outputs: results/scores/<model>/<machine>.csv, a row a clip
+# inputs:  features and the detector fitted to them; or log-mel cache and network (detector exposure); or the scores of the
+#          members (a fusion)
+# outputs: results/scores/<model>/<machine>.csv, one row per clip
 
 
-rule score_gaussian:
-    """Score a machine's clips by their Mahalanobis distance, and decide."""
+rule score:
+    """Score a machine's clips by the detector of their section, and decide."""
     input:
-        features=lambda wildcards: FEATURES.format(network=network_of(wildcards), machine=wildcards.machine),
-        mvg=rules.mvg.output.mvg,
+        features=features_of,
+        fitted=fitted_of,
     output:
         scores=SCORES,
     log:
@@ -14,7 +15,7 @@ rule score_gaussian:
     benchmark:
         f"{RESULTS}/benchmarks/score/{{model}}/{{machine}}.tsv"
     wildcard_constraints:
-        model=models_with("gaussian"),
+        model=models_with(*DETECTORS),
     conda:
         ENVIRONMENT
     threads: settings.compute.threads
@@ -22,14 +23,14 @@ rule score_gaussian:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
-        script=f"{SCRIPTS}/score_gaussian.py",
-        code=code("score_gaussian"),
+        script=f"{SCRIPTS}/score.py",
+        code=lambda wildcards: CODE_OF_SCORES[settings.models[wildcards.model].detector],
         quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
         " --features {input.features:q}"
-        " --mvg {input.mvg:q}"
+        " --fitted {input.fitted:q}"
         " --quantile {params.quantile}"
         " --threads {params.threads}"
         " --out {output.scores:q}"
@@ -69,5 +70,42 @@ rule score_exposure:
         " {params.settings}"
         " --quantile {params.quantile}"
         " {params.compute}"
+        " --out {output.scores:q}"
+        " >{log:q} 2>&1"
+
+
+rule fuse:
+    """Fuse the scores of a fusion's members, and decide."""
+    input:
+        scores=lambda wildcards: [
+            SCORES.format(model=member, machine=wildcards.machine)
+            for member in settings.models[wildcards.model].members
+        ],
+    output:
+        scores=SCORES,
+    log:
+        f"{RESULTS}/logs/fuse/{{model}}/{{machine}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fuse/{{model}}/{{machine}}.tsv"
+    wildcard_constraints:
+        model=FUSIONS,
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        script=f"{SCRIPTS}/fuse.py",
+        code=code("fuse"),
+        fuse=lambda wildcards: settings.models[wildcards.model].fuse,
+        weights=lambda wildcards: settings.models[wildcards.model].weights,
+        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
+    shell:
+        "alone {log:q}; python {params.script}"
+        " --scores {input.scores:q}"
+        " --fuse {params.fuse}"
+        " --weights {params.weights}"
+        " --quantile {params.quantile}"
         " --out {output.scores:q}"
         " >{log:q} 2>&1"

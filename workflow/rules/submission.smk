@@ -1,13 +1,14 @@
 # inputs:  everything that was made of every model and machine, and the configuration
-# outputs: results/submission/<label>_task2_<k>/ (scores, decisions, description) for every model and the ensemble, and
+# outputs: results/submission/<label>_task2_<k>/ (scores, decisions, description) for each system of submission.models, and
 #          <label>_task2.zip beside them, packed once the checker found nothing wrong; its verdict under results/checks/.
 #          The folder is declared as a whole, since the sections are only known from the recordings.
 
-RUN_GAUSSIANS = [name for name in settings.run_models if settings.models[name].detector == "gaussian"]
+RUN_FITTED = [name for name in SCORED if settings.models[name].fitted]
+SYSTEMS = [name for name in settings.submitted if name != "ensemble"]
 
 
 rule submission:
-    """Write, check and pack the four systems of the paper as the challenge takes them."""
+    """Write, check and pack systems as the challenge takes them."""
     input:
         scores=ALL_SCORES,
         ensemble=rules.ensemble.output.scores,
@@ -16,7 +17,7 @@ rule submission:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
         caches=sorted({cache_path(network, machine) for network in RUN_NETWORKS for machine in settings.machines}),
         networks=network_paths(RUN_NETWORKS),
-        mvg=expand(MVG, model=RUN_GAUSSIANS, machine=settings.machines),
+        fitted=[fitted_path(model, machine) for model in RUN_FITTED for machine in settings.machines],
     output:
         folder=directory(f"{RESULTS}/submission"),
         verdict=f"{RESULTS}/checks/submission.json",
@@ -36,14 +37,16 @@ rule submission:
         checker=f"{SCRIPTS}/check_submission.py",
         code=code("submission") + code("check_submission"),
         package=f"{settings.submission.label}_task2.zip",
-        configuration=settings.model_dump_json(include={"machines", "networks", "models", "run_models", "submission"}),
+        configuration=settings.model_dump_json(
+            include={"machines", "networks", "spectra", "models", "run_models", "paper_models", "submission"}
+        ),
     shell:
         "alone {log:q}; (python {params.script}"
         " --scores {input.scores:q} {input.ensemble:q}"
         " --manifests {input.manifests:q}"
         " --caches {input.caches:q}"
         " --networks {input.networks:q}"
-        " --mvg {input.mvg:q}"
+        " --fitted {input.fitted:q}"
         " --selection {input.selection:q}"
         " --metrics {input.metrics:q}"
         " --configuration {params.configuration:q}"

@@ -32,6 +32,7 @@ rule tables:
         code=code("tables"),
         models=settings.run_models,
         titles=[settings.models[name].title for name in settings.run_models],
+        paper_models=settings.chosen_from,
         settings=flags(settings.metrics),
         out_dir=lambda wildcards, output: os.path.dirname(output.metrics),
     shell:
@@ -39,6 +40,7 @@ rule tables:
         " --scores {input.scores:q}"
         " --models {params.models:q}"
         " --titles {params.titles:q}"
+        " --paper-models {params.paper_models:q}"
         " --selection {input.selection:q}"
         " {params.settings}"
         " --out-dir {params.out_dir:q}"

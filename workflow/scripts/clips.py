@@ -1,7 +1,7 @@
 """Write what the report plays and shows of each test clip of a machine.
 
 Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv)
-       and, for the curves over time, the features and Gaussians of a model that sees windows.
+       and, for the curves over time, the features and the detector of a model that sees windows.
 Writes a folder: sounds (FLAC), log-mels (WebP), window scores over time (SVG) and the list of the clips (JSON).
 """
 
@@ -15,9 +15,7 @@ def main(
     cache: Path,
     scores: list[Path],
     features: Path | None = None,
-    mvg: Path | None = None,
-    quantiles: list[float],
-    selection: Path,
+    fitted: Path | None = None,
     threads: int = 2,
     out_dir: Path,
 ) -> None:
@@ -27,10 +25,7 @@ def main(
         cache: log-mel cache of the machine (HDF5).
         scores: scores of the models, the ensemble's among them.
         features: features of the machine's windows (HDF5).
-        mvg: Gaussians fitted to these features (HDF5), in the folder of their model.
-        quantiles: of the gamma distributions fitted to the models' training scores, one a model in the order of the
-            scores; above it a clip is anomalous.
-        selection: the ensemble's choice (machine, model, …).
+        fitted: the detector fitted to these features (HDF5), in the folder of its model.
         threads: of the linear algebra.
         out_dir: the folder to write.
     """
@@ -40,21 +35,18 @@ def main(
 
     from asd.cache import open_cache
     from asd.features import open_features
-    from asd.gaussian import read_sections
     from asd.report.clips import write_clips
-    from asd.results.ensemble import chosen_model
     from asd.scores import read_scores
+    from asd.sections import read_sections
 
     models = [path.parent.name for path in scores]
-    decided = dict(zip((name for name in models if name != "ensemble"), quantiles, strict=True))
     with (
         threadpool_limits(threads),
         open_cache(cache) as opened,
         open_features(features) if features else nullcontext() as windows,
     ):
-        decided["ensemble"] = decided[chosen_model(selection, opened.clips["machine"].iloc[0])]
-        windowed = (mvg.parent.name, windows, read_sections(mvg)) if windows and mvg else None
-        write_clips(out_dir, opened, dict(zip(models, map(read_scores, scores), strict=True)), decided, windowed)
+        windowed = (fitted.parent.name, windows, read_sections(fitted)) if windows and fitted else None
+        write_clips(out_dir, opened, dict(zip(models, map(read_scores, scores), strict=True)), windowed)
 
 
 if __name__ == "__main__":

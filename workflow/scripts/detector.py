@@ -1,61 +1,43 @@
 """Pack a detector: one file with all that scoring a recording of a machine needs.
 
-Reads  the machine's log-mel cache (its settings), a trained network, for the gaussian detector the Gaussians, and the
-       scores of the machine's clips, whose training clips' make the threshold.
-Writes a zip: weights (safetensors), Gaussians (HDF5), and what it is (JSON); its layout is in asd/detector.py.
+Reads  of each member (a model itself, or the models of a fusion) the machine's log-mel cache (its settings), a
+       trained network, the detector fitted to its features, and its scores; and the scores of the model, which hold the
+       threshold.
+Writes a zip: weights (safetensors), fitted detectors (HDF5), and what it is (JSON); its layout is in asd/detector.py.
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import tyro
+from typing import Literal
 
 from asd import command
-from asd.settings import Windows
 
 
 def main(
     *,
-    cache: Path,
-    network: Path,
-    mvg: Path | None = None,
+    members: list[str],
     scores: Path,
     model: str,
     title: str,
-    settings: Annotated[Windows, tyro.conf.arg(name="")],
-    quantile: float = 0.9,
+    fuse: Literal["mean", "max", "min"] = "mean",
+    weights: tuple[float, ...] = (),
     out: Path,
 ) -> None:
     """Pack a detector.
 
     Args:
-        cache: log-mel cache of the machine (HDF5).
-        network: the trained network (safetensors).
-        mvg: the machine's Gaussians (HDF5); without them the classifier's doubt is the score.
+        members: one JSON object each, the fields of asd.detector.Source: model, title, detector, spectrum, windows, and
+            the paths cache, network, fitted, scores.
         scores: of the machine's clips by this model.
         model: its name.
         title: its title.
-        settings: how clips are cut into windows.
-        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        fuse: how a fusion makes one score of its members'.
+        weights: of a fusion's members.
         out: the detector to write (zip).
     """
-    from asd.cache import open_cache
-    from asd.detector import write_detector
+    from asd.detector import Source, write_detector
 
-    with open_cache(cache) as opened:
-        logmel, samples = opened.settings, opened.samples
-    write_detector(
-        out,
-        network=network,
-        mvg=mvg,
-        scores=scores,
-        samples=samples,
-        logmel=logmel,
-        windows=settings,
-        model=model,
-        title=title,
-        quantile=quantile,
-    )
+    sources = [Source.model_validate_json(member) for member in members]
+    write_detector(out, sources, scores=scores, model=model, title=title, fuse=fuse, weights=list(weights))
 
 
 if __name__ == "__main__":

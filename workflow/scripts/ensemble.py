@@ -15,8 +15,8 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
     """Choose a model for each machine.
 
     Args:
-        scores: The score files of all models and machines.
-        models: The models, in the order in which equals are preferred.
+        scores: The score files of these models and of the fallback, for all machines.
+        models: The models to choose from, in the order in which equals are preferred.
         fallback: The model of machines without labelled development clips.
         selection: The table to write: machine, model, reason, criterion and each model's value.
         out_dir: The folder of the ensemble's score files.
@@ -28,7 +28,8 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
     from asd.results.ensemble import selection as choose
 
     log = logging.getLogger("ensemble")
-    chosen = choose(read_scored(scores, models), fallback)
+    read = read_scored(scores, list(dict.fromkeys([*models, fallback])))
+    chosen = choose(read, fallback, models)
     for row in chosen.itertuples():
         if row.reason == "fallback":
             log.warning("%s: no labels to choose by; the fallback, %s, is used", row.machine, row.model)

@@ -14,11 +14,9 @@ def main(
     *,
     cache: Path,
     features: Path | None = None,
-    curves: list[Path],
+    curves: tuple[Path, ...] = (),
     scores: list[Path],
     titles: list[str],
-    quantiles: list[float],
-    selection: Path,
     max_fpr: float = 0.1,
     threads: int = 2,
     out_dir: Path,
@@ -30,10 +28,7 @@ def main(
         features: features of the machine's clips (HDF5), whose last stage is mapped; without it there is no map.
         curves: training curves of the machine's networks.
         scores: scores of the models, the ensemble's among them.
-        titles: the models' names, one a score file.
-        quantiles: of the gamma distributions fitted to the models' training scores, one a model in the order of the
-            scores; above it a clip is anomalous.
-        selection: the ensemble's choice (machine, model, …).
+        titles: the models' names, one per score file.
         max_fpr: upper end of the false positive rates of the pAUC.
         threads: of the linear algebra; the last bits of the map depend on it.
         out_dir: the folder of the figures.
@@ -46,24 +41,20 @@ def main(
     from asd.cache import open_cache
     from asd.features import open_features
     from asd.report import figures
-    from asd.results.ensemble import chosen_model
     from asd.scores import read_scores
 
     models = [path.parent.name for path in scores]
-    decided = dict(zip((name for name in models if name != "ensemble"), quantiles, strict=True))
     with (
         threadpool_limits(threads),
         open_cache(cache) as opened,
         open_features(features) if features else nullcontext() as vectors,
     ):
-        decided["ensemble"] = decided[chosen_model(selection, opened.clips["machine"].iloc[0])]
         for name, figure in figures.machine_figures(
             opened,
             vectors,
             {path.parent.name: pd.read_csv(path) for path in curves},
             {model: read_scores(path) for model, path in zip(models, scores, strict=True)},
             dict(zip(models, titles, strict=True)),
-            decided,
             max_fpr,
         ):
             figures.save(figure, out_dir, name)

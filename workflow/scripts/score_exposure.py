@@ -1,7 +1,7 @@
 """Score a machine's clips by the classifier's doubt about their section (outlier exposure), and decide.
 
 Reads  the machine's log-mel cache and a trained network with a section head.
-Writes a CSV, a row a clip: file, section, split, part, domain, label, score, decision (1: anomalous).
+Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous), threshold.
 """
 
 from pathlib import Path
@@ -37,14 +37,11 @@ def main(
     from asd.cache import open_cache
     from asd.device import prepare
     from asd.scores import write_scores
-    from asd.threshold import threshold
 
     device = prepare(compute)
     with open_cache(cache) as opened:
         score = exposure.scores(networks.fold(networks.load(network)).to(device), opened, settings, device)
-        clips = opened.clips
-    limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], quantile)
-    write_scores(out, clips, score, limit)
+        write_scores(out, opened.clips, score, quantile)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ def main(
     *,
     scores: list[Path],
     manifests: list[Path],
-    caches: list[Path],
-    networks: list[Path],
-    mvg: tuple[Path, ...] = (),
+    caches: tuple[Path, ...] = (),
+    networks: tuple[Path, ...] = (),
+    fitted: tuple[Path, ...] = (),
     selection: Path,
     metrics: Path,
     configuration: str,
@@ -31,7 +31,7 @@ def main(
         manifests: The machines' manifests.
         caches: The log-mel caches of the networks and machines, for the length of a clip.
         networks: The networks of all models, for their size.
-        mvg: The Gaussians of the models that have any, for their size.
+        fitted: The fitted detectors of the models that have one, for their size.
         selection: The ensemble's choice (machine, model).
         metrics: The figures in long form, for the results on the development part.
         configuration: The configuration as YAML or JSON (the text itself).
@@ -56,29 +56,18 @@ def main(
     figures = pd.read_csv(metrics, dtype={"section": str})
     clips = clips_of_manifests(manifests)
     machines = list(dict.fromkeys(machine for machine, _ in clips))
-    own = {name: settings.models[name].title for name in settings.run_models}
-    systems = [form.System(name, title, dict.fromkeys(machines, name)) for name, title in own.items()]
     selected = dict(zip(chosen["machine"], chosen["model"], strict=True))
-    systems.append(form.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines}))
+    systems = [
+        form.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines})
+        if name == "ensemble"
+        else form.System(name, settings.models[name].title, dict.fromkeys(machines, name))
+        for name in settings.submitted
+    ]
     if len(systems) > 4:
-        log.warning("%d systems; the challenge takes four: leave models out of run_models", len(systems))
+        log.warning("%d systems; the challenge takes four: name them in submission.models", len(systems))
     if settings.submission.label == Submission().label:
         log.warning("submission.label is still %s; fill in the block `submission`", settings.submission.label)
-
-    nets, gaussians = ({(path.parent.name, path.stem): path for path in paths} for paths in (networks, mvg))
-    logmels = {(path.parent.name, path.stem): path for path in caches}
-    trained = {name: settings.trained_as(settings.models[name].network) for name in settings.run_models}
-    complexity = {
-        (name, machine): form.clip_complexity(
-            settings,
-            name,
-            nets.get((trained[name], machine)) or nets[trained[name], "all"],
-            logmels[f"logmel-{settings.networks[trained[name]].logmel.file}", machine],
-            gaussians.get((name, machine)),
-        )
-        for name in settings.run_models
-        for machine in machines
-    }
+    complexity = form.complexities(settings, systems, list(caches), list(networks), list(fitted))
     training = {}
     for table in map(read_manifest, manifests):
         if (machine := table["machine"].iloc[0]) in machines:

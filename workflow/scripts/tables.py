@@ -20,6 +20,7 @@ def main(
     scores: list[Path],
     models: list[str],
     titles: list[str],
+    paper_models: list[str],
     selection: Path,
     out_dir: Path,
     settings: Annotated[Metrics, tyro.conf.arg(name="")],
@@ -29,7 +30,8 @@ def main(
     Args:
         scores: The score files of all models and machines.
         models: The models, in the order of the rows.
-        titles: The rows' names, one a model.
+        titles: The rows' names, one per model.
+        paper_models: The rows of the six tables, from which the ensemble chose.
         selection: The ensemble's choice (machine, model, …).
         out_dir: The folder of the tables.
         settings: How scores become figures.
@@ -45,12 +47,16 @@ def main(
     named = dict(zip(models, titles, strict=True))
     chosen = tables.read_selection(selection, read)
     figures = long_form.system_figures(read, settings)
-    metrics = long_form.long_form(figures, long_form.half_figures(read, settings), named, chosen, settings)
+    halves = long_form.half_figures({name: read[name] for name in paper_models}, settings)
+    metrics = long_form.long_form(figures, halves, named, chosen, settings)
     pairs = long_form.comparison(figures["development"], named, settings)
     for name, table in (("metrics", metrics), ("comparison", pairs)):
         with written(out_dir / f"{name}.csv") as aside:
             table.to_csv(aside, index=False, lineterminator="\n")
-    made = {name: tables.published(tables.cells(metrics, name, settings.pauc_anomalies)) for name in tables.TABLES}
+    rows = [*(named[name] for name in paper_models), long_form.ENSEMBLE]
+    made = {
+        name: tables.published(tables.cells(metrics, name, settings.pauc_anomalies).loc[rows]) for name in tables.TABLES
+    }
     for name, table in made.items():
         tables.write_table(out_dir / f"{name}.csv", table)
     tables.name_empty(made)

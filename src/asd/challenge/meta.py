@@ -74,23 +74,32 @@ def network_complexity(path: Path, mels: int, frames: int, windows: int, exposur
     return Complexity(parameters + head, windows * (counter.get_total_flops() // 2 + head))
 
 
-def gaussian_complexity(path: Path, windows: int) -> Complexity:
-    """Count what a machine's Gaussians take: all of them to be kept, one (the largest) for a clip's distance."""
-    from asd.gaussian import read_sections
+def fitted_complexity(path: Path, windows: int) -> Complexity:
+    """Count what a machine's fitted detector takes: all sections to be kept, the largest for a clip's distance."""
+    from asd.gaussian import Gaussian
+    from asd.sections import read_sections
 
-    gaussians = read_sections(path).gaussians.values()
-    sizes = [gaussian.mean.size + gaussian.factor.size + 1 for gaussian in gaussians]
-    rows = [gaussian.factor.size + len(gaussian.factor) + gaussian.mean.size for gaussian in gaussians]
-    return Complexity(sum(sizes), windows * max(rows))
+    sizes, products = [], []
+    for section in read_sections(path).sections.values():
+        one = section.fitted
+        if isinstance(one, Gaussian):
+            sizes.append(one.means.size + one.factor.size + 1)
+            products.append(len(one.means) * (one.factor.size + len(one.factor) + one.means.shape[1]))
+        else:
+            sizes.append(sum(value.size for value in vars(one).values() if isinstance(value, np.ndarray)))
+            products.append(sizes[-1])
+    return Complexity(sum(sizes), windows * max(products))
 
 
-def clip_complexity(settings: "Settings", model: str, network: Path, cache: Path, mvg: Path | None) -> Complexity:
-    """Count what a model takes to score a test clip of a machine.
+def clip_complexity(settings: "Settings", model: str, cache: Path, network: Path, fitted: Path | None) -> Complexity:
+    """Count what a model on a network takes to score a test clip of a machine.
 
     Args:
-        network: the machine's network.
+        settings: the configuration.
+        model: an entry of `models`.
         cache: the machine's log-mel cache, for the length of a clip.
-        mvg: the machine's Gaussians; none where the network itself scores.
+        network: the machine's network.
+        fitted: the machine's fitted detector; None: the network itself scores.
     """
     from asd.cache import open_cache
     from asd.features import cut
@@ -99,8 +108,40 @@ def clip_complexity(settings: "Settings", model: str, network: Path, cache: Path
         mels = opened.settings.mels
         rows = cut(np.array([False]), opened.frames, settings.networks[settings.models[model].network].windows)
     windows = len(rows.clip)
-    count = network_complexity(network, mels, rows.window, windows, exposure=mvg is None)
-    return count if mvg is None else count + gaussian_complexity(mvg, windows)
+    count = network_complexity(network, mels, rows.window, windows, exposure=fitted is None)
+    return count if fitted is None else count + fitted_complexity(fitted, windows)
+
+
+def complexities(
+    settings: "Settings", systems: list[System], caches: list[Path], networks: list[Path], fitted: list[Path]
+) -> dict[tuple[str, str], Complexity]:
+    """Count what each model of some systems takes to score a clip of a machine, by model and machine.
+
+    Args:
+        settings: the configuration.
+        systems: whose models are counted; a fusion is the sum of its members.
+        caches: <anything>/logmel-<digest>/<machine>.h5.
+        networks: <anything>/<network>/<machine or all>.safetensors.
+        fitted: <anything>/<model>/<machine>.h5.
+    """
+    logmels, nets, detectors = (
+        {(path.parent.name, path.stem): path for path in paths} for paths in (caches, networks, fitted)
+    )
+
+    def count(name: str, machine: str) -> Complexity:
+        model = settings.models[name]
+        if model.members:
+            counts = [count(member, machine) for member in model.members]
+            return sum(counts[1:], counts[0])
+        if not model.network:
+            return fitted_complexity(detectors[name, machine], 1)
+        trained = settings.trained_as(model.network)
+        network = nets.get((trained, machine)) or nets[trained, "all"]
+        cache = logmels[f"logmel-{settings.networks[trained].logmel.file}", machine]
+        return clip_complexity(settings, name, cache, network, detectors.get((name, machine)))
+
+    pairs = {(model, machine) for system in systems for machine, model in system.models.items()}
+    return {pair: count(*pair) for pair in sorted(pairs)}
 
 
 def description(
@@ -120,9 +161,15 @@ def description(
         training: the number of training clips by machine.
         results: as from `development_results`.
     """
-    parts = [settings.models[name] for name in system.parts]
-    networks = [settings.networks[part.network] for part in parts]
+    models = [settings.models[name] for name in system.parts]
+    parts = [
+        settings.models[one]
+        for model, name in zip(models, system.parts, strict=True)
+        for one in model.members or [name]
+    ]
+    networks = [settings.networks[part.network] for part in parts if part.network]
     ensemble = system.name not in settings.models
+    listens = [settings.networks[part.network] if part.network else settings for part in parts]
     largest = {
         name: max(count.parameters for (model, _), count in complexity.items() if model == name)
         for name in system.parts
@@ -138,10 +185,10 @@ def description(
         },
         "system": {
             "description": {
-                "input_sampling_rate": ", ".join(
-                    dict.fromkeys(f"{network.logmel.rate / 1000:g}kHz" for network in networks)
+                "input_sampling_rate": ", ".join(dict.fromkeys(f"{one.logmel.rate / 1000:g}kHz" for one in listens)),
+                "data_augmentation": _listed(
+                    _augmentations(settings, [part.network for part in parts if part.network])
                 ),
-                "data_augmentation": _listed(_augmentations(settings, [part.network for part in parts])),
                 "front_end": None,
                 "acoustic_features": "log-mel energies",
                 "embeddings": None,
@@ -151,7 +198,7 @@ def description(
                 "aggregation_method": "average" if any(network.window for network in networks) else None,
                 "domain_adaptation_method": None,
                 "domain_generalization_method": "classification of sections and attributes, both domains as one",
-                "ensemble_method_subsystem_count": len(parts) if ensemble else None,
+                "ensemble_method_subsystem_count": len(parts) if len(parts) > 1 else None,
                 "decision_making": "a model a machine, by its AUC on the development set" if ensemble else None,
                 "attribute_usage": "classification target",
                 "external_data_usage": pretrained,
@@ -169,7 +216,12 @@ def description(
     }
 
 
-DETECTORS = {"gaussian": "Gaussian (Mahalanobis distance)", "exposure": "outlier exposure"}
+DETECTORS = {
+    "gaussian": "Gaussian (Mahalanobis distance)",
+    "knn": "k-nearest neighbours",
+    "gmm": "Gaussian mixture",
+    "exposure": "outlier exposure",
+}
 
 
 def _external(weights: list[str]) -> tuple[str | None, list[dict[str, str | None]]]:

@@ -20,13 +20,14 @@ from asd.features import window_times
 from asd.files import written
 from asd.progress import progress
 from asd.report.figures import COLORMAP, STYLE, evenly, level_range, mel_ticks, time_span
+from asd.scores import threshold_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from asd.cache import Cache
     from asd.features import Features
-    from asd.gaussian import Sections
+    from asd.sections import Sections
     from asd.settings import LogMel
 
 CLIPS_A_RANGE = 60
@@ -34,18 +35,21 @@ CLIPS_A_RANGE = 60
 
 
 def window_scores(features: "Features", sections: "Sections", row: int) -> np.ndarray:
-    """Return the Mahalanobis distance of each window of a test clip, (windows,) float64: their mean is its score.
+    """Return the score of each window of a test clip, as the domain that the clip is nearest to, (windows,) float64.
 
     Raises:
-        InputError: the Gaussians are not of these features.
+        InputError: the detector is not of these features.
     """
-    from asd.gaussian import chosen_columns
+    from asd.sections import columns_of, pooled
 
-    gaussian = sections.gaussians.get(features.clips["section"].iloc[row])
-    columns = chosen_columns(features.widths, sections.settings.stages)
-    if gaussian is None or len(gaussian.mean) != len(columns):
-        raise InputError(f"{features.path}: the Gaussians are not of these features; fit them to this file")
-    return gaussian.distance(features.rows(features.offsets[row], features.offsets[row + 1], columns))
+    section = sections.sections.get(features.clips["section"].iloc[row])
+    columns = columns_of(features.widths, sections.settings)
+    rows = features.rows(features.offsets[row], features.offsets[row + 1], columns)
+    try:
+        found = section.window_scores(rows)
+    except (AttributeError, ValueError):
+        raise InputError(f"{features.path}: the detector was fitted to other features; fit it to this file") from None
+    return found[:, pooled(found, np.array([len(found)]), sections.settings.window_pooling)[0].argmin()]
 
 
 def waveform_digest(cache: "Cache") -> str:
@@ -114,15 +118,13 @@ def write_clips(
     folder: Path,
     cache: "Cache",
     scores: "dict[str, pd.DataFrame]",
-    quantiles: dict[str, float],
     windowed: "tuple[str, Features, Sections] | None" = None,
 ) -> None:
     """Write the folder of a machine's test clips.
 
     Args:
         scores: model -> scores, each a row a clip in the order of the cache.
-        quantiles: model -> that of its decision threshold.
-        windowed: a model whose network sees windows, its features and its Gaussians; None: no curves.
+        windowed: a model whose network sees windows, its features and its detector; None: no curves.
 
     Raises:
         InputError: scores or features of other clips.
@@ -130,17 +132,12 @@ def write_clips(
     import soundfile
     from matplotlib.image import imsave
 
-    from asd.threshold import threshold
-
     clips, settings = cache.clips, cache.settings
     tables = {**scores, **({"features": windowed[1].clips} if windowed else {})}
     for name, table in tables.items():
         if not table[["split", "section", "file"]].equals(clips[["split", "section", "file"]]):
             raise InputError(f"{cache.path}: {name}: not of the same clips; run the workflow again")
-    limits = {
-        model: threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])[0]
-        for model, table in scores.items()
-    }
+    limits = {model: threshold_of(table) for model, table in scores.items()}
     rows = np.flatnonzero(clips["split"] == "test")
     curves = dict(_curves(rows, settings, windowed))
     limit = limits[windowed[0]] if windowed else np.inf

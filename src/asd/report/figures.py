@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 
 from asd.files import written
+from asd.scores import threshold_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -496,26 +497,22 @@ def machine_figures(
     curves: dict[str, "pd.DataFrame"],
     scores: dict[str, "pd.DataFrame"],
     titles: dict[str, str],
-    quantiles: dict[str, float],
     max_fpr: float,
 ) -> Iterator[tuple[str, "Figure"]]:
     """Yield the name and the figure, one after the other, of everything that is drawn of one machine.
 
     Args:
         features: for the map; None: no map.
-        curves: network -> training curve.
+        curves: network -> training curve; none: no figure of the training.
         scores: model -> the scores; 'ensemble' among them chooses the clips that are shown.
         titles: model -> its title.
-        quantiles: model -> that of its decision threshold.
     """
-    from asd.threshold import threshold
-
     machine = cache.clips["machine"].iloc[0]
     for model, table in scores.items():
-        limit, _ = threshold(table["score"][table["split"] == "train"].to_numpy(), quantiles[model])
         yield f"roc-{model}", roc(table, max_fpr, f"{machine}, {titles[model]}")
-        yield f"scores-{model}", distributions(table, limit, f"{machine}, {titles[model]}")
-    yield "training", training(curves)
+        yield f"scores-{model}", distributions(table, threshold_of(table), f"{machine}, {titles[model]}")
+    if curves:
+        yield "training", training(curves)
     yield "spectra", spectra(mean_spectra(cache), cache.settings)
     yield "spectrograms", example_spectrograms(cache, scores["ensemble"])
     if features is not None:

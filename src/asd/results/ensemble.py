@@ -104,12 +104,13 @@ def choose(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen, criterion
 
 
-def selection(scores: Scores, fallback: str) -> "pd.DataFrame":
+def selection(scores: Scores, fallback: str, candidates: list[str] | None = None) -> "pd.DataFrame":
     """Choose a model for each machine.
 
     Args:
         scores: of which the development part counts.
         fallback: the model of a machine without the labels to choose by.
+        candidates: the models to choose from; None: all of `scores`.
 
     Returns:
         A row a machine: `machine`, `model`, `reason` (labels, fallback), `criterion` (auc_total, auc_all or empty),
@@ -118,9 +119,9 @@ def selection(scores: Scores, fallback: str) -> "pd.DataFrame":
     import pandas as pd
 
     same_clips(scores)
-    models = list(scores)
-    if fallback not in models:
-        raise InputError(f"--fallback: {fallback} is not one of the models {', '.join(models)}")
+    if fallback not in scores:
+        raise InputError(f"--fallback: {fallback} is not one of the models {', '.join(scores)}")
+    models = candidates or list(scores)
     rows = []
     for machine in scores[models[0]]:
         values = np.stack([mean_figures(machine_figures(machine, judged(scores[model][machine]))) for model in models])

@@ -97,7 +97,7 @@ def long_form(
 
     Args:
         figures: by part, then by model, as from `system_figures`.
-        halves: by machine, then by model, as from `half_figures`.
+        halves: by machine, then by model that the ensemble chooses from, as from `half_figures`.
         titles: the rows' names by model.
         selection: `machine` and `model`, one row a machine (`asd.results.ensemble.selection`).
 
@@ -114,9 +114,11 @@ def long_form(
         seen = rows(best, list(chosen), settings, selection="in_sample", **ensemble)
         frames.append(seen)
         if settings.splits and part == "development":
-            pairs = [
-                (halves[machine][model], cross_fitted(halves[machine], model)) for machine, model in chosen.items()
-            ]
+            pairs = []
+            for machine, model in chosen.items():
+                # The fallback need not be one of those chosen from; its machine has no labels, so no figures either.
+                own = model if model in halves[machine] else next(iter(halves[machine]))
+                pairs.append((halves[machine][own], cross_fitted(halves[machine], own)))
             here, unseen = (
                 rows(joined(of_machine), list(chosen), settings, averaged=True)["value"]
                 for of_machine in zip(*pairs, strict=True)

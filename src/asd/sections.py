@@ -1,0 +1,392 @@
+"""A machine's detector: one fitted to each section's training clips, with held-out scores of these clips.
+
+`KINDS` is the table of the detectors. Each is a module with
+
+    fit(rows, domain, settings, rng)    of rows (n, d) of features and the domain (n,) of each
+    and what it returns                 a dataclass of arrays and numbers, with distances(rows) -> (n, domains)
+
+Here is what they share: which rows, the folds, the domains on one scale, windows pooled to clips, and the file (HDF5):
+
+    section/<number>/…    the fields of the section's dataclass: arrays as checksummed datasets, numbers as attributes
+    section/<number>      further attributes: name, the section; divisor (domains,), see `Section`
+    held_out/file         (clips,) text, the training clips
+    held_out/score        (clips,) float64, each by a detector that was fitted without it; nan where there was none
+    attributes: settings (JSON of asd.settings.Fit)
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from asd import domains, gaussian, gmm, knn
+from asd.errors import InputError
+from asd.files import written
+from asd.settings import DETECTORS, Fit, Mvg, WindowPooling
+
+if TYPE_CHECKING:
+    from asd.features import Features
+
+log = logging.getLogger(__name__)
+
+
+class Fitted(Protocol):
+    """What a detector's `fit` returns."""
+
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """Return the distance of rows (n, d) to each domain, (n, domains)."""
+
+
+class Kind(NamedTuple):
+    """A detector of the table."""
+
+    fit: Callable[..., Fitted]
+    """Of rows (n, d), domain (n,), settings, rng, and target (n,) bool: the rows of the target domain."""
+    fitted: type
+    """The dataclass that it returns."""
+
+
+KINDS = {
+    "gaussian": Kind(lambda rows, domain, settings, rng, target: gaussian.fit(rows, settings, domain=domain),
+                     gaussian.Gaussian),
+    "knn": Kind(knn.fit, knn.Neighbours),
+    "gmm": Kind(lambda rows, domain, settings, rng, target: gmm.fit(rows, domain, settings, rng), gmm.Mixture),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Section:
+    """The detector of a section."""
+
+    fitted: Fitted
+    divisor: np.ndarray
+    """(domains,) what distances to each domain are divided by (`asd.domains.usual_distances`); 1 if there is one."""
+
+    def window_scores(self, rows: np.ndarray) -> np.ndarray:
+        """Return the scores of rows (n, d) as each domain, (n, domains)."""
+        return self.fitted.distances(rows) / self.divisor
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A machine's detector, with the scores of its training clips."""
+
+    sections: dict[str, Section]
+    """By name."""
+    held_out: dict[str, float]
+    """Score of every training clip, by file, each by a detector that was fitted without it; nan where none could."""
+    settings: Fit
+
+
+def chosen_columns(widths: np.ndarray, stages: list[int]) -> np.ndarray:
+    """Return the columns of the chosen stages (1 to 9) where stages of these widths lie side by side."""
+    ends = np.cumsum(widths)
+    return np.concatenate([np.arange(ends[stage - 1] - widths[stage - 1], ends[stage - 1]) for stage in stages])
+
+
+def columns_of(widths: np.ndarray, settings: Fit) -> np.ndarray:
+    """Return the columns of the features that a detector takes: of a network its stages, of a spectrum all."""
+    if settings.detector == "gaussian" and len(widths) == len(Mvg().stages):
+        return chosen_columns(widths, settings.mvg.stages)
+    return np.arange(int(np.sum(widths)))
+
+
+def pooled(scores: np.ndarray, counts: np.ndarray, settings: WindowPooling) -> np.ndarray:
+    """Return the scores of clips from those of their windows.
+
+    Args:
+        scores: (windows, domains), clip after clip.
+        counts: (clips,) the windows of each clip, at least 1.
+        settings: how.
+
+    Returns:
+        (clips, domains) float64.
+    """
+    begins = np.cumsum(counts) - counts
+    if settings.kind == "mean":
+        return np.add.reduceat(scores, begins) / counts[:, None]
+    if settings.kind == "max":
+        return np.maximum.reduceat(scores, begins)
+    # Global weighted ranking pooling (Guan et al. 2023, arXiv:2305.03328), of scores instead of spectra.
+    found = np.empty((len(counts), scores.shape[1]))
+    for clip, (begin, count) in enumerate(zip(begins, counts, strict=True)):
+        weights = settings.decay ** np.arange(count)
+        found[clip] = weights @ np.sort(scores[begin : begin + count], axis=0)[::-1] / weights.sum()
+    return found
+
+
+# --- fitting ------------------------------------------------------------------------------------------------
+
+
+def fit_sections(features: "Features", settings: Fit, rng: np.random.Generator) -> Sections:
+    """Fit a detector to each section's training clips, and score these clips held out.
+
+    Args:
+        features: an open features file.
+        settings: of the detector. The clips of a section are dealt into `folds`, domain by domain, and each fold is
+            scored by a detector fitted to the others; with fewer clips, each clip is a fold.
+        rng: deals the clips, and draws what a detector draws.
+
+    Raises:
+        InputError: no training clips, features that are not finite, a damaged file, or settings that do not fit them.
+    """
+    clips = features.clips
+    training = clips[clips["split"] == "train"]
+    if training.empty:
+        raise InputError(f"{features.path}: no training clips (split train) to fit a detector to")
+    sections, held_out = {}, {}
+    for name in sorted(training["section"].unique()):
+        chosen = np.flatnonzero((clips["split"] == "train") & (clips["section"] == name))
+        where = f"machine {clips['machine'].iloc[chosen[0]]}, section {name}"
+        sections[name], scores = _fit_section(_Training.of(features, chosen, settings, rng, where), settings, rng)
+        held_out.update(zip(clips["file"].iloc[chosen], scores.tolist(), strict=True))
+        if len(chosen) == 1:
+            log.warning(f"{where}: a single training clip, which leaves none to score it by; its score is left empty")
+    return Sections(sections, held_out, settings)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training clips of a section."""
+
+    features: "Features"
+    clips: np.ndarray
+    """(clips,), their positions in the features file."""
+    columns: np.ndarray
+    fold: np.ndarray
+    """(clips,), the fold of each."""
+    domain: np.ndarray
+    """(clips,), 0 or 1; all 0 where domains are pooled."""
+    target: np.ndarray
+    """(clips,) bool, whether a clip is known to be of the target domain."""
+    where: str
+    """For messages."""
+
+    @classmethod
+    def of(
+        cls, features: "Features", clips: np.ndarray, settings: Fit, rng: np.random.Generator, where: str
+    ) -> "_Training":
+        """Deal clips (positions in the file) into folds, domain by domain."""
+        names = features.clips["domain"].iloc[clips].to_numpy(str)
+        target = names == "target"
+        fold = domains.stratified_folds(target.astype(int), min(settings.folds, len(clips)), rng)
+        domain = np.zeros(len(clips), int)
+        if settings.domains == "nearest":
+            domain = domains.told_apart(names)
+            if not domain.any():
+                log.warning(
+                    f"{where}: {target.sum()} of {len(names)} training clips are of the target domain; domains: "
+                    f"nearest needs {domains.FEWEST} of each domain, so they are pooled"
+                )
+        return cls(features, clips, columns_of(features.widths, settings), fold, domain, target, where)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(clips,), the rows of each clip."""
+        return np.diff(self.features.offsets)[self.clips]
+
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the rows of chosen clips (bool mask), (n, d) float32."""
+        return np.concatenate([block for block, _ in _blocks(self.features, self.clips[chosen], self.columns)])
+
+
+def _fit_section(training: _Training, settings: Fit, rng: np.random.Generator) -> tuple[Section, np.ndarray]:
+    """Return the detector of a section, and the held-out scores of its clips, (clips,)."""
+    fit = _fitter(training, settings, rng)
+    fitted = fit(np.ones(len(training.clips), bool), 1.0)
+    folds = training.fold.max() + 1
+    distances = np.full((int(training.counts.sum()), training.domain.max() + 1), np.nan)
+    row_fold = np.repeat(training.fold, training.counts)
+    if folds > 1:
+        for one in range(folds):
+            # A fold may leave a single clip, which has no variance: it takes the section's, so that all scores are in
+            # one unit.
+            without = fit(training.fold != one, getattr(fitted, "variance", 1.0))
+            parts = _blocks(training.features, training.clips[training.fold == one], training.columns)
+            distances[row_fold == one] = np.concatenate([without.distances(rows) for rows, _ in parts])
+    by_clip = pooled(distances, training.counts, settings.window_pooling)
+    divisor = domains.usual_distances(by_clip, training.domain) if by_clip.shape[1] > 1 else np.ones(1)
+    log.info(
+        f"{training.where}: {len(row_fold)} rows of {len(training.clips)} clips, {len(training.columns)} features"
+        + (f", shrinkage {fitted.shrinkage:.4f}" if isinstance(fitted, gaussian.Gaussian) else "")
+        + (f", distances divided by {', '.join(f'{one:.4g}' for one in divisor)}" if len(divisor) > 1 else "")
+    )
+    return Section(fitted, divisor), domains.nearest(by_clip, divisor)
+
+
+def _fitter(training: _Training, settings: Fit, rng: np.random.Generator) -> Callable[[np.ndarray, float], Fitted]:
+    """Return a function that fits the detector to chosen clips, whole folds (bool mask), given the variance of rows
+    that have none."""
+    own = getattr(settings, DETECTORS[settings.detector])
+    if settings.detector == "gaussian" and not own.standardise and training.counts.sum() >= len(training.columns):
+        return _streamed(training, own)
+    rows = training.rows(np.ones(len(training.clips), bool))
+    clip = np.repeat(np.arange(len(training.clips)), training.counts)
+
+    def fit(chosen: np.ndarray, unit: float) -> Fitted:
+        kept = chosen[clip]
+        domain, target = training.domain[clip][kept], training.target[clip][kept]
+        if settings.detector == "gaussian":
+            return gaussian.fit(rows[kept], own, unit, domain)
+        return KINDS[settings.detector].fit(rows[kept], domain, own, rng, target=target)
+
+    return fit
+
+
+def _streamed(training: _Training, settings: Mvg) -> Callable[[np.ndarray, float], Fitted]:
+    """`_fitter` of a Gaussian to more rows than features, which keeps moments of each fold and domain, not rows."""
+    origin = next(_blocks(training.features, training.clips[:1], training.columns))[0][0].astype(np.float64)
+    groups = list(dict.fromkeys(zip(training.fold.tolist(), training.domain.tolist(), strict=True)))
+    sums = {}
+    for fold, domain in groups:
+        clips = training.clips[(training.fold == fold) & (training.domain == domain)]
+        blocks = (block for block, _ in _blocks(training.features, clips, training.columns))
+        sums[fold, domain] = gaussian.moments(blocks, origin)
+
+    def fit(chosen: np.ndarray, unit: float) -> Fitted:
+        kept = set(training.fold[chosen].tolist())
+        by_domain = [
+            [sums[fold, domain] for fold, domain in groups if domain == one and fold in kept]
+            for one in range(training.domain.max() + 1)
+        ]
+        return gaussian.fit_moments([sum(some[1:], some[0]) for some in by_domain], settings, unit)
+
+    return fit
+
+
+# --- scoring ------------------------------------------------------------------------------------------------
+
+
+def scores(features: "Features", sections: Sections) -> np.ndarray:
+    """Return the score of every clip, (clips,) float64: held-out for training clips, nan where they have none.
+
+    The score is that of the detector of the clip's section; for windows they are pooled over the clip (Narita 2022,
+    section 2.2.2: their mean).
+
+    Raises:
+        InputError: a section without a detector, a detector of other features or clips, features that are not finite,
+            or a damaged file.
+    """
+    clips, held_out = features.clips, sections.held_out
+    columns = columns_of(features.widths, sections.settings)
+    unknown = sorted(set(clips["section"]) - set(sections.sections))
+    if unknown:
+        raise InputError(
+            f"{features.path}: machine {clips['machine'].iloc[0]}: section {', '.join(unknown)} has test clips but no "
+            f"training clips; sections with a detector: {', '.join(sections.sections)}. Add training clips or leave "
+            "it out."
+        )
+    training = (clips["split"] == "train").to_numpy()
+    missing = [file for file in clips["file"][training] if file not in held_out]
+    if missing:
+        raise InputError(
+            f"{features.path}: {missing[0]}: a training clip without a held-out score ({len(missing)} such); "
+            "fit the detector to this features file"
+        )
+    values = np.array([held_out.get(file, np.nan) for file in clips["file"]])
+    for name, section in sections.sections.items():
+        chosen = np.flatnonzero(~training & (clips["section"] == name))
+        for rows, counts, place in _placed(features, chosen, columns):
+            try:
+                found = section.window_scores(rows)
+            except ValueError:
+                raise InputError(
+                    f"{features.path}: section {name}: found {len(columns)} features, but the detector was fitted to "
+                    "another number; fit it to this features file"
+                ) from None
+            values[chosen[place]] = pooled(found, counts, sections.settings.window_pooling).min(1)
+    return values
+
+
+def _placed(
+    features: "Features", clips: np.ndarray, columns: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, slice]]:
+    """Yield (rows, rows of each clip, which of `clips`) of blocks of clips."""
+    done = 0
+    for rows, counts in _blocks(features, clips, columns):
+        yield rows, counts, slice(done, done + len(counts))
+        done += len(counts)
+
+
+def _blocks(features: "Features", clips: np.ndarray, columns: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (rows (n, d) float32, rows of each clip) of whole clips, together a block of rows or a clip more."""
+    counts = np.diff(features.offsets)[clips]
+    block = np.cumsum(counts) // gaussian.ROWS_AT_ONCE
+    for one in np.unique(block):
+        chosen, each = clips[block == one], counts[block == one]
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)  # clips that lie side by side, read at once
+        rows = np.concatenate(
+            [features.rows(features.offsets[run[0]], features.offsets[run[-1] + 1], columns) for run in runs]
+        )
+        finite = np.isfinite(rows).all(1)
+        if not finite.all():
+            clip = np.repeat(chosen, each)[finite.argmin()]
+            raise InputError(
+                f"{features.path}: {features.clips['file'].iloc[clip]}: features that are not finite; look at the "
+                "training curve of the network that made them"
+            )
+        yield rows, each
+
+
+# --- the file -----------------------------------------------------------------------------------------------
+
+
+def write_sections(path: Path, sections: Sections) -> None:
+    """Write a machine's detector (HDF5; the layout is above)."""
+    import h5py
+
+    files = [file.encode() for file in sections.held_out]
+    # Text of fixed length and a format of 2018, so that checksums reach everything.
+    text = h5py.string_dtype("utf-8", max(map(len, files)))
+    with written(path) as aside, h5py.File(aside, "w", libver=("v110", "v110")) as file:
+        file.attrs["settings"] = sections.settings.model_dump_json()
+        for number, (name, section) in enumerate(sections.sections.items()):
+            group = file.create_group(f"section/{number}")
+            group.attrs["name"], group.attrs["divisor"] = name, section.divisor
+            for field in fields(section.fitted):
+                value = getattr(section.fitted, field.name)
+                if isinstance(value, np.ndarray):
+                    chunks = (min(64, len(value)), *value.shape[1:])
+                    group.create_dataset(field.name, data=value, chunks=chunks, fletcher32=True)
+                else:
+                    group.attrs[field.name] = value
+        file.create_dataset("held_out/file", data=np.array(files, dtype=text), fletcher32=True)
+        file.create_dataset("held_out/score", data=list(sections.held_out.values()), dtype=float, fletcher32=True)
+
+
+def read_sections(path: Path) -> Sections:
+    """Read a machine's detector.
+
+    Raises:
+        InputError: not there, damaged, or not such a file.
+    """
+    import h5py
+
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such file of a detector; make it with fit.py")
+    try:
+        with h5py.File(path) as file:
+            settings = Fit.model_validate_json(file.attrs["settings"])
+            kind = KINDS[settings.detector].fitted
+            groups = [file[f"section/{number}"] for number in range(len(file["section"]))]
+            sections = {
+                str(group.attrs["name"]): Section(
+                    kind(
+                        **{
+                            field.name: group[field.name][:] if field.name in group else group.attrs[field.name].item()
+                            for field in fields(kind)
+                        }
+                    ),
+                    group.attrs["divisor"][:],
+                )
+                for group in groups
+            }
+            held_out = dict(zip(file["held_out/file"].asstr()[:], file["held_out/score"][:].tolist(), strict=True))
+            return Sections(sections, held_out, settings)
+    # h5py raises all of these on a file whose structures are damaged or other than expected.
+    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: damaged, or not a file of a detector ({reason}); delete it and run again") from None

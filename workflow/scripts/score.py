@@ -1,0 +1,34 @@
+"""Score a machine's clips by the detector of their section, and decide.
+
+Reads  the features of a machine's clips and the detector fitted to them (HDF5).
+Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous), threshold. A
+training clip has the score that a detector fitted without it gives.
+"""
+
+from pathlib import Path
+
+from asd import command
+
+
+def main(*, features: Path, fitted: Path, quantile: float = 0.9, threads: int = 2, out: Path) -> None:
+    """Score clips.
+
+    Args:
+        features: features of the machine's clips (HDF5).
+        fitted: the detector, fitted to these features (HDF5).
+        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        threads: of the linear algebra; the last bits of the result depend on it.
+        out: the scores to write.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from asd.features import open_features
+    from asd.scores import write_scores
+    from asd.sections import read_sections, scores
+
+    with open_features(features) as opened, threadpool_limits(threads):
+        write_scores(out, opened.clips, scores(opened, read_sections(fitted)), quantile)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
