@@ -1,4 +1,4 @@
-# Anomalous sound detection, from recordings to the paper's tables. See README.md.
+# Anomalous sound detection, from recordings to tables, report and detectors. See README.md.
 from snakemake.utils import min_version
 
 min_version("9.0")

@@ -6,7 +6,7 @@ CANDIDATES = list(dict.fromkeys([*settings.chosen_from, settings.fallback]))
 
 
 rule ensemble:
-    """Choose a model for each machine, and gather its scores."""
+    """Choose a model for each machine, and copy its scores."""
     input:
         scores=expand(SCORES, model=CANDIDATES, machine=settings.machines),
     output:
