@@ -1,8 +1,8 @@
-"""Recordings: sound files as int16 samples at one rate.
+"""Sound files as int16 samples at one rate.
 
-Unless the settings say otherwise a recording must be a mono 16-bit PCM wav of the right rate, which is then read bit
-for bit. `logmel.convert` takes whatever libsndfile reads (wav of any depth, FLAC, Ogg, mp3) at any rate;
-`logmel.channel` takes recordings of several channels.
+By default a recording must be a mono 16-bit PCM wav of the right rate, which is read without any change.
+`logmel.convert` takes all files that libsndfile reads (wav of any depth, FLAC, Ogg, mp3) at any rate; `logmel.channel`
+takes recordings with several channels.
 """
 
 import logging
@@ -20,51 +20,62 @@ from asd.settings import LogMel
 log = logging.getLogger(__name__)
 
 FULL_SCALE = 32768
-"""The int16 sample that is -1.0."""
+"""The absolute value of the int16 sample that stands for -1.0."""
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""What recordings are called."""
+"""Suffixes of the names of recordings."""
 
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
-"""Bytes of a sample of a wav, by libsndfile's name."""
+"""Bytes per sample of a wav, by libsndfile's name of the format."""
 
 
 def read(path: Path, settings: LogMel) -> np.ndarray:
-    """Read a recording: (samples,) int16 at the settings' rate.
+    """Read a recording.
 
-    Samples beyond full scale (float files, and what resampling overshoots) become full scale; those between two
-    of the 65536 levels, the nearest.
+    Samples are rounded to the nearest of the 65536 levels. Samples beyond full scale (in floating-point files, or after
+    resampling) are set to full scale.
+
+    Returns:
+        (samples,) int16 at the rate of the settings.
 
     Raises:
-        InputError: not there, empty, truncated, with samples that are no numbers, or not as the settings want it.
+        InputError: the file is missing, empty or truncated, has samples that are not numbers, or is not as the settings
+            require.
     """
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
             return sound.read(dtype="int16")
         mono = _mono(_decoded(path, sound), settings)
         if (peak := np.abs(mono).max()) > 1:
-            log.warning("%s: goes to %.2f of full scale, cut off at 1", path, peak)
+            log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
         return to_int16(_resampled(mono, sound.samplerate, settings.rate))
 
 
 def read_float(path: Path, settings: LogMel) -> tuple[np.ndarray, int]:
-    """Read a recording as it is, before it is resampled and rounded: (samples,) float32, 1.0 full scale, and its rate.
+    """Read a recording without resampling and rounding.
+
+    Returns:
+        (samples,) float32, full scale 1.0, and its rate in Hz.
 
     Raises:
-        InputError: as `read` does.
+        InputError: as in `read`.
     """
     with _opened(path, settings) as sound:
         return _mono(_decoded(path, sound), settings), sound.samplerate
 
 
 def length(path: Path, settings: LogMel) -> int:
-    """The number of samples that `read` returns, by the header, with the checks that this allows; raises as it does."""
+    """Return the number of samples that `read` would return, from the header alone.
+
+    Raises:
+        InputError: as in `read`, as far as the header shows it.
+    """
     with _opened(path, settings) as sound:
         return _resampled_length(sound.frames, sound.samplerate, settings.rate)
 
 
 def converted(path: Path, settings: LogMel) -> str:
-    """What `read` does to a recording, in words; "" where it is read bit for bit."""
+    """Return what `read` changes in a recording, as a text; "" if it changes nothing."""
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
             return ""
@@ -77,7 +88,7 @@ def converted(path: Path, settings: LogMel) -> str:
 
 
 def to_int16(sound: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1) as int16, rounded to the nearest; what lies beyond is full scale."""
+    """Return samples in [-1, 1) as int16, rounded to the nearest level; values beyond become full scale."""
     return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
@@ -125,9 +136,9 @@ def _is_native(sound: soundfile.SoundFile, settings: LogMel) -> bool:
 
 
 def _promised_frames(path: Path, sound: soundfile.SoundFile) -> int:
-    """The samples of a channel as a wav's header states them; libsndfile silently takes what is there instead."""
+    """Samples per channel according to the header of a wav; libsndfile silently uses the number that is there."""
     if sound.format not in ("WAV", "WAVEX") or sound.subtype not in SAMPLE_BYTES:
-        return 0  # of the other formats it knows where they end, or `_decoded` finds out
+        return 0  # libsndfile knows the end of the other formats, or `_decoded` finds it
     with path.open("rb") as file:
         file.seek(12)  # "RIFF", size, "WAVE"
         while len(head := file.read(8)) == 8:
@@ -157,7 +168,7 @@ def _decoded(path: Path, sound: soundfile.SoundFile) -> np.ndarray:
 
 
 def _mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
-    """(samples, channels) as (samples,): the mean of the channels, or the chosen one."""
+    """(samples, channels) -> (samples,): the mean of the channels, or the chosen channel."""
     return sound[:, settings.channel - 1] if isinstance(settings.channel, int) else sound.mean(1)
 
 

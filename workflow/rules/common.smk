@@ -98,7 +98,7 @@ def models_with(*detectors):
 
 
 def code(script, unused=()):
-    """The digest of the code that a script runs: as a parameter it reruns a rule after an edit of more than comments."""
+    """A digest of the code that a script runs. As a parameter it reruns a rule if more than comments changed."""
     return code_digest(ROOT / f"workflow/scripts/{script}.py", ROOT / "src/asd", frozenset(unused))
 
 
