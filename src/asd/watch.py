@@ -1,7 +1,7 @@
-"""A folder that recordings appear in: which of them are whole, and which were dealt with before.
+"""A folder in which recordings appear: which of them are complete, and which were scored before.
 
-The log is JSON lines, one a recording: its file, size and time of change, by which it is known again, and what was
-found. It is appended to and flushed to the disk after each, so that a restart goes on where the last run ended.
+The log has one line of JSON per recording: its file, size and time of change, by which it is recognised, and its
+result. Each line is written to the disk at once, so that after a restart the work continues where the last run ended.
 """
 
 import json
@@ -16,14 +16,14 @@ Stamp = tuple[str, int, int]
 """A recording's path below the folder, its size in bytes and its time of change in nanoseconds."""
 
 BEGIN = b'{"file": '
-"""How every line of a log begins."""
+"""The beginning of every line of a log."""
 
 
 def stamps(folder: Path) -> list[Stamp]:
-    """The recordings in a folder and below, in the order of their times of change.
+    """Return the recordings in a folder and its subfolders, in the order of their times of change.
 
     Raises:
-        InputError: no such folder.
+        InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it, or name the one that recordings appear in")
@@ -32,7 +32,7 @@ def stamps(folder: Path) -> list[Stamp]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             try:
                 state = path.stat()
-            except FileNotFoundError:  # moved away between the two looks
+            except FileNotFoundError:  # moved away meanwhile
                 continue
             found.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
     return sorted(found, key=lambda stamp: (stamp[2], stamp[0]))
@@ -43,21 +43,21 @@ class Watched:
 
     def __init__(self, folder: Path, log: Path) -> None:
         """Raises:
-        InputError: a log that is none, or no such folder.
+        InputError: the log is not one of this command, or there is no such folder.
         """
         self.folder, self.log = folder, log
         self.before: set[Stamp] = set()
         self.done = set(_known(log))
 
     def ready(self) -> list[Stamp]:
-        """The recordings that are new, and whole: nothing about them has changed since the last call."""
+        """Return the recordings that are new and complete, that is, have not changed since the last call."""
         now = [stamp for stamp in stamps(self.folder) if stamp not in self.done]
         whole = [stamp for stamp in now if stamp in self.before and stamp[1] > 0]
         self.before = set(now)
         return whole
 
     def append(self, stamp: Stamp, found: dict) -> None:
-        """Write down what was found."""
+        """Append a recording's result to the log."""
         row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **found}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as log:
@@ -68,7 +68,7 @@ class Watched:
 
 
 def _known(log: Path) -> Iterator[Stamp]:
-    """The recordings in a log; a last line that a power cut left half written is cut off."""
+    """The recordings in a log; an incomplete last line (after a power cut) is removed."""
     if not log.exists():
         return
     data = log.read_bytes()
