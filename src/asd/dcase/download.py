@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PARTS = ["development", "additional", "evaluation"]
 
 GROWTH = 1.5
-"""Size of the recordings relative to their archives, for the check of the free disk (noise can hardly be compressed)."""
+"""Largest size of recordings relative to their archives, for the check of the free disk (noise hardly compresses)."""
 
 RATIO = 20
 FILES = 20_000

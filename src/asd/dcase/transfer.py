@@ -33,7 +33,7 @@ ATTEMPTS = 8
 
 LONGEST_PAUSE = 60.0
 LONGEST_WAIT = 600.0
-"""Longest pauses in seconds: of our own ones, which double from 1, and of those that a server asks for (Retry-After)."""
+"""Longest pauses in seconds: our own, which double from 1, and those that a server asks for (Retry-After)."""
 
 TIMEOUT = (20.0, 60.0)
 """Seconds to wait for a connection, and for the next bytes."""
