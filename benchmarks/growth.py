@@ -180,8 +180,8 @@ def fitted(folder: Path, clips: int, windows: int) -> Callable[[], object]:
     from asd.cache import write_clips
     from asd.corpus import COLUMNS
     from asd.features import open_features
-    from asd.gaussian import fit_sections
-    from asd.settings import Mvg
+    from asd.sections import fit_sections
+    from asd.settings import Fit
 
     rng, path = np.random.default_rng(0), folder / "features.h5"
     number = np.arange(clips)
@@ -199,7 +199,7 @@ def fitted(folder: Path, clips: int, windows: int) -> Callable[[], object]:
 
     def work() -> None:
         with open_features(path) as opened:
-            fit_sections(opened, Mvg(), 5, np.random.default_rng(0))
+            fit_sections(opened, Fit(), np.random.default_rng(0))
 
     return work
 

@@ -266,11 +266,12 @@ def plain_local(data: Path) -> Job:
 
 def our_local(data: Path) -> Job:
     from asd.features import open_features
-    from asd.gaussian import Sections, fit, scores
-    from asd.settings import Mvg
+    from asd.gaussian import fit
+    from asd.sections import Section, Sections, scores
+    from asd.settings import Fit, Mvg
 
     features = _our_features(data, "windows", {"window": 64, "hop": 8, "test_hop": 1})
-    sections = Sections({"00": fit(np.load(data / "rows.npy"), Mvg())}, {}, Mvg())
+    sections = Sections({"00": Section(fit(np.load(data / "rows.npy"), Mvg()), np.ones(1))}, {}, Fit())
 
     def work() -> np.ndarray:
         features()
@@ -297,7 +298,7 @@ def our_section(data: Path) -> Job:
     from asd.settings import Mvg
 
     rows, new = np.load(data / "rows.npy"), np.load(data / "new.npy")
-    return lambda: fit(rows, Mvg()).distance(new), lambda found: found
+    return lambda: fit(rows, Mvg()).distances(new)[:, 0], lambda found: found
 
 
 def plain_windows(data: Path) -> Job:
@@ -319,9 +320,9 @@ def our_windows(data: Path) -> Job:
         with h5py.File(data / "features.h5") as file:
             rows = file["features"]
             blocks = (rows[begin : begin + ROWS_AT_ONCE] for begin in range(0, WINDOWS, ROWS_AT_ONCE))
-            return fit_moments(moments(blocks, rows[0].astype(np.float64)), Mvg())
+            return fit_moments([moments(blocks, rows[0].astype(np.float64))], Mvg())
 
-    return work, lambda found: found.distance(new)
+    return work, lambda found: found.distances(new)[:, 0]
 
 
 # --- figures ------------------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from conftest import make_corpus
 
-from asd import gaussian
 from asd.cache import LIBVER, open_cache, write_cache, write_clips
 from asd.corpus import read_manifest, scan, write_manifest
 from asd.features import cut, open_features
 from asd.scores import write_scores
-from asd.settings import LogMel, Mvg, Windows
-from asd.threshold import threshold
+from asd.sections import fit_sections, write_sections
+from asd.sections import scores as score_clips
+from asd.settings import Fit, LogMel, Windows
+from asd.threshold import of_training
 
 WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=2)}
 TITLES = {"global": "CNN-Global", "local": "CNN-Local", "ensemble": "Ensemble"}
@@ -72,10 +73,10 @@ def make_machine(folder: Path, name: str = "fan", test: int = 2, hostile: bool =
         machine.of("features", model, "h5").parent.mkdir(parents=True, exist_ok=True)
         write_features(machine.of("features", model, "h5"), clips, frames, windows, seed=number)
         with open_features(machine.of("features", model, "h5")) as features:
-            fitted = gaussian.fit_sections(features, Mvg(), 3, np.random.default_rng(0))
-            gaussian.write_sections(machine.of("mvg", model, "h5"), fitted)
-            score = gaussian.scores(features, fitted)
-        limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], 0.9)
+            fitted = fit_sections(features, Fit(folds=3), np.random.default_rng(0))
+            write_sections(machine.of("mvg", model, "h5"), fitted)
+            score = score_clips(features, fitted)
+        limit = of_training(clips, score, 0.9)
         for one in (model, "ensemble"):  # the last one, local, is the ensemble's choice
             write_scores(machine.of("scores", one, "csv"), clips, score, limit)
         machine.of("networks", model, "csv").parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from asd import soundfiles
-from asd.audio import as_float, frames, log_mel, mel_filters
-from asd.errors import InputError
+from asd.audio import as_float, log_mel
+from asd.mel import frames
 from asd.settings import LogMel
 
 RATE = 16000
@@ -115,22 +115,6 @@ def test_autocast_does_not_reach_it():
 def test_log_mel_on_cuda():
     waveform = torch.from_numpy(np.stack(list(signals().values())))
     np.testing.assert_allclose(log_mel(waveform.cuda(), LogMel()).cpu(), log_mel(waveform, LogMel()), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("rate", "n_fft", "mels"),
-    [(16000, 1024, 224), (16000, 999, 64), (44100, 2048, 128), (8000, 256, 23), (1500, 256, 9)],
-)
-def test_mel_filters_are_librosa_s(rate, n_fft, mels):
-    expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=mels)
-    got = mel_filters(rate, n_fft, mels, torch.device("cpu"))
-    assert got.dtype == torch.float32
-    np.testing.assert_allclose(got.numpy().T, expected, rtol=1e-5, atol=1e-5 * expected.max())
-
-
-def test_more_bins_than_the_transform_can_fill():
-    with pytest.raises(InputError, match=r"logmel\.mels: 224 bins are too many for n_fft 256"):
-        mel_filters(RATE, 256, 224, torch.device("cpu"))
 
 
 def test_real_recordings_agree_with_librosa():

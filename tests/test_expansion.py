@@ -10,7 +10,8 @@ from asd.errors import InputError
 from asd.expansion import expand
 from asd.settings import load
 
-DEFAULT = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
+WHOLE = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
+DEFAULT = WHOLE | {"run_models": ["global", "local", "oe"], "ensemble": {"fallback": "global"}}
 
 
 def swept(**sweep):
@@ -55,6 +56,21 @@ def test_a_value_is_in_the_names_of_what_it_changes_and_of_nothing_else():
     assert (last.warm_start, last.epochs) == ("global-global_epochs_2", 1)
 
 
+def test_spectra_and_fusions_are_swept_with_what_they_rest_on():
+    values = {"spectra.ranked.decays": [[1.0], [1.0, 0.9]], "train.rate": [0.1, 0.2], "mvg.stages": [[4, 5], [6]]}
+    found = load(expand(WHOLE | {"sweep": {"models": ["spectrum", "fusion"], "values": values}}))
+    alone = [name for name in found.run_models if name.startswith("spectrum")]
+    assert alone == ["spectrum-decays_1_0", "spectrum-decays_1_0_0_9"]  # neither a rate nor stages are its own
+    assert found.spectra[found.models[alone[1]].spectrum].decays == [1.0, 0.9]
+    fusions = [name for name in found.run_models if name.startswith("fusion")]
+    assert len(fusions) == 8
+    last = found.models["fusion-decays_1_0_0_9-rate_0_2-stages_6"]
+    assert last.members == ["spectrum-decays_1_0_0_9", "global-rate_0_2-stages_6", "local-rate_0_2-stages_6"]
+    member = found.models[last.members[1]]
+    assert (found.networks[member.network].rate, member.mvg.stages) == (0.2, [6])
+    assert not set(last.members[1:]) & set(found.run_models)
+
+
 def test_what_a_sweep_has_made_can_be_read_again():
     """provenance.json keeps the effective configuration; with it the same graph is made again."""
     found = swept(seeds=[1, 2], values={"logmel.mels": [64, 128]})
@@ -91,7 +107,7 @@ def test_networks_that_start_from_others_are_not_trained_alike():
         ({"seeds": [1, 1]}, "seeds: each value once; found 1 twice"),
         (
             {"models": ["globl"], "seeds": [1]},
-            r"sweep\.models: 'globl' is not an entry of models \(global, local, oe\)",
+            r"sweep\.models: 'globl' is not an entry of models \(level, nearest, .*\)",
         ),
         ({"values": {"train.rate": []}}, r"sweep\.values\.train\.rate: found no values"),
         (

@@ -18,12 +18,10 @@ def test_mel_filters_are_librosa_s(rate, n_fft, mels):
     np.testing.assert_allclose(mel_filters(rate, n_fft, mels).T, expected, rtol=1e-10, atol=1e-12 * expected.max())
 
 
-def test_filters_and_frames_are_those_of_the_log_mel():
-    expected = audio.mel_filters(16000, 1024, 224, torch.device("cpu")).numpy()
-    np.testing.assert_array_equal(mel_filters(16000, 1024, 224).astype(np.float32), expected)
+def test_the_log_mel_has_so_many_frames():
     for samples in (1, 511, 512, 16000, 160000):
         for settings in (LogMel(), LogMel(n_fft=999, hop=501, mels=64)):
-            assert frames(samples, settings) == audio.frames(samples, settings)
+            assert frames(samples, settings) == audio.log_mel(torch.zeros(samples), settings).shape[1]
 
 
 def test_more_bins_than_the_transform_can_fill():

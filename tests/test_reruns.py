@@ -22,14 +22,24 @@ from snakemake.settings import types as snakemake
 from asd.settings import Model, load
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["download", "weights", "logmel", "train", "features", "mvg", "score", "ensemble", "tables"]
+STAGES = ["download", "weights", "logmel", "train", "features", "spectra", "mvg", "score", "fuse", "ensemble", "tables"]
+FITS = {"knn": "mvg", "gmm": "mvg"}
+"""Rules of the stage that fits detectors."""
 BASE = {
     "machines": ["fan"],
     "ensemble": {"fallback": "global"},
     "networks": {"plain": {}},  # which takes all of its settings from `train`, and its model from `mvg`
-    "models": {"plain": {"title": "Plain", "network": "plain", "detector": "gaussian"}},
-    "run_models": ["global", "local", "oe", "plain"],
+    "models": {
+        "plain": {"title": "Plain", "network": "plain", "detector": "gaussian"},
+        "near": {"title": "Near", "spectrum": "ranked", "detector": "knn"},
+        "mix": {"title": "Mix", "spectrum": "ranked", "detector": "gmm"},
+        "fusion": {"members": ["spectrum", "global", "local", "plain"], "weights": [6, 1, 1, 1]},
+    },
+    "run_models": ["global", "local", "oe", "plain", "spectrum", "near", "mix", "fusion"],
+    "paper_models": ["global", "local", "oe", "plain"],
 }
+
+NOT_SCORED = ("level", "nearest", "untrained")
 
 # Values for the keys whose type alone does not tell another one that is valid.
 OTHERS = {
@@ -55,8 +65,18 @@ OTHERS = {
     "models.global.network": "local",
     "models.local.network": "global",
     "models.oe.network": "global",
-    "models.global.detector": "exposure",
-    "models.local.detector": "exposure",
+    "models.global.detector": "knn",
+    "models.local.detector": "knn",
+    "models.near.detector": "gmm",
+    "models.mix.detector": "knn",
+    "models.spectrum.spectrum": "mean",
+    "models.near.spectrum": "mean",
+    "models.mix.spectrum": "mean",
+    "models.fusion.members": ["spectrum", "global", "local", "oe"],
+    "models.fusion.weights": [3, 1, 1, 1],
+    "spectra.ranked.pool": ["gwrp", "mean"],
+    "spectra.ranked.decays": [1.0, 0.9],
+    "paper_models": ["global"],
     "models.oe.detector": "gaussian",
 }
 
@@ -85,7 +105,8 @@ class Workplace:
     def stages(self, configuration: dict) -> list[str]:
         """The stages that a dry run wants to make again with another configuration."""
         jobs = self._run(configuration, "dryrun").needrun_jobs(exclude_finished=False)
-        found = {job.rule.name.partition("_")[0] for job in jobs}
+        names = {job.rule.name.partition("_")[0] for job in jobs}
+        found = {FITS.get(name, name) for name in names}
         assert found <= set(STAGES)
         return [stage for stage in STAGES if stage in found]
 
@@ -141,10 +162,26 @@ def merged(below: dict, above: dict) -> dict:
 
 
 # A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried
-# by `local` and by `train`.
-ALIKE = "networks.oe.scope", "networks.oe.backbone.name"  # as those of the network that it starts from
-LEFT_OUT = "submission.", "networks.global.", "networks.plain.", "models.plain.", *ALIKE
-KEYS = {key: value for key, value in leaves(load(base())).items() if not key.startswith(LEFT_OUT)}
+# by `local` and by `train`. Keys that mean nothing for a model, or are valid only with a second change, are left out.
+ALIKE = ("networks.oe.scope", "networks.oe.backbone.name")  # as those of the network that it starts from
+NOT_RUN = ("networks.untrained.*", "spectra.mean.*", "spectra.level.*", *(f"models.{one}.*" for one in NOT_SCORED))
+LEFT_OUT = ("submission.*", "networks.global.*", "networks.plain.*", "models.plain.*", *ALIKE, *NOT_RUN)
+LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domains", "spectra.*.quantiles")
+LEFT_OUT += ("models.global.spectrum", "models.local.spectrum", "models.oe.spectrum")
+LEFT_OUT += ("models.spectrum.network", "models.near.network", "models.mix.network")
+LEFT_OUT += tuple(f"models.[!f]*.{key}" for key in ("members", "weights", "fuse"))
+LEFT_OUT += tuple(
+    f"models.{model}.{block}.*" for model in ("global", "local", "oe", "spectrum") for block in ("knn", "gmm")
+)
+LEFT_OUT += tuple(
+    f"models.fusion.{key}" for key in ("network", "spectrum", "detector", "domains", "mvg.*", "knn.*", "gmm.*")
+)
+LEFT_OUT += ("models.fusion.threshold.folds", "models.fusion.fuse", "models.*.mvg.stages")
+KEYS = {
+    key: value
+    for key, value in leaves(load(base())).items()
+    if not any(fnmatchcase(key, pattern) for pattern in LEFT_OUT)
+}
 
 
 def other(key: str) -> Any:
@@ -197,29 +234,38 @@ def test_a_key_reruns_what_the_table_says(workplace, key):
 
 
 def test_another_spelling_of_a_value_reruns_nothing(workplace):
-    assert workplace.stages(merged(BASE, {"train": {"rate": 0.0010}, "threshold": {"quantile": 9e-1}})) == []
+    assert workplace.stages(merged(BASE, {"train": {"rate": 0.00030}, "threshold": {"quantile": 9e-1}})) == []
 
 
 def test_the_order_of_the_entries_reruns_nothing(workplace):
     assert workplace.stages(BASE | {"dataset": dict(reversed(base()["dataset"].items()))}) == []
 
 
-LATER = ["mvg", "score", "ensemble", "tables"]
+LATER = ["mvg", "score", "fuse", "ensemble", "tables"]
+TRAINED = ["train", "features", *LATER]
 CODE = {
     "src/asd/demo/machines.py": STAGES[:1] + STAGES[2:],
     "src/asd/cache.py": STAGES[2:],
-    "src/asd/losses.py": STAGES[3:],
-    "src/asd/training.py": STAGES[3:],
-    "src/asd/checkpoint.py": STAGES[3:],
+    "src/asd/losses.py": TRAINED,
+    "src/asd/training.py": TRAINED,
+    "src/asd/checkpoint.py": TRAINED,
     "src/asd/features.py": STAGES[4:],
+    "src/asd/spectra.py": ["spectra", "mvg", "score", "fuse", "tables"],
     "src/asd/gaussian.py": LATER,
+    "src/asd/sections.py": LATER,
+    "src/asd/knn.py": [
+        "mvg",
+        "score",
+        "tables",
+    ],  # of the one model that has it, which the ensemble does not choose from
     "src/asd/exposure.py": ["score", "ensemble", "tables"],
-    "src/asd/threshold.py": ["score", "ensemble", "tables"],
+    "src/asd/threshold.py": ["score", "fuse", "ensemble", "tables"],
+    "src/asd/fusion.py": ["fuse", "tables"],
     "src/asd/results/ensemble.py": ["ensemble", "tables"],
     "src/asd/results/tables.py": ["tables"],
     "src/asd/settings.py": [],
-    "workflow/scripts/mvg.py": LATER,
-    "workflow/scripts/weights.py": ["weights", *STAGES[3:]],
+    "workflow/scripts/fit.py": LATER,
+    "workflow/scripts/weights.py": ["weights", *TRAINED],
 }
 
 
@@ -269,7 +315,7 @@ def planned(workplace, **sweep) -> list:
 )
 def test_a_sweep_shares_what_its_values_do_not_change(workplace, values, expected):
     count = Counter(job.rule.name for job in planned(workplace, models=["local"], values=values))
-    assert (count["train"], count["features"], count["score_gaussian"]) == expected
+    assert (count["train"], count["features"], count["score"]) == expected
 
 
 def test_a_start_that_several_networks_of_a_sweep_share_is_trained_once(workplace):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from asd.errors import InputError
-from asd.scores import COLUMNS, read_scores, write_scores
+from asd.scores import COLUMNS, read_scores, threshold_of, write_scores
 
 CLIPS = pd.DataFrame(
     {
@@ -29,11 +29,11 @@ def path(tmp_path):
 
 def test_the_file_as_text(path):
     assert path.read_text().splitlines() == [
-        "file,section,split,part,domain,label,score,decision",
-        "a.wav,00,train,development,source,normal,0.1,0",
-        "b.wav,00,train,development,target,normal,,0",
-        "c.wav,00,test,development,,,0.3333333333333333,1",
-        "d.wav,01,test,development,target,anomaly,2.5e-07,0",
+        "file,section,split,part,domain,label,score,decision,threshold",
+        "a.wav,00,train,development,source,normal,0.1,0,0.2",
+        "b.wav,00,train,development,target,normal,,0,0.2",
+        "c.wav,00,test,development,,,0.3333333333333333,1,0.2",
+        "d.wav,01,test,development,target,anomaly,2.5e-07,0,0.2",
     ]
 
 
@@ -43,8 +43,16 @@ def test_round_trip(path):
     np.testing.assert_array_equal(table["score"], SCORE)
     assert table["score"].dtype == np.float64
     assert table["decision"].tolist() == [0, 0, 1, 0]
+    assert table["threshold"].tolist() == [0.2] * 4
+    assert threshold_of(table) == threshold_of(table, "01") == 0.2
     for column in COLUMNS[:6]:
         assert table[column].tolist() == CLIPS[column].tolist()
+
+
+def test_without_a_threshold_nothing_is_anomalous(tmp_path):
+    write_scores(tmp_path / "s.csv", CLIPS, SCORE, np.inf)
+    assert not read_scores(tmp_path / "s.csv")["decision"].any()
+    assert threshold_of(read_scores(tmp_path / "s.csv")) == np.inf
 
 
 def test_every_digit_comes_back(tmp_path):
@@ -74,7 +82,7 @@ def test_an_infinite_training_score_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        (",decision\n", ",verdict\n", r"found the columns .*verdict; expected file, section"),
+        (",threshold\n", ",limit\n", r"found the columns .*limit; expected file, section"),
         ("00,test,", "00,tset,", r"row 4: split: found 'tset'; expected train, test"),
         (
             "test,development,,",
@@ -89,7 +97,7 @@ def test_an_infinite_training_score_is_not_written(tmp_path):
         ("2.5e-07", "inf", r"d\.wav: no usable score"),
         (",0.1,", ",loud,", r"a\.wav: no usable score"),
         (",0.1,0", ",0.1,0,0,0", r"rows of more cells than the header"),
-        ("anomaly,2.5e-07,0", "anomaly,2.5e-07,0,0,0", r"not a readable scores file .*line 5"),
+        ("anomaly,2.5e-07,0", "anomaly,2.5e-07,0,0,0,0", r"not a readable scores file .*line 5"),
         ("anomaly,2.5e-07,0", "anomaly,2.5e-07", r"row 5: decision: found"),
     ],
 )

@@ -60,7 +60,17 @@ def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
     out = tmp_path / "scores.csv"
     call("score_exposure", cache=cache_path, network=made / "oe.safetensors", settings=Windows(), compute=CPU, out=out)
     scores = pd.read_csv(out, dtype={"section": str})
-    assert list(scores.columns) == ["file", "section", "split", "part", "domain", "label", "score", "decision"]
+    assert list(scores.columns) == [
+        "file",
+        "section",
+        "split",
+        "part",
+        "domain",
+        "label",
+        "score",
+        "decision",
+        "threshold",
+    ]
     anomalous = scores["score"][scores["decision"] == 1]
     assert anomalous.empty or anomalous.min() > scores["score"][scores["decision"] == 0].max()
 

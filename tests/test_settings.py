@@ -60,7 +60,7 @@ def test_entries_inherit_and_override():
         ({"machines": []}, "machines"),
         ({"machines": ["fan", "fan"]}, "each name once"),
         ({"machines": ["../etc"]}, "is not a name"),
-        ({"run_models": ["globl"]}, "'globl' is not an entry of models (global, local, oe)"),
+        ({"run_models": ["globl"]}, "'globl' is not an entry of models (level, nearest"),
         ({"models": {"global": {"network": "x"}}}, "models.global.network: 'x' is not an entry of networks"),
         ({"models": {"ensemble": {"title": "E", "network": "oe", "detector": "exposure"}}}, "call the entry otherwise"),
         ({"models": {"local": {"title": "CNN-Global"}}}, "each title once"),
@@ -100,7 +100,7 @@ def test_flags_are_canonical():
     assert "--mixup.alpha 1.0" in settings.flags(one)
     assert "--rate 0.001" in settings.flags(one)
     assert settings.flags(settings.Folder(path="a b/c;d"), "folder.") == "--folder.path 'a b/c;d'"
-    assert settings.flags(settings.Mvg(stages=[1, 9])).endswith("--stages 1 9")
+    assert "--stages 1 9" in settings.flags(settings.Mvg(stages=[1, 9]))
 
 
 def test_a_manifest_does_not_depend_on_how_recordings_are_fetched():

@@ -54,7 +54,7 @@ def test_poolings_lie_side_by_side_in_order():
     settings = Spectrum(pool=["quantiles", "mean", "gwrp", "deviation"], quantiles=[0.9, 0.1], decays=[1, 0])
     values = spectrogram(6, 20)
     found = pooled(values, settings)
-    assert settings.poolings == 6
+    assert settings.width(2) == 12
     assert found.shape == (36,)
     high, low, mean, same, maximum, deviation = found.reshape(6, 6)
     assert (low < high).all()

@@ -44,11 +44,11 @@ def expand(configuration: dict) -> dict:
     axes = {**sweep.values, **({SEED: sweep.seeds} if sweep.seeds else {})}
     single = {key: [_with(base, settings, {key: value}) for value in values] for key, values in axes.items()}
     # A swept key may choose another network, so those of every combination count.
-    entries = {("models", name) for name in models} | {
-        ("networks", name)
+    entries = {
+        entry
         for one in itertools.chain([settings], *single.values())
         for model in models
-        for name in chain(one, one.models[model].network)
+        for entry in _entries(one, model)
     }
     matters = {
         entry: [
@@ -62,11 +62,14 @@ def expand(configuration: dict) -> dict:
         if not any(key in matters["models", name] for name in models):
             raise InputError(
                 f"sweep: {key} = {', '.join(map(str, axes[key]))} changes none of the swept models "
-                f"({', '.join(models)}); expected keys of these models, of their networks, or of the blocks logmel, "
-                "backbone, train, mvg and threshold. Other keys take a configuration with a results_dir of its own each"
+                f"({', '.join(models)}); expected keys of these models, of their networks or spectra, or of the blocks "
+                "logmel, backbone, train, mvg, knn, gmm and threshold. Other keys take a configuration with a "
+                "results_dir of its own each"
             )
     expanded = copy.deepcopy(base)
-    expanded |= {"run_models": [], "variants": {}}
+    expanded |= {"run_models": [], "paper_models": [], "variants": {}}
+    expanded.setdefault("spectra", {})
+    expanded["submission"] = {**expanded.get("submission", {}), "models": []}
     for model in models:
         for values in _combinations(axes):
             _add(expanded, _with(base, settings, values), model, values, matters)
@@ -126,39 +129,69 @@ def chain(settings: Settings, network: str) -> list[str]:
     return names
 
 
+def _entries(settings: Settings, model: str) -> list[tuple[str, str]]:
+    """A model and all that it rests on: (models, networks or spectra; name)."""
+    entry = settings.models[model]
+    found = [("models", model)]
+    found += [("networks", name) for name in (chain(settings, entry.network) if entry.network else [])]
+    found += [("spectra", entry.spectrum)] if entry.spectrum else []
+    return found + [one for member in entry.members for one in _entries(settings, member)]
+
+
 def _content(settings: Settings, kind: str, name: str) -> list:
-    """What an entry comes to: a network with those that it starts from, a model with its network."""
+    """What an entry comes to: a network with those that it starts from, a model with what it rests on."""
+    if kind == "spectra":
+        return [settings.spectra[name], settings.logmel]
     if kind == "networks":
         blocks = [settings.networks[one] for one in chain(settings, name)]
         return [(one.training, one.windows, one.logmel, one.backbone) for one in blocks]
     model = settings.models[name]
-    decided = (model.mvg, model.threshold) if model.detector == "gaussian" else model.threshold.quantile
-    return [model.detector, decided, *_content(settings, "networks", model.network)]
+    below = [_content(settings, *entry) for entry in _entries(settings, name)[1:]]
+    if model.fitted:
+        return [model.fit.flags, model.threshold, *below]
+    return [model.detector, model.fuse, model.weights, model.threshold.quantile, *below]
 
 
-def _add(expanded: dict, settings: Settings, model: str, values: dict[str, Any], matters: dict) -> None:
-    """Add a model with the values that matter to it, and its networks with those that matter to them."""
+def _add(
+    expanded: dict, settings: Settings, model: str, values: dict[str, Any], matters: dict, runs: bool = True
+) -> str:
+    """Add a model with the values that matter to it, and all that it rests on with those that matter to that.
+
+    Args:
+        runs: whether the model is swept, or a member of one that is.
+
+    Returns:
+        The name of the new model.
+    """
 
     def name(kind: str, entry: str) -> str:
         own = [key for key in values if key in matters[kind, entry]]
         return "-".join([entry, *(f"{_short(key, values)}_{_text(values[key])}" for key in own)])
 
     new, entry = name("models", model), settings.models[model]
-    for network in chain(settings, entry.network):
+    for network in chain(settings, entry.network) if entry.network else []:
         block: Network = settings.networks[network]
         start = {"warm_start": name("networks", block.warm_start)} if block.warm_start else {}
         expanded["networks"][name("networks", network)] = block.model_dump(mode="json") | start
+    rests = {"network": name("networks", entry.network)} if entry.network else {}
+    if entry.spectrum:
+        rests = {"spectrum": name("spectra", entry.spectrum)}
+        expanded["spectra"][rests["spectrum"]] = settings.spectra[entry.spectrum].model_dump(mode="json")
+    if entry.members:
+        rests = {"members": [_add(expanded, settings, one, values, matters, runs=False) for one in entry.members]}
     own = {key: value for key, value in values.items() if key in matters["models", model]}
     seed = own.pop(SEED, None)
     words = [f"{_short(key, values).replace('_', ' ')} {_said(value)}" for key, value in own.items()]
     title = ", ".join([entry.title, *words])
-    if new not in expanded["variants"]:
-        expanded["run_models"].append(new)
-    expanded["variants"][new] = {"model": model, "title": title, "values": own, "seed": seed}
-    expanded["models"][new] = entry.model_dump(mode="json") | {
-        "title": title if seed is None else f"{title}, seed {seed}",
-        "network": name("networks", entry.network),
-    }
+    if runs:
+        if new not in expanded["variants"]:
+            expanded["run_models"].append(new)
+        expanded["variants"][new] = {"model": model, "title": title, "values": own, "seed": seed}
+    described = entry.model_dump(mode="json") | rests
+    if entry.spectrum:
+        del described["mvg"]["stages"]
+    expanded["models"][new] = described | {"title": title if seed is None else f"{title}, seed {seed}"}
+    return new
 
 
 def _short(key: str, keys: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 
 from asd.errors import InputError
 from asd.files import written
-from asd.threshold import threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,21 +28,20 @@ ALLOWED = {
 }
 
 
-def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, quantile: float) -> None:
+def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold: float) -> None:
     """Write the scores of clips, and decide.
 
     Args:
         path: the file to write.
         clips: the manifest's columns, one row per clip.
         score: (clips,), nan for a training clip without a score.
-        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        threshold: a clip is anomalous if its score is above it; infinite if there is none.
 
     Raises:
         InputError: a test clip whose score is not finite.
     """
-    limit, _ = threshold(score[(clips["split"] == "train").to_numpy()], quantile)
-    cell = limit if np.isfinite(limit) else np.nan
-    table = clips[TEXTS].assign(score=score, decision=(score > limit).astype(int), threshold=cell)
+    cell = threshold if np.isfinite(threshold) else np.nan
+    table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int), threshold=cell)
     _check(path, table["file"], table["split"], score)
     with written(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")

@@ -279,6 +279,14 @@ def scores(features: "Features", sections: Sections) -> np.ndarray:
             f"training clips; sections with a detector: {', '.join(sections.sections)}. Add training clips or leave "
             "it out."
         )
+    for name, section in sections.sections.items():
+        try:
+            section.window_scores(np.zeros((1, len(columns))))
+        except ValueError:
+            raise InputError(
+                f"{features.path}: section {name}: found {len(columns)} features, but the detector was fitted to "
+                "another number; fit it to this features file"
+            ) from None
     training = (clips["split"] == "train").to_numpy()
     missing = [file for file in clips["file"][training] if file not in held_out]
     if missing:
@@ -290,14 +298,8 @@ def scores(features: "Features", sections: Sections) -> np.ndarray:
     for name, section in sections.sections.items():
         chosen = np.flatnonzero(~training & (clips["section"] == name))
         for rows, counts, place in _placed(features, chosen, columns):
-            try:
-                found = section.window_scores(rows)
-            except ValueError:
-                raise InputError(
-                    f"{features.path}: section {name}: found {len(columns)} features, but the detector was fitted to "
-                    "another number; fit it to this features file"
-                ) from None
-            values[chosen[place]] = pooled(found, counts, sections.settings.window_pooling).min(1)
+            found = pooled(section.window_scores(rows), counts, sections.settings.window_pooling)
+            values[chosen[place]] = found.min(1)
     return values
 
 

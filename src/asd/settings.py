@@ -293,7 +293,8 @@ class Network(Training):
         """Without pre-trained weights there are no statistics to freeze."""
         backbone = data.get("backbone") if isinstance(data, dict) else None
         weights = backbone.get("weights") if isinstance(backbone, dict) else getattr(backbone, "weights", None)
-        return {**data, "norm": "batch"} if weights == "none" and "norm" not in data else data
+        random = weights == "none" and not data.get("warm_start")
+        return {**data, "norm": "batch"} if random and "norm" not in data else data
 
     @property
     def training(self) -> Training:
@@ -493,6 +494,8 @@ class Scored(Model):
     def fit(self) -> Fit:
         """The slice that fitting depends on."""
         own = self.model_dump(include=set(Fit.model_fields) - {"folds"})
+        if self.spectrum:
+            del own["mvg"]["stages"]  # which it has not
         return Fit.model_validate({**own, "folds": self.threshold.folds})
 
 
@@ -524,7 +527,8 @@ class Ensemble(Model):
     """The choice of a model for each machine."""
 
     fallback: str = ""
-    """The model of a machine without labelled development clips; empty: the first of `run_models`."""
+    """The model of a machine without labelled development clips; empty: the first fusion of `run_models`, or if there
+    is none, its first model."""
 
 
 class Metrics(Model):
@@ -638,7 +642,8 @@ class Settings(Model):
     run_models: Annotated[list[Name], Field(min_length=1)]
     """The models to run, in the order of the rows of metrics.csv and of the report."""
     paper_models: list[Name] = []
-    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose; empty: all of `run_models`."""
+    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose, as far as they are run; if
+    none is, all of `run_models`."""
     variants: dict[Name, Variant] = {}
     """What a sweep made of which model."""
     ensemble: Ensemble = Ensemble()
@@ -679,8 +684,8 @@ class Settings(Model):
             self._model(name)
         if both := sorted(set(self.networks) & set(self.spectra)):
             raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; call one of them otherwise")
-        if strange := [name for name in self.paper_models if name not in self.run_models]:
-            raise ValueError(f"paper_models: {strange[0]!r} is not in run_models ({', '.join(self.run_models)})")
+        if strange := [name for name in self.paper_models if name not in self.models]:
+            raise ValueError(f"paper_models: {strange[0]!r} is not an entry of models ({', '.join(self.models)})")
         for name in self.networks:
             self._warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
@@ -772,7 +777,8 @@ class Settings(Model):
     @property
     def fallback(self) -> str:
         """The model of machines without labels."""
-        return self.ensemble.fallback or self.chosen_from[0]
+        fusions = [name for name in self.run_models if self.models[name].members]
+        return self.ensemble.fallback or (fusions or self.run_models)[0]
 
     @property
     def submitted(self) -> list[str]:
@@ -782,7 +788,7 @@ class Settings(Model):
     @property
     def chosen_from(self) -> list[str]:
         """The models that the ensemble chooses from, which are the rows of the paper's tables."""
-        return self.paper_models or self.run_models
+        return [name for name in self.paper_models if name in self.run_models] or self.run_models
 
 
 def _inherit(entry: Any, common: dict, inner: str | None) -> Any:

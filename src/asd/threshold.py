@@ -7,8 +7,12 @@ profiled over a bounded range, whose far end is as good as a normal distribution
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST = 10
 """Fewer scores than these tell nothing about a distribution's shape."""
@@ -45,6 +49,17 @@ def threshold(scores: np.ndarray, quantile: float) -> tuple[float, str]:
         reason = f"the training scores are not distributed like a gamma (Kolmogorov distance {distance:.2f})"
     log.warning(f"threshold: {reason}; their empirical quantile is used")
     return float(np.quantile(scores, quantile)), "empirical"
+
+
+def of_training(clips: "pd.DataFrame", score: np.ndarray, quantile: float) -> float:
+    """Return the threshold that the scores of a machine's training clips make.
+
+    Args:
+        clips: the manifest's columns, one row per clip.
+        score: (clips,).
+        quantile: see `threshold`.
+    """
+    return threshold(score[(clips["split"] == "train").to_numpy()], quantile)[0]
 
 
 def _gamma(scores: np.ndarray, quantile: float) -> tuple[float, float]:

@@ -58,6 +58,7 @@ def make_report(folder: Path) -> None:
         scores=scores,
         models=models,
         titles=titles,
+        paper_models=models,
         selection=selection,
         out_dir=tables,
         settings=settings.metrics,
@@ -72,12 +73,10 @@ def make_report(folder: Path) -> None:
         curves=fan.curves,
         scores=fan.scores,
         titles=[*titles, "Ensemble"],
-        quantiles=[0.9] * len(titles),
-        selection=selection,
         out_dir=drawn,
     )
     for machine in (fan, valve):
-        write_clips(machine, results / "report/clips", selection)
+        write_clips(machine, results / "report/clips")
     benchmarks = folder / "benchmarks/train"
     benchmarks.mkdir(parents=True)
     (benchmarks / "fan.tsv").write_text("s\tmax_rss\tcpu_time\n61.5\t1234\t99\n")
@@ -96,15 +95,13 @@ def make_report(folder: Path) -> None:
     )
 
 
-def write_clips(machine: Machine, folder: Path, selection: Path) -> None:
+def write_clips(machine: Machine, folder: Path) -> None:
     call(
         "clips",
         cache=machine.cache,
         scores=machine.scores,
         features=machine.of("features", "local", "h5"),
-        mvg=machine.of("mvg", "local", "h5"),
-        quantiles=[0.9, 0.9],
-        selection=selection,
+        fitted=machine.of("mvg", "local", "h5"),
         out_dir=folder / machine.name,
     )
 

@@ -27,11 +27,12 @@ from asd.challenge.meta import Complexity, System
 from asd.challenge.submission import pack
 from asd.corpus import read_manifest, write_manifest
 from asd.errors import InputError
-from asd.gaussian import Gaussian, Sections, write_sections
+from asd.gaussian import Gaussian
 from asd.network import Description, Network, save
 from asd.results import long_form
 from asd.scores import read_scores, write_scores
-from asd.settings import Metrics, Mvg, load
+from asd.sections import Section, Sections, write_sections
+from asd.settings import Fit, Metrics, load
 
 ROOT = Path(__file__).parents[2]
 REAL = os.environ.get("ASD_EVALUATION_DATA", "")
@@ -367,12 +368,14 @@ def test_complexity_is_what_the_layers_do(tmp_path):
     assert form.network_complexity(path, 64, 40, 1, exposure=True) == Complexity(weights + head, products + head)
 
 
-def test_gaussians_count_all_to_keep_and_one_to_score(tmp_path):
-    def gaussian(rank):
-        return Gaussian(np.zeros(5), np.zeros((rank, 5)), 0.0, 1.0, 0.1, 9)
+def of_rank(rank):
+    """A Gaussian of five features."""
+    return Section(Gaussian(np.zeros((1, 5)), np.ones(5), np.zeros((rank, 5)), 0.0, 1.0, 0.1, 9), np.ones(1))
 
-    write_sections(tmp_path / "fan.h5", Sections({"00": gaussian(2), "01": gaussian(5)}, {"a.wav": 1.0}, Mvg()))
-    found = form.gaussian_complexity(tmp_path / "fan.h5", windows=3)
+
+def test_gaussians_count_all_to_keep_and_one_to_score(tmp_path):
+    write_sections(tmp_path / "fan.h5", Sections({"00": of_rank(2), "01": of_rank(5)}, {"a.wav": 1.0}, Fit()))
+    found = form.fitted_complexity(tmp_path / "fan.h5", windows=3)
     assert found == Complexity(5 + 10 + 1 + 5 + 25 + 1, 3 * (25 + 5 + 5))
 
 
@@ -445,7 +448,7 @@ def test_the_checker_as_a_command(folder, tmp_path):
 
 def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
     """From the files that the stages leave, of one machine and one model of windows: 32 frames, a window of 16."""
-    settings = configuration(machines=["fan"], run_models=["local"], ensemble={})
+    settings = configuration(machines=["fan"], run_models=["local"], paper_models=[], ensemble={})
     settings = settings.model_copy(
         update={"networks": {"local": settings.networks["local"].model_copy(update={"window": 16, "test_hop": 4})}}
     )
@@ -456,8 +459,7 @@ def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
         write_scores(tmp_path / model / "fan.csv", clips, np.linspace(0, 1, len(clips)), 0.5)
     net = Network(Description("tf_efficientnet_lite1", "fan", 1, ("00", "01"), (), "{}")).eval()
     save(tmp_path / "net/local/fan.safetensors", net)
-    gaussian = Gaussian(np.zeros(5), np.zeros((2, 5)), 0.0, 1.0, 0.1, 9)
-    write_sections(tmp_path / "mvg/local/fan.h5", Sections({"00": gaussian}, {"a.wav": 1.0}, Mvg()))
+    write_sections(tmp_path / "mvg/local/fan.h5", Sections({"00": of_rank(2)}, {"a.wav": 1.0}, Fit()))
     (tmp_path / "selection.csv").write_text("machine,model\nfan,local\n")
     scored = {"local": {"fan": read_scores(tmp_path / "local/fan.csv")}}
     few = Metrics(resamples=0, splits=0)
@@ -474,7 +476,7 @@ def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
         manifests=[cache_path.parent / "manifest.csv"],
         caches=[cache],
         networks=[tmp_path / "net/local/fan.safetensors"],
-        mvg=(tmp_path / "mvg/local/fan.h5",),
+        fitted=(tmp_path / "mvg/local/fan.h5",),
         selection=tmp_path / "selection.csv",
         metrics=tmp_path / "metrics.csv",
         configuration=settings.model_dump_json(exclude={"dataset"}),

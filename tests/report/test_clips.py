@@ -13,12 +13,10 @@ from PIL import Image
 from asd.cache import open_cache
 from asd.errors import InputError
 from asd.features import open_features, window_times
-from asd.gaussian import read_sections
 from asd.report.clips import waveform_digest, window_scores, write_clips
 from asd.scores import read_scores
+from asd.sections import read_sections
 from asd.settings import LogMel
-
-QUANTILES = {"global": 0.9, "local": 0.9, "ensemble": 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +30,7 @@ def written(machine):
     folder = machine.folder / "clips"
     scores = {path.parent.name: read_scores(path) for path in machine.scores}
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
-        write_clips(
-            folder, cache, scores, QUANTILES, ("local", features, read_sections(machine.of("mvg", "local", "h5")))
-        )
+        write_clips(folder, cache, scores, ("local", features, read_sections(machine.of("mvg", "local", "h5"))))
     return folder, json.loads((folder / "clips.json").read_text())
 
 
@@ -51,8 +47,8 @@ def test_the_mean_of_the_window_scores_is_the_score(machine):
 def test_gaussians_of_other_features_are_refused(machine):
     with open_features(machine.of("features", "local", "h5")) as features:
         sections = read_sections(machine.of("mvg", "local", "h5"))
-        sections.gaussians.clear()
-        with pytest.raises(InputError, match=r"local/fan\.h5: the Gaussians are not of these features"):
+        sections.sections.clear()
+        with pytest.raises(InputError, match=r"local/fan\.h5: the detector was fitted to other features"):
             window_scores(features, sections, 0)
 
 
@@ -112,7 +108,7 @@ def test_the_digest_is_that_of_the_recordings(machine):
 def test_without_windows_there_is_a_picture_and_no_curve(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv"))}
     with open_cache(machine.cache) as cache:
-        write_clips(tmp_path / "clips", cache, scores, QUANTILES)
+        write_clips(tmp_path / "clips", cache, scores)
     said = json.loads((tmp_path / "clips/clips.json").read_text())
     assert said["windowed"] is None
     assert {clip["worst"] for clip in said["clips"]} == {None}
@@ -140,15 +136,15 @@ def test_the_curve_lies_where_the_frame_says(written):
 def test_scores_of_other_clips_are_refused(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv")).iloc[::-1].reset_index(drop=True)}
     with open_cache(machine.cache) as cache, pytest.raises(InputError, match="global: not of the same clips"):
-        write_clips(tmp_path / "clips", cache, scores, QUANTILES)
+        write_clips(tmp_path / "clips", cache, scores)
 
 
 def test_the_threshold_is_in_the_frame_however_far_the_scores_are(machine, tmp_path):
     table = read_scores(machine.of("scores", "local", "csv"))
-    table.loc[table["split"] == "train", "score"] /= 1000
+    table["threshold"] /= 1000
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
         sections = read_sections(machine.of("mvg", "local", "h5"))
-        write_clips(tmp_path / "clips", cache, {"local": table}, QUANTILES, ("local", features, sections))
+        write_clips(tmp_path / "clips", cache, {"local": table}, ("local", features, sections))
     (line,) = re.findall(
         r'<path d="M ([\d.]+) ([\d.-]+)[^"]*"[^>]*stroke-dasharray', (tmp_path / "clips/frame.svg").read_text()
     )

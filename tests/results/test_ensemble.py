@@ -159,7 +159,7 @@ def files(tmp_path):
             frame = scored(2 if (model, machine) == ("local", "fan") else 1, seed=seed)
             if machine == "valve":
                 frame = frame.assign(label="", domain="")
-            frame.to_csv(path, index=False)
+            frame.assign(threshold=0.5).to_csv(path, index=False)
     return tmp_path
 
 

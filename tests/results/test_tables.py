@@ -242,10 +242,10 @@ def test_the_script(tmp_path):
         for machine, clips in by_machine.items():
             paths.append(tmp_path / "scores" / model / f"{machine}.csv")
             paths[-1].parent.mkdir(parents=True, exist_ok=True)
-            clips.to_csv(paths[-1], index=False)
+            clips.assign(threshold=0.5).to_csv(paths[-1], index=False)
     SELECTION.to_csv(tmp_path / "selection.csv", index=False)
     command = [sys.executable, ROOT / "workflow/scripts/tables.py", "--scores", *paths]
-    command += ["--models", "global", "oe", "--titles", "CNN-Global", "CNN-OE"]
+    command += ["--models", "global", "oe", "--titles", "CNN-Global", "CNN-OE", "--paper-models", "global", "oe"]
     command += ["--selection", tmp_path / "selection.csv", "--out-dir", tmp_path / "tables", "--resamples", "20"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -55,7 +55,7 @@ rule spectra:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=f"{SCRIPTS}/spectra.py",
-        code=code("spectra"),
+        code=code("spectra", unused={"network"}),
         settings=lambda wildcards: flags(settings.spectra[wildcards.spectrum]),
     shell:
         "alone {log:q}; python {params.script}"

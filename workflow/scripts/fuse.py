@@ -30,9 +30,10 @@ def main(
     """
     from asd.fusion import fuse_tables
     from asd.scores import read_scores, write_scores
+    from asd.threshold import of_training
 
     clips, score = fuse_tables({path.parent.name: read_scores(path) for path in scores}, fuse, list(weights))
-    write_scores(out, clips, score, quantile)
+    write_scores(out, clips, score, of_training(clips, score, quantile))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,11 @@ def main(*, features: Path, fitted: Path, quantile: float = 0.9, threads: int = 
     from asd.features import open_features
     from asd.scores import write_scores
     from asd.sections import read_sections, scores
+    from asd.threshold import of_training
 
     with open_features(features) as opened, threadpool_limits(threads):
-        write_scores(out, opened.clips, scores(opened, read_sections(fitted)), quantile)
+        score = scores(opened, read_sections(fitted))
+        write_scores(out, opened.clips, score, of_training(opened.clips, score, quantile))
 
 
 if __name__ == "__main__":

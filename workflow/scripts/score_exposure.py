@@ -37,11 +37,12 @@ def main(
     from asd.cache import open_cache
     from asd.device import prepare
     from asd.scores import write_scores
+    from asd.threshold import of_training
 
     device = prepare(compute)
     with open_cache(cache) as opened:
         score = exposure.scores(networks.fold(networks.load(network)).to(device), opened, settings, device)
-        write_scores(out, opened.clips, score, quantile)
+        write_scores(out, opened.clips, score, of_training(opened.clips, score, quantile))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The scripts mvg.py and score_gaussian.py, run alone on files."""
+"""The scripts fit.py and score.py, run alone on files."""
 
 import importlib.util
 import subprocess
@@ -12,9 +12,9 @@ import pytest
 
 from asd.cache import write_clips
 from asd.errors import InputError
-from asd.gaussian import read_sections
 from asd.scores import read_scores
-from asd.settings import Mvg
+from asd.sections import read_sections
+from asd.settings import Fit, Mvg
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 WIDTHS = (2, 2, 2, 2, 2, 2, 2, 2, 14)
@@ -56,7 +56,7 @@ def write_features(path: Path, sections: dict[str, tuple[int, int]], distance: f
     return path
 
 
-@pytest.mark.parametrize(("script", "flag"), [("mvg.py", "--covariance"), ("score_gaussian.py", "--quantile")])
+@pytest.mark.parametrize(("script", "flag"), [("fit.py", "--mvg.covariance"), ("score.py", "--quantile")])
 def test_help(script, flag):
     done = run(script, "--help")
     assert done.returncode == 0
@@ -67,17 +67,17 @@ def test_help(script, flag):
 def test_from_features_to_scores(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (40, 10), "01": (12, 10)})
     mvg, out = tmp_path / "mvg.h5", tmp_path / "scores.csv"
-    flags = ("--covariance", "oas", "--ridge", 0.5, "--stages", 2, 9, "--folds", 4, "--threads", 1)
-    done = run("mvg.py", "--features", features, *flags, "--out", mvg)
+    flags = ("--mvg.covariance", "oas", "--mvg.ridge", 0.5, "--mvg.stages", 2, 9, "--folds", 4, "--threads", 1)
+    done = run("fit.py", "--features", features, *flags, "--out", mvg)
     assert done.returncode == 0, done.stderr
-    done = run("score_gaussian.py", "--features", features, "--mvg", mvg, "--threads", 1, "--out", out)
+    done = run("score.py", "--features", features, "--fitted", mvg, "--threads", 1, "--out", out)
     assert done.returncode == 0, done.stderr
 
     sections = read_sections(mvg)
-    assert sections.settings == Mvg(covariance="oas", ridge=0.5, stages=[2, 9])
-    assert {section: gaussian.mean.shape for section, gaussian in sections.gaussians.items()} == {
-        "00": (16,),
-        "01": (16,),
+    assert sections.settings.mvg == Mvg(covariance="oas", ridge=0.5, stages=[2, 9])
+    assert {name: section.fitted.means.shape for name, section in sections.sections.items()} == {
+        "00": (1, 16),
+        "01": (1, 16),
     }
     table = read_scores(out)
     assert len(table) == 72
@@ -92,25 +92,25 @@ def test_the_same_bytes_again(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (40, 10), "01": (12, 10)})
     for name in ("once", "again"):
         mvg = tmp_path / f"{name}.h5"
-        call("mvg.py", features=features, settings=Mvg(), out=mvg)
-        call("score_gaussian.py", features=features, mvg=mvg, out=tmp_path / f"{name}.csv")
+        call("fit.py", features=features, settings=Fit(), out=mvg)
+        call("score.py", features=features, fitted=mvg, out=tmp_path / f"{name}.csv")
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
 def test_two_training_clips(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (2, 6)})
-    call("mvg.py", features=features, settings=Mvg(), out=tmp_path / "m.h5")
-    call("score_gaussian.py", features=features, mvg=tmp_path / "m.h5", out=tmp_path / "s.csv")
+    call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
+    call("score.py", features=features, fitted=tmp_path / "m.h5", out=tmp_path / "s.csv")
     assert "2 training scores are too few" in caplog.text
     assert read_scores(tmp_path / "s.csv")["score"].notna().all()
 
 
 def test_a_single_training_clip(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (1, 6)})
-    call("mvg.py", features=features, settings=Mvg(), out=tmp_path / "m.h5")
+    call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
     assert "section 00: a single training clip" in caplog.text
-    call("score_gaussian.py", features=features, mvg=tmp_path / "m.h5", out=tmp_path / "s.csv")
+    call("score.py", features=features, fitted=tmp_path / "m.h5", out=tmp_path / "s.csv")
     assert "no training score to decide by" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].isna().tolist() == [True] + [False] * 6
@@ -120,7 +120,7 @@ def test_a_single_training_clip(tmp_path, caplog):
 @pytest.fixture
 def files(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (6, 4)})
-    call("mvg.py", features=features, settings=Mvg(), out=tmp_path / "mvg.h5")
+    call("fit.py", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
     return features, tmp_path / "mvg.h5"
 
 
@@ -144,8 +144,8 @@ def test_damaged_features(tmp_path, files, damage):
         features.unlink()
     else:
         features.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    assert str(features) in refusal("mvg.py", tmp_path / "new.h5", features=features, settings=Mvg())
-    assert str(features) in refusal("score_gaussian.py", tmp_path / "s.csv", features=features, mvg=mvg)
+    assert str(features) in refusal("fit.py", tmp_path / "new.h5", features=features, settings=Fit())
+    assert str(features) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not there"])
@@ -155,14 +155,14 @@ def test_damaged_gaussians(tmp_path, files, damage):
         mvg.unlink()
     else:
         mvg.write_bytes(mvg.read_bytes()[:-100])
-    assert str(mvg) in refusal("score_gaussian.py", tmp_path / "s.csv", features=features, mvg=mvg)
+    assert str(mvg) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg)
 
 
 def test_a_section_that_training_never_saw(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (6, 4), "02": (0, 4)})
-    call("mvg.py", features=features, settings=Mvg(), out=tmp_path / "mvg.h5")
+    call("fit.py", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
     out = tmp_path / "s.csv"
-    done = run("score_gaussian.py", "--features", features, "--mvg", tmp_path / "mvg.h5", "--out", out)
+    done = run("score.py", "--features", features, "--fitted", tmp_path / "mvg.h5", "--out", out)
     assert done.returncode == 1
     assert "error: " in done.stderr
     assert "machine fan: section 02 has test clips but no training clips" in done.stderr
