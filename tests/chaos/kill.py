@@ -2,17 +2,17 @@
 
     python tests/chaos/kill.py --folder /tmp/chaos --kills 20 --seed 1
 
-The chain runs on one tiny corpus, first undisturbed, then in rounds. In a round every job of the chain is disturbed once,
-at a random moment, in one of three ways:
+The chain runs on one tiny corpus, first undisturbed, then in rounds. In a round every job of the chain is disturbed
+once, at a random moment, in one of three ways:
 
 - The job is killed (SIGKILL); a training only after its first checkpoint.
 - snakemake is killed, and the job goes on without it.
-- snakemake is killed while the job is stopped. The next snakemake starts the same job, which waits for the old one. Then
-  the old one continues and writes; in some cases the next snakemake is killed before that, too.
+- snakemake is killed while the job is stopped. The next snakemake starts the same job, which waits for the old one.
+  Then the old one continues and writes; in some cases the next snakemake is killed before that, too.
 
-After each kill the same command is given again; if snakemake was killed, after `snakemake --unlock`, as the documentation
-says. A job that was disturbed is left alone for the rest of the round, so that the round ends. Then the tables are
-compared byte for byte, and everything is deleted for the next round.
+After each kill the same command is given again; if snakemake was killed, after `snakemake --unlock`, as the
+documentation says. A job that was disturbed is left alone for the rest of the round, so that the round ends. Then the
+tables are compared byte for byte, and everything is deleted for the next round.
 """
 
 import argparse

@@ -123,7 +123,7 @@ def write_clips(
     """Write the folder of a machine's test clips.
 
     Args:
-        scores: model -> scores, each a row a clip in the order of the cache.
+        scores: model -> scores, one row per clip in the order of the cache.
         windowed: a model whose network sees windows, its features and its detector; None: no curves.
 
     Raises:

@@ -87,7 +87,7 @@ def _named(value: str) -> str:
 
 @matplotlib.rc_context(STYLE)
 def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
-    """ROC curves: an axes a section, a curve a domain, the region of the pAUC shaded.
+    """Draw ROC curves: one panel per section, one curve per domain; the region of the pAUC is shaded.
 
     As in the tables, the normal clips of a domain stand against the anomalies of both.
 
@@ -189,7 +189,7 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
 
 @matplotlib.rc_context(STYLE)
 def sweep(rows: "pd.DataFrame") -> "Figure":
-    """A sweep: an axes a machine, a line a combination of values, its mean and deviation over the seeds.
+    """Draw a sweep: one panel per machine, one line per combination of values with mean and deviation over the seeds.
 
     Args:
         rows: of one figure, as `asd.results.sweep_tables.chosen` gives them.
@@ -268,7 +268,7 @@ def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str], t
 
     Args:
         points: (clips, 2).
-        clips: the manifest's columns, a row a clip.
+        clips: the manifest's columns, one row per clip.
         links: what a clip's point links to in the SVG.
     """
     from matplotlib.lines import Line2D
@@ -314,7 +314,7 @@ def mel_ticks(settings: "LogMel") -> tuple[np.ndarray, list[str]]:
 
 @matplotlib.rc_context(STYLE)
 def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "LogMel") -> "Figure":
-    """Average spectra: an axes a section, a line for a domain and label.
+    """Draw average spectra: one panel per section, one line per domain and label.
 
     Args:
         groups: section -> (domain, label) -> the mean log-mel (mels,) in dB.
@@ -337,7 +337,7 @@ def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "Log
 def spectrograms(
     sections: dict[str, dict[str, tuple[np.ndarray, str]]], columns: list[str], settings: "LogMel"
 ) -> "Figure":
-    """Log-mels: a row a section, a column a kind of clip; one range of levels a section.
+    """Draw log-mels: one row per section, one column per kind of clip; each section has one range of levels.
 
     Args:
         sections: section -> column -> (log-mel (mels, frames) in dB, what to write above it).
@@ -478,7 +478,7 @@ def example_spectrograms(cache: "Cache", scores: "pd.DataFrame", most: int = 6) 
     """The log-mels of the typical and the most anomalous clips of the first sections.
 
     Args:
-        scores: a row a clip, in the order of the cache.
+        scores: one row per clip, in the order of the cache.
     """
     sections: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
     for section in sorted(scores["section"].unique())[:most]:
