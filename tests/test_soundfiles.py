@@ -283,7 +283,7 @@ def test_channels(tmp_path):
 def test_beyond_full_scale_is_full_scale_and_said(tmp_path, caplog):
     path = write(tmp_path / "a.wav", np.array([0.5, 1.7, -3.0]), subtype="FLOAT")
     assert read(path, ANY).tolist() == [16384, 32767, -32768]
-    assert "a.wav: goes to 3.00 of full scale, cut off at 1" in caplog.text
+    assert "a.wav: the peak is 3.00 of full scale; samples above 1 are clipped" in caplog.text
     sound, rate = read_float(path, ANY)
     assert (sound.tolist(), rate) == ([0.5, np.float32(1.7), -3.0], RATE)
 

@@ -1,18 +1,18 @@
-"""The recordings of a machine: what their names and attribute files say, in one table.
+"""The recordings of a machine in one table, made from their names and attribute files.
 
-A manifest (`manifest.csv`, one a machine) has a row a clip and these columns, all text:
+A manifest (`manifest.csv`, one per machine) has one row per clip and these columns, all text:
 
     path        the recording, relative to the manifest's folder, or absolute
-    file        its base name; of a tree with a manifest of its owner's, the path in there
+    file        its base name; for a folder with its owner's manifest, the path in that folder
     machine     the machine type
-    section     two digits or more, "00"; in such a tree any name
+    section     two digits or more, "00"; for a folder with its owner's manifest any name
     split       train | test
     part        development | additional | evaluation
     domain      source | target | "" (unknown)
     label       normal | anomaly | "" (unknown)
     attributes  JSON object of the clip's conditions, "{}" for none: {"vel": "8", "loc": "A"}; values stay text
 
-sorted by split (train first) and file.
+Rows are sorted by split (train first) and file.
 """
 
 import csv
@@ -38,16 +38,16 @@ VALUES = {
     "domain": ("source", "target", ""),
     "label": ("normal", "anomaly", ""),
 }
-"""What a column of the manifest may hold."""
+"""The values that a column of the manifest may have."""
 
 
 class Grammar(NamedTuple):
-    """How base names are made."""
+    """A naming scheme of recordings."""
 
     patterns: tuple[re.Pattern[str], ...]
-    """Of a clip whose label is in its name, and of one without, which is a test clip."""
+    """Patterns of a base name with a label, and of one without, which is a test clip."""
     expected: str
-    """The same for a reader."""
+    """The same as a text for messages."""
 
 
 _ATTRIBUTES = r"(?P<tail>(?:_[A-Za-z0-9.+-]+)*)"
@@ -78,36 +78,36 @@ GRAMMARS = {
         "{normal|anomaly}_id_NN_IIIIIIII.wav or id_NN_IIIIIIII.wav (an unlabelled test clip)",
     ),
 }
-"""As published: since 2022 (attributes are keys and values), in 2021 (attributes are words without keys, and every name
-has a domain) and in 2020 (a machine's id is its section; no domains, no attributes, and only the folder says whether a
-normal clip is of the training or the test split)."""
+"""The published naming schemes. pairs: since 2022, attributes are pairs of key and value. words: 2021, attributes are
+words without keys, and every name has a domain. id: 2020, the id of a machine is its section; there are no domains and
+no attributes, and only the folder says whether a normal clip belongs to the training or the test split."""
 
 
 # --- names --------------------------------------------------------------------------------------------------
 
 
 class ClipName(NamedTuple):
-    """What the base name of a recording says."""
+    """The parts of a recording's base name."""
 
     section: str
     split: str
-    """train, test, or "" where the name does not say."""
+    """train, test, or "" if the name does not say."""
     domain: str
-    """source, target, or "" where the name does not say."""
+    """source, target, or "" if the name does not say."""
     label: str
-    """normal, anomaly, or "" where the name does not say."""
+    """normal, anomaly, or "" if the name does not say."""
     attributes: dict[str, str]
 
 
 def parse_name(file: str, names: str = "pairs") -> ClipName:
-    """Read a recording's base name (never its path: a folder may be called `source_data`).
+    """Read a recording's base name (not its path, since a folder may be called `source_data`).
 
     Args:
         file: the base name.
         names: an entry of `GRAMMARS`.
 
     Raises:
-        InputError: the name is off the grammar.
+        InputError: the name does not follow the naming scheme.
 
     >>> parse_name("section_00_target_test_anomaly_0021_vel_8_loc_G.wav").attributes
     {'vel': '8', 'loc': 'G'}
@@ -140,10 +140,10 @@ def _pairs(words: list[str]) -> dict[str, str] | None:
 
 
 def attribute_label(attributes: str) -> str:
-    """The label of a clip's first attribute, "vel_8", or "" where it has none.
+    """Return the label of a clip's first attribute, "vel_8", or "" if it has none.
 
     Args:
-        attributes: the manifest's column, a JSON object.
+        attributes: a cell of the manifest's column, a JSON object.
     """
     return "_".join(next(iter(json.loads(attributes).items()), ()))
 
@@ -154,24 +154,26 @@ def attribute_label(attributes: str) -> str:
 def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
     """List a machine's recordings in a folder laid out like the published data sets.
 
-    `folder/machine` holds `train` and `test` with the wavs and, perhaps, an `attributes_NN.csv` a section. Where a
-    section has one, it alone says what the attributes are (it leaves out what does not shift the domain, and can
-    spell a key differently); it must then name every labelled clip. Otherwise the base names say so. Files that
-    are neither are ignored.
+    `folder/machine` holds `train` and `test` with the wavs and, optionally, one `attributes_NN.csv` per section. If a
+    section has such a file, attributes are taken from it alone (it leaves out what does not shift the domain, and may
+    spell a key differently); it must then name every labelled clip. Otherwise they are taken from the base names.
+    Other files are ignored.
 
-    Test clips with a label are the development part, those without the evaluation part. Training clips
-    are additional where their section has no labelled test clips though the machine has test clips, else development.
+    Test clips with a label belong to the development part, those without to the evaluation part. Training clips belong
+    to the additional part if the machine has test clips, but none of their section has a label; otherwise to the
+    development part.
 
     Args:
-        folder: the folder that holds a folder for each machine.
+        folder: the folder that holds one folder per machine.
         machine: the machine's name.
-        names: how base names are made, an entry of `GRAMMARS`.
+        names: the naming scheme, an entry of `GRAMMARS`.
 
     Returns:
-        A row a clip with the manifest's columns; paths are absolute.
+        One row per clip with the manifest's columns; paths are absolute.
 
     Raises:
-        InputError: no such folder, no training clips, a wav off the grammar or in the wrong place, a bad csv.
+        InputError: there is no such folder, there are no training clips, a wav is named wrongly or in the wrong place,
+            or a CSV file is wrong.
     """
     import pandas as pd
 
@@ -196,12 +198,12 @@ def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
 
 
 def sorted_clips(clips: "pd.DataFrame") -> "pd.DataFrame":
-    """Clips in a manifest's order: training first, then by file."""
+    """Return clips in a manifest's order: training first, then by file."""
     return clips.sort_values(["split", "file"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
 def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
-    """A machine's clips with their part, told by which labels are known (see `scan`)."""
+    """Return a machine's clips with their part, which follows from the labels that are known (see `scan`)."""
     test = clips["split"] == "test"
     judged = clips["section"].isin(clips["section"][test & (clips["label"] != "")])
     part = (~test & ~judged & test.any()).map({True: "additional", False: "development"})
@@ -249,7 +251,7 @@ def check_once(where: Path, files: list[Path], names: list[str] | None = None) -
 
 
 def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
-    """A recording's row of the manifest, its part still open."""
+    """A recording's row of the manifest, without its part."""
     split = path.parent.name
     try:
         name = parse_name(path.name, names)
@@ -270,19 +272,19 @@ def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
 
 
 def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, str]]:
-    """Read an attribute csv: `file_name,d1p,d1v[,d2p,d2v...]`, the file name as `<machine>/<split>/<base name>`.
+    """Read an attribute CSV: `file_name,d1p,d1v[,d2p,d2v...]`, the file name as `<machine>/<split>/<base name>`.
 
-    Rows may have different numbers of pairs (those of the real valve 05 do), but no half ones. The file name
-    may also be the last part alone, or the last two.
+    Rows may have different numbers of pairs (as in section 05 of the real valve), but no incomplete pairs. The file
+    name may also be only the last part of the path, or the last two.
 
     Args:
-        clips: the machine's clips, to look the names up in.
+        clips: the machine's clips, one row per clip, among which the names must be.
 
     Returns:
-        base name -> {key: value} in the order of the csv.
+        base name -> {key: value} in the order of the file.
 
     Raises:
-        InputError: not such a csv, a broken row, or a row that names a clip twice or one that is not there.
+        InputError: the file is not such a CSV, a row is wrong, or a row names a clip twice or a clip that is missing.
     """
     names = clips["machine"] + "/" + clips["split"] + "/" + clips["file"]
     there = dict(zip(clips["file"], names, strict=True))
@@ -317,7 +319,7 @@ def _some(files: "pd.Series") -> str:
 
 
 def as_json(attributes: dict[str, str]) -> str:
-    """Attributes as the manifest's column."""
+    """Return attributes as a cell of the manifest's column."""
     return json.dumps(attributes, ensure_ascii=False)
 
 
@@ -352,7 +354,17 @@ def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
 
 
 def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
-    """Write a manifest; recordings below its folder are named relative to it, so that the two move together."""
+    """Write a manifest.
+
+    Recordings below the manifest's folder are named relative to it, so that both can be moved together.
+
+    Args:
+        path: the file to write.
+        clips: the manifest's columns, one row per clip; paths are absolute.
+
+    Raises:
+        InputError: a path or attribute is not text.
+    """
     home = path.parent.resolve()
     paths = [one.relative_to(home) if one.is_relative_to(home) else one for one in map(Path, clips["path"])]
     try:
@@ -366,7 +378,8 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     """Read a manifest.
 
     Raises:
-        InputError: not there, not a manifest, or a value that a column cannot hold; the message gives the row.
+        InputError: the file is missing or not a manifest, or a column has an impossible value; the message gives the
+            row.
     """
     import pandas as pd
 
@@ -405,5 +418,10 @@ def _is_attributes(text: str) -> bool:
 
 
 def recordings(manifest: Path, clips: "pd.DataFrame") -> list[Path]:
-    """The files of a manifest's clips."""
+    """Return the files of a manifest's clips.
+
+    Args:
+        manifest: its path.
+        clips: its columns, one row per clip.
+    """
     return [manifest.parent / path for path in clips["path"]]

@@ -1,6 +1,6 @@
-"""Faults of recordings, and the levels and spectra of a corpus: what to look at before anything is computed from it.
+"""Faults of recordings, and levels and spectra of a corpus, to be looked at before anything is computed from it.
 
-`examine` listens to every clip; `write_plots` shows each machine's levels and spectra by split and domain.
+`examine` reads every clip; `write_plots` draws each machine's levels and spectra by split and domain.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ BANDS = 1000 * 2.0 ** (np.arange(-15, 14) / 3)
 """(29,), centres of the third-octave bands in Hz, 31 to 20159 (IEC 61260-1, base 2)."""
 
 FULL = 0.9999
-"""What counts as full scale: the last level of 16 bits, and beyond."""
+"""Samples from here on count as full scale: the last level of 16 bits, and beyond."""
 
 SILENCE = 1e-10
-"""Mean square below this counts as this: -100 dB."""
+"""Floor of the mean square: -100 dB."""
 
 COLUMNS = ["machine", "file", "section", "split", "domain", "label"]
 
@@ -35,13 +35,14 @@ COLUMNS = ["machine", "file", "section", "split", "domain", "label"]
 def examine(
     clips: "pd.DataFrame", files: list[Path], logmel: LogMel, check: Check, threads: int = 1
 ) -> tuple["pd.DataFrame", np.ndarray]:
-    """Listen to every clip.
+    """Read every clip and find its faults, levels and spectrum.
 
     Args:
-        clips: the manifest's columns, a row a clip.
-        files: the recordings, in that order.
+        clips: the manifest's columns, one row per clip.
+        files: the recordings, in the same order.
         logmel: how recordings are read.
-        threads: recordings that are read at a time.
+        check: what counts as a fault, and which faults are refused.
+        threads: number of recordings that are read at the same time.
 
     Returns:
         A row a clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak (dB of full
@@ -123,12 +124,14 @@ def _decibel(power: np.ndarray | float) -> np.ndarray | float:
 
 
 def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
-    """Level of each third-octave band in dB of full scale (a full-scale sine is -3 dB): (29,), nan above half the rate.
+    """Return the level of each third-octave band in dB of full scale, (29,); nan above half the rate.
 
-    Averaged over Hann windows of an eighth of a second, half overlapping (Welch).
+    A sine at full scale has -3 dB. The power is averaged over Hann windows of an eighth of a second that overlap by
+    half (Welch 1967).
 
     Args:
         sound: (samples,), full scale 1.
+        rate: samples per second.
     """
     length = max(2, rate // 8)
     sound = np.pad(sound, (0, max(0, length - len(sound))))
@@ -144,7 +147,11 @@ def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
 
 
 def summary(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Of each machine, split and domain: clips, lengths, median level and how many are faulty."""
+    """Return per machine, split and domain: number of clips, lengths, median level, and number of faulty clips.
+
+    Args:
+        table: the table of `examine`.
+    """
     grouped = table.groupby(["machine", "split", "domain"], sort=False)
     return grouped.agg(
         clips=("file", "size"),
@@ -160,11 +167,17 @@ def summary(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> None:
-    """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`."""
+    """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`.
+
+    Args:
+        folder: where to write the plots.
+        table: the table of `examine`, one row per clip.
+        spectra: its spectra, (clips, 29).
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, told apart by everybody
+    colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, safe for colour blindness
     for machine, rows in table.groupby("machine", sort=False):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])

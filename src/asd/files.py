@@ -27,20 +27,22 @@ TRASH = {"$RECYCLE.BIN", "System Volume Information", "RECYCLER", "lost+found", 
 def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
 
-    The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
-    Two processes that write the same path never share a temporary file; the last rename wins, whole. What a killed
-    process of this host has left of the same path is removed.
+    The block creates the file. If it raises, the temporary file is removed and `path` is left as it was. Two processes
+    that write the same path never share a temporary file; the last rename wins. Temporary files that killed processes
+    of this host have left for the same path are removed.
 
     Args:
-        lasting: whether a power cut must not spoil it once it has its name; False for what is checked when it is read,
-            and made again.
+        path: the file to write.
+        lasting: whether the file must survive a power cut once it has its name. False for files that are checked when
+            they are read, and made again if they are damaged.
 
     Raises:
         InputError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept, since some writers choose their format by it; the host, since others may share the disk.
+    # The suffix is kept, since some writers choose their format by it. The name of the host is included, since other
+    # hosts may share the disk.
     begin, end = f".{path.stem}.{platform.node()}.", f".part{path.suffix}"
     for left in path.parent.iterdir():
         ours = left.name.startswith(begin) and left.name.endswith(end)
@@ -53,7 +55,7 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
             _synchronise(aside)
         aside.replace(path)
     except Exception as error:
-        # h5py, safetensors and csv each have an exception of their own for a full disk; all pass on the system's words.
+        # h5py, safetensors and csv raise different exceptions for a full disk; all contain the system's message.
         if os.strerror(errno.ENOSPC) in str(error):
             raise InputError(f"{path}: cannot be written: the disk is full; make room and run again") from None
         raise
@@ -62,7 +64,7 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether no process of this host has a number."""
+    """Whether no process of this host has this number."""
     if not process.isdecimal():
         return False
     try:
@@ -75,7 +77,7 @@ def _is_gone(process: str) -> bool:
 
 
 def _synchronise(path: Path) -> None:
-    """Have the file's bytes on the disk before its name says that it is whole (a power cut between the two)."""
+    """Write the file's bytes to the disk before it gets its final name, in case of a power cut between the two."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""A plain tree of recordings, with a manifest that its owner wrote.
+"""A folder of recordings with a manifest that its owner wrote.
 
-The manifest is a CSV at the root of the tree, or one in the folder of each machine, with a row a recording:
+The manifest is a CSV in this folder, or one in the folder of each machine, with one row per recording:
 
     file, machine, split   required: the recording relative to the manifest's folder; the machine; train or test
     section                a unit of the machine that has a Gaussian of its own: a name; empty or missing: "00"
@@ -39,21 +39,30 @@ OPTIONAL = ["section", "domain", "label"]
 
 
 def manifest_of(folder: Path, machine: str) -> Path | None:
-    """The manifest that lists a machine's recordings: its folder's own, else the root's; None without either."""
+    """Return the manifest in the machine's folder, or else in the folder above it; None if there is neither.
+
+    Args:
+        folder: the folder of all recordings.
+        machine: the machine's name.
+    """
     return next((path for path in (folder / machine / "manifest.csv", folder / "manifest.csv") if path.is_file()), None)
 
 
 def listed(path: Path, machine: str) -> "pd.DataFrame":
-    """Read what a plain tree's manifest says of a machine.
+    """Read the rows of a machine from an owner's manifest.
 
-    A manifest of the workflow itself (of exactly `asd.corpus.COLUMNS`) is taken as it is.
+    A manifest of the workflow itself (with exactly `asd.corpus.COLUMNS`) is taken as it is.
+
+    Args:
+        path: the manifest.
+        machine: the machine's name.
 
     Returns:
-        A row a clip with the manifest's columns; paths are absolute, `file` is what the tree's manifest says.
+        One row per clip with the columns of `asd.corpus`; paths are absolute, `file` is as in the owner's manifest.
 
     Raises:
-        InputError: not such a manifest, no training recordings of the machine, or a row that is wrong: the message
-            gives its number.
+        InputError: the file is not such a manifest, the machine has no training recordings, or a row is wrong; the
+            message gives the row's number.
     """
     clips = read_all(path)
     of_machine = clips[clips["machine"] == machine].reset_index(drop=True)
@@ -69,7 +78,7 @@ def listed(path: Path, machine: str) -> "pd.DataFrame":
 
 
 def read_all(path: Path) -> "pd.DataFrame":
-    """Read a plain tree's manifest: all machines; otherwise as `listed`."""
+    """Read the rows of all machines from an owner's manifest; otherwise as `listed`."""
     import pandas as pd
 
     table = _table(path)
@@ -174,7 +183,7 @@ def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.Data
 
 
 def _check(path: Path, clips: "pd.DataFrame") -> None:
-    """Every cell but the attributes'; messages number the rows as an editor does, the header being 1."""
+    """Check every cell except the attributes. Messages number the rows as an editor does: the header is row 1."""
     names = r"[A-Za-z0-9][A-Za-z0-9_-]*"
     faults = [
         (column, ~clips[column].isin(VALUES[column]), " or ".join(map(repr, VALUES[column])))
@@ -245,24 +254,25 @@ WORDS = {
         **dict.fromkeys(("anomaly", "anomalous", "abnormal", "ng", "bad", "faulty", "fault"), "anomaly"),
     },
 }
-"""What words in a recording's path stand for, in lower case."""
+"""The meaning of words in a recording's path, in lower case."""
 
 
 def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dict[str, str]) -> "pd.DataFrame":
-    """Make a first manifest from the paths of a tree's recordings.
+    """Make a first manifest from the paths of recordings.
 
     Args:
-        folder: the tree.
-        patterns: of paths relative to the tree: `{name}` takes a column's value, as short as it can, `*` anything in
-            one name, `**` anything. The first that fits counts.
-        fixed: column -> its value where the pattern does not say.
-        words: more words for `WORDS`: {"baseline": "train"}.
+        folder: the folder of the recordings.
+        patterns: patterns of paths relative to the folder: `{name}` takes the value of a column, as short as possible,
+            `*` any text within one name, `**` any text. If several fit, the first counts.
+        fixed: column -> its value for recordings whose pattern does not give it.
+        words: additions to `WORDS`: {"baseline": "train"}.
 
     Returns:
-        A row a recording: file, machine, section, split, domain, label and the attributes of the patterns.
+        One row per recording: file, machine, section, split, domain, label and the attributes of the patterns.
 
     Raises:
-        InputError: no recordings, some that no pattern fits, or a column that neither pattern nor `fixed` gives.
+        InputError: there are no recordings, no pattern fits some of them, or neither pattern nor `fixed` gives a
+            column.
     """
     import pandas as pd
 

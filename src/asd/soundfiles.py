@@ -1,4 +1,4 @@
-"""Recordings: sound files as int16 samples at one rate.
+"""Sound files as int16 samples at one rate.
 
 Unless the settings say otherwise a recording must be a mono 16-bit PCM wav of the right rate, which is then read bit
 for bit. `logmel.convert` takes whatever libsndfile reads (wav of any depth, FLAC, Ogg, mp3, …) at any rate;
@@ -25,7 +25,7 @@ from asd.settings import LogMel
 log = logging.getLogger(__name__)
 
 FULL_SCALE = 32768
-"""The int16 sample that is -1.0."""
+"""The absolute value of the int16 sample that stands for -1.0."""
 
 LOUDEST = 8.0
 """Floating-point samples beyond this (18 dB above full scale) have another full scale than 1."""
@@ -43,7 +43,7 @@ OTHER_SUFFIXES = (
 """What sound is called that it does not read (or not for certain): named where it is left out."""
 
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
-"""Bytes of a sample of a wav, by libsndfile's name."""
+"""Bytes per sample of a wav, by libsndfile's name of the format."""
 
 BLOCK = 2**20
 """Frames that are read at a time: no header, however wrong, makes more memory be taken than the file fills."""
@@ -82,10 +82,13 @@ def said(left_out: dict[Path, str]) -> str:
 
 
 def read(path: Path, settings: LogMel) -> np.ndarray:
-    """Read a recording: (samples,) int16 at the settings' rate.
+    """Read a recording.
 
-    Samples beyond full scale (float files, and what resampling overshoots) become full scale; those between two
-    of the 65536 levels, the nearest.
+    Samples are rounded to the nearest of the 65536 levels. Samples beyond full scale (in floating-point files, or after
+    resampling) are set to full scale.
+
+    Returns:
+        (samples,) int16 at the rate of the settings.
 
     Raises:
         InputError: not there, empty, truncated, with samples that are no numbers or have another full scale than 1, or
@@ -96,22 +99,29 @@ def read(path: Path, settings: LogMel) -> np.ndarray:
             return _decoded(path, sound, "int16")[:, 0]
         mono = _mono(_decoded(path, sound), settings)
         if (peak := np.abs(mono).max()) > 1:
-            log.warning("%s: goes to %.2f of full scale, cut off at 1", path, peak)
+            log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
         return to_int16(_resampled(mono, sound.samplerate, settings.rate))
 
 
 def read_float(path: Path, settings: LogMel) -> tuple[np.ndarray, int]:
-    """Read a recording as it is, before it is resampled and rounded: (samples,) float32, 1.0 full scale, and its rate.
+    """Read a recording without resampling and rounding.
+
+    Returns:
+        (samples,) float32, full scale 1.0, and its rate in Hz.
 
     Raises:
-        InputError: as `read` does.
+        InputError: as in `read`.
     """
     with _opened(path, settings) as sound:
         return _mono(_decoded(path, sound), settings), sound.samplerate
 
 
 def length(path: Path, settings: LogMel) -> int:
-    """The number of samples that `read` returns, by the header, with the checks that this allows; raises as it does."""
+    """Return the number of samples that `read` would return, from the header alone.
+
+    Raises:
+        InputError: as in `read`, as far as the header shows it.
+    """
     with _opened(path, settings) as sound:
         frames = sound.frames if _knows_its_length(sound) else len(_decoded(path, sound))
         return _resampled_length(frames, sound.samplerate, settings.rate)
@@ -133,7 +143,7 @@ def fault_of(samples: np.ndarray) -> str:
 
 
 def converted(path: Path, settings: LogMel) -> str:
-    """What `read` does to a recording, in words; "" where it is read bit for bit."""
+    """Return what `read` changes in a recording, as a text; "" if it changes nothing."""
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
             return ""
@@ -146,7 +156,7 @@ def converted(path: Path, settings: LogMel) -> str:
 
 
 def to_int16(sound: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1) as int16, rounded to the nearest; what lies beyond is full scale."""
+    """Return samples in [-1, 1) as int16, rounded to the nearest level; values beyond become full scale."""
     return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
@@ -339,7 +349,7 @@ def _decoded(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> 
 
 
 def _mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
-    """(samples, channels) as (samples,): the mean of the channels, or the chosen one."""
+    """(samples, channels) -> (samples,): the mean of the channels, or the chosen channel."""
     return sound[:, settings.channel - 1] if isinstance(settings.channel, int) else sound.mean(1)
 
 

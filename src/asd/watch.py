@@ -1,4 +1,4 @@
-"""A folder that recordings appear in: which of them are whole, and which were dealt with before.
+"""A folder in which recordings appear: which of them are complete, and which were scored before.
 
 The log is JSON lines, one a recording: its file, size and time of change, by which it is known again, and what was
 found. It is appended to and flushed to the disk after each, so that a restart goes on where the last run ended. One
@@ -21,14 +21,14 @@ Stamp = tuple[str, int, int]
 """A recording's path below the folder, its size in bytes and its time of change in nanoseconds."""
 
 BEGIN = b'{"file": '
-"""How every line of a log begins."""
+"""The beginning of every line of a log."""
 
 
 def stamps(folder: Path) -> tuple[list[Stamp], dict[Path, str]]:
     """The recordings in a folder and below, in the order of their times of change; what is left out, with the reason.
 
     Raises:
-        InputError: no such folder.
+        InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it, or name the one that recordings appear in")
@@ -79,7 +79,7 @@ class Watched:
         return whole
 
     def append(self, stamp: Stamp, found: dict) -> None:
-        """Write down what was found."""
+        """Append a recording's result to the log."""
         row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **found}
         text = json.dumps(row, ensure_ascii=False)
         try:
@@ -107,7 +107,7 @@ def _lock(file: BinaryIO, log: Path) -> None:
 
 
 def _known(log: Path) -> Iterator[Stamp]:
-    """The recordings in a log; a last line that a power cut left half written is cut off."""
+    """The recordings in a log; an incomplete last line (after a power cut) is removed."""
     if not log.exists():
         return
     data = log.read_bytes()

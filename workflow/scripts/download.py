@@ -1,4 +1,4 @@
-"""List a machine's recordings, after fetching them (published years) or synthesising them (the demo).
+"""List a machine's recordings, after downloading them (published years) or synthesising them (the demo).
 
 Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
        they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the
@@ -30,9 +30,9 @@ def main(
     """List recordings.
 
     Args:
-        machine: the machine's name, which is the name of its folder.
+        machine: the machine's name, which is also the name of its folder.
         dataset: where the recordings come from.
-        threads: clips that are synthesised at a time.
+        threads: number of clips that are synthesised at the same time.
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
     from asd.corpus import check_complete, scan, write_manifest

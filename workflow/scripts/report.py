@@ -1,9 +1,9 @@
 """Write the report: a page that opens from disk, without a network.
 
-Reads  the tables (metrics.csv, the ensemble's selection and, where there is one, the comparison with the paper), the
-       figures <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that are there.
-Writes the page, its figures beside it in figures/<machine>/, and the overview of all machines as SVG and PNG. The
-       folders of clips must lie below the page's folder, which then holds all that it needs.
+Reads  the tables (metrics.csv, the ensemble's selection and, if it exists, the comparison with the paper), the figures
+       <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that exist.
+Writes the page, its figures in figures/<machine>/ beside it, and the overview of all machines as SVG and PNG. The
+       folders of clips must lie in the page's folder, so that this folder holds everything that the page needs.
 """
 
 from pathlib import Path
@@ -30,11 +30,11 @@ def main(
         configuration: the effective configuration, as JSON.
         metrics: the long form of all figures.
         selection: the ensemble's choice.
-        versus: ours beside the paper's, as compare_paper.py writes it.
+        versus: our tables beside the paper's, as compare_paper.py writes them.
         figures: figures of the machines (SVG).
-        clips: a folder of clips for each machine.
-        benchmarks: folders of benchmark files; those that are not there are left out.
-        template: of the page (Jinja2).
+        clips: one folder of clips per machine.
+        benchmarks: folders of benchmark files; missing ones are left out.
+        template: the template of the page (Jinja2).
         overview_dir: the folder of the overview's figure.
         out: the page to write.
     """
