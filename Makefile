@@ -37,7 +37,7 @@ bench-gpu: environment
 lint: environment
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow
 	snakemake --lint
 
 environment: $(VENV)/.complete

@@ -1,10 +1,10 @@
-# Anomalous sound detection, from recordings to the paper's tables. See README.md.
+# Anomalous sound detection, from recordings to tables, report and detectors. See README.md.
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
+configfile: f"{workflow.current_basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -30,7 +30,7 @@ SHORT = 16000
 """Samples of the clips that the networks see here: the growth is the same, and sooner measured."""
 
 
-# --- what is measured, a function a stage: the size and a folder to the work --------------------------------
+# --- what is measured, one function per stage: from size and folder to the work -----------------------------
 
 
 def log_mels(clips: int, folder: Path) -> Callable[[], object]:

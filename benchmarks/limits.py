@@ -112,7 +112,7 @@ def gaussian(rate: dict[str, float], rows: int, features: int, new: int, disk: b
 
 
 def bootstrap(rate: dict[str, float], sections: int, clips: int, resamples: int) -> float:
-    """The least seconds of resampled figures: a weight a clip is drawn, read and summed up for the nine curves and six
-    counts, eight operations each time; the weights (float64) pass through memory once."""
+    """The least seconds of resampled figures: one weight per clip is drawn, read and summed up for the nine curves and
+    six counts, eight operations each time; the weights (float64) pass through memory once."""
     weights = sections * clips * resamples
     return max(15 * 8 * weights / rate["float64"], 8 * weights / rate["memory"])

@@ -122,7 +122,7 @@ def make_model(sections: int, attributes: int):
 
 
 def focal(logits, label, gamma: float = 2.0):
-    """The focal loss, a value a sample."""
+    """The focal loss, one value per sample."""
     from torch.nn import functional as F
 
     loss = F.cross_entropy(logits, label, reduction="none")

@@ -3,7 +3,7 @@
     python benchmarks/references.py data/<dataset> [--machines fan valve]
 
 reads a folder laid out like the DCASE data sets, `<folder>/<machine>/{train,test}/*.wav`, and prints AUCs in
-percent, a row a machine and reference. Each section is judged by its own training clips:
+percent, one row per machine and reference. Each section is judged by its own training clips:
 
 - level: how far the clip's root-mean-square level (dB) is from the mean level of the training clips, either way;
 - nearest: the distance of the clip's log-mel, averaged over time (224 values, dB), to the nearest training clip's.

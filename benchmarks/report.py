@@ -2,25 +2,27 @@
 
 from pathlib import Path
 
+BEGIN, END = "<!-- written by `make bench`: begin -->\n", "<!-- end -->\n"
+"""What stands around the table in speed.md."""
+
 
 def write(results: dict, folder: Path) -> str:
-    """Write speed.md and speed.svg and return the table."""
-    folder.mkdir(exist_ok=True)
-    text = page(results)
-    (folder / "speed.md").write_text(text, encoding="utf-8")
+    """Write the table into the folder's speed.md, and speed.svg, and return the table."""
+    text = table(results)
+    page = folder / "speed.md"
+    before, after = page.read_text(encoding="utf-8").split(BEGIN)
+    page.write_text(before + BEGIN + text + END + after.split(END)[1], encoding="utf-8")
     plot(results, folder / "speed.svg")
     return text
 
 
-def page(results: dict) -> str:
+def table(results: dict) -> str:
     """The table, with what was measured and how."""
     lines = [
-        "# Speed",
-        "",
         f"`make bench`, version {results['versions']['asd']}, {results['date']}, {results['machine']}, "
         f"torch {results['versions']['torch']}. Medians, with the shortest and the longest time in brackets.",
         "",
-        "| stage | plain | ours | ratio | asked for | of the limit | memory, MB |",
+        "| stage | plain | ours | ratio | target | of the limit | memory, MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in results["stages"].values():
@@ -38,12 +40,13 @@ def page(results: dict) -> str:
     rate = results["rates"]["2"]
     lines += [
         "",
-        "plain: `benchmarks/plain.py`. ~: extrapolated from fewer resamples. of the limit: what the operations or "
-        "bytes (`benchmarks/limits.py`) take at least, over ours; with two threads this machine does "
-        f"{rate['float32'] / 1e9:.0f} (float32) and {rate['float64'] / 1e9:.0f} (float64) billion operations a "
-        f"second, reads and writes {rate['memory'] / 1e9:.1f} GB/s of memory and writes {rate['write'] / 1e9:.2f} GB/s "
-        "to disk; of a command the limit is the import of its flags, or a workflow of one rule. memory: the peak of "
-        "the process less what it held before the work, plain → ours.",
+        "- plain: `benchmarks/plain.py`; ~ marks a time that is extrapolated from fewer resamples.",
+        "- of the limit: the least time that the operations or bytes take (`benchmarks/limits.py`), divided by our "
+        f"time. With two threads this machine computes {rate['float32'] / 1e9:.0f} (float32) and "
+        f"{rate['float64'] / 1e9:.0f} (float64) billion operations per second, moves {rate['memory'] / 1e9:.1f} GB/s "
+        f"in memory and writes {rate['write'] / 1e9:.2f} GB/s to disk. The limit of a command is the import of its "
+        "flags, or a workflow with one rule.",
+        "- memory: the peak of the process minus what it held before the work, plain → ours.",
         "",
     ]
     return "\n".join(lines)

@@ -91,7 +91,9 @@ def test_a_table_of_every_kind_of_row(tmp_path):
     rows = {"a": row | {"of_limit": 0.5}, "b": {"title": "b", "target_seconds": 4.0, "ours": side, "of_limit": 0.9}}
     rate = {"float32": 1e11, "float64": 1e11, "memory": 1e10, "write": 1e9}
     results = {"date": "today", "machine": "here", "versions": {"asd": "0", "torch": "1"}, "rates": {"2": rate}}
+    (tmp_path / "speed.md").write_text(f"# Speed\n{report.BEGIN}old\n{report.END}Kept.\n")
     page = report.write(results | {"stages": rows}, tmp_path)
+    assert (tmp_path / "speed.md").read_text() == f"# Speed\n{report.BEGIN}{page}{report.END}Kept.\n"
     assert "| a | ~2.00 s (1.00–30) | ~2.00 s (1.00–30) | 1.0× | 3× ✗, 25% of the memory ✗ | 50% | 100 → 100 |" in page
     assert "| b |  | ~2.00 s (1.00–30) |  | 4 s ✓ | 90% |  |" in page
     assert (tmp_path / "speed.svg").stat().st_size > 1000

@@ -139,7 +139,7 @@ def test_a_checkpoint_comes_back_as_it_was_saved(saved):
 def test_a_checkpoint_of_another_training_is_not_used(saved, caplog, of, said):
     assert Checkpoint(saved.path, of).load() is None
     assert said in caplog.text
-    assert "training starts anew" in caplog.text
+    assert "training starts again" in caplog.text
 
 
 def test_every_flipped_byte_is_found(saved, caplog):

@@ -1,6 +1,7 @@
-"""A change of mind: which stages each key of the configuration and each module of the code reruns, by dry runs.
+"""Which stages each key of the configuration and each module of the code reruns, found by dry runs.
 
-`reruns.csv` is the README's table: patterns of keys, the longest that fits a key counting, and the stages rerun.
+`reruns.csv` is the table of docs/reruns.md. A row has patterns of keys and the stages that they rerun; if several
+patterns fit a key, the longest counts.
 """
 
 import contextlib

@@ -76,14 +76,15 @@ def test_clips_of_different_length_are_cut_to_the_shortest_and_that_is_said(cach
         joined = Joined([long, short])
         assert joined.read_logmel([0, 1]).shape == (2, 64, short.frames)
         np.testing.assert_array_equal(joined.read_waveform([0])[0], long.read_waveform([0])[0, :8000])
-    assert "clips of different length (samples: long 12000, valve 8000)" in caplog.text
+    assert "cropped to the 0.50 s of the shortest" in caplog.text
+    assert "valve.h5" in caplog.text
 
 
 def test_caches_of_other_settings_are_refused(caches, tmp_path):
     write_cache(tmp_path / "fan.h5", caches["fan"].parent / "fan/manifest.csv", LogMel(mels=32))
     with open_cache(caches["valve"]) as one, open_cache(tmp_path / "fan.h5") as other:
         both = [one, other]
-        with pytest.raises(InputError, match=r"fan\.h5: a cache of other settings than .*valve\.h5"):
+        with pytest.raises(InputError, match=r"fan\.h5: has other settings than .*valve\.h5"):
             Joined(both)
 
 

@@ -1,4 +1,4 @@
-"""From a waveform to its log-mel spectrogram, a function a step."""
+"""From a waveform to its log-mel spectrogram, one function per step."""
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 FLOOR = 1e-10
-"""Mel power below this counts as this: -100 dB."""
+"""Floor of the mel power: -100 dB."""
 
 FRAMES_AT_ONCE = 64
-"""Frames that a CPU transforms together: what fits a core's cache, which doubles the speed on a busy machine."""
+"""Frames that a CPU transforms together: they fit into a core's cache, which doubles the speed on a busy machine."""
 
 CLIPS_AT_ONCE = 64
 """Clips that a GPU transforms together: 160 MB of float64 at 10 s each."""
 
 
 def as_float(waveform: np.ndarray) -> torch.Tensor:
-    """int16 samples as a float32 tensor in [-1, 1), of the same shape."""
+    """Return int16 samples as a float32 tensor in [-1, 1) of the same shape."""
     return torch.from_numpy(waveform).float() / FULL_SCALE
 
 
@@ -47,23 +47,24 @@ def _sparse_filters(rate: int, n_fft: int, mels: int) -> "csr_matrix":
 
 
 def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
-    """Log-mel spectrogram: 10 log10 of the mel power, no lower than -100 dB.
+    """Return the log-mel spectrogram: 10 log10 of the mel power, with a floor of -100 dB.
 
-    The transform is computed in double precision. In single precision its rounding errors fill the quiet
-    bins beside a loud tone and put them up to half a decibel off; this way they agree with librosa to 1e-4 dB.
+    The transform is computed in double precision, so that the result agrees with librosa's to 1e-4 dB. In single
+    precision, rounding errors change quiet bins beside a loud tone by up to half a decibel.
 
     Args:
         waveform: (..., samples) in [-1, 1], on any device.
+        settings: of the spectrogram.
 
     Returns:
-        (..., mels, frames) float32. On a CPU a clip's values depend neither on its batch nor on the threads.
+        (..., mels, frames) float32 in dB. On a CPU a clip's values depend neither on its batch nor on the threads.
     """
     n_fft, device = settings.n_fft, waveform.device
     window = torch.hann_window(n_fft, dtype=torch.float64, device=device)
     padded = F.pad(waveform, (n_fft // 2, n_fft // 2)).reshape(-1, waveform.shape[-1] + n_fft // 2 * 2)
     windows = padded.unfold(-1, n_fft, settings.hop)  # (clips, frames, n_fft), a view
     made = torch.empty(len(windows), settings.mels, windows.shape[1], device=device)
-    with torch.autocast(device.type, enabled=False):  # eight bits of precision would be 0.03 dB
+    with torch.autocast(device.type, enabled=False):  # the eight bits of bfloat16 would be errors of 0.03 dB
         if device.type == "cpu":
             _mel_powers(windows, window, settings, made)
         else:
@@ -75,7 +76,7 @@ def log_mel(waveform: torch.Tensor, settings: LogMel) -> torch.Tensor:
 
 
 def _mel_powers(windows: torch.Tensor, window: torch.Tensor, settings: LogMel, made: torch.Tensor) -> None:
-    """The mel powers of clips, by one thread: threads that share steps this short wait more than they work."""
+    """Write the mel powers of clips, by one thread: the steps are so short that several threads would mostly wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -86,10 +87,10 @@ def _mel_powers(windows: torch.Tensor, window: torch.Tensor, settings: LogMel, m
 
 
 def _mel_power(clip: torch.Tensor, window: torch.Tensor, settings: LogMel, out: torch.Tensor) -> None:
-    """The mel power of a clip's windows (frames, n_fft) into (mels, frames), on a CPU.
+    """Write the mel power of a clip's windows (frames, n_fft) into `out` (mels, frames), on a CPU.
 
-    All steps have their memory beforehand, which stays in the core's cache. Frequencies come before frames, so that the
-    sparse product runs along memory.
+    The memory of all steps is allocated beforehand and stays in the core's cache. Frequencies come before frames, so
+    that the sparse product reads memory in order.
     """
     bins = settings.n_fft // 2 + 1
     tapered = torch.empty(FRAMES_AT_ONCE, settings.n_fft, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """Augmentation of whole batches on their device: mixup, masks, crops, and the equaliser of the waveform.
 
-Random numbers are drawn on the generator's device and carried to the data's: with a generator of the CPU the
-same seed gives the same augmentation on every device.
+Random numbers are drawn on the generator's device and copied to that of the data: with a generator on the CPU the same
+seed gives the same augmentation on every device.
 """
 
 import math
@@ -18,13 +18,13 @@ from asd.settings import Equaliser
 def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Mix each clip with another of its batch: weight * x + (1 - weight) * x[partner].
 
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018: weight from Beta(alpha, alpha), here one a
-    pair, not one a batch. A clip's own label is the dominant one where weight >= 0.5.
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018: weight from Beta(alpha, alpha), here one per
+    pair instead of one per batch. A clip's own label is the dominant one if weight >= 0.5.
 
     Args:
         x: (batch, mels, frames) float32.
-        alpha: above 0.
-        generator: of the partners and weights.
+        alpha: parameter of the Beta distribution, above 0.
+        generator: draws partners and weights.
 
     Returns:
         mixed (batch, mels, frames); partner (batch,) int64, a permutation; weight (batch,) float32, from 0 to 1.
@@ -39,8 +39,8 @@ def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, 
 def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
     """`count` draws from Beta(alpha, alpha), as G1 / (G1 + G2) with two draws from Gamma(alpha).
 
-    torch.distributions takes no generator. In logarithms, with Gamma(alpha) = Gamma(alpha + 1) U^(1 / alpha), no
-    alpha is too small for float32.
+    torch.distributions accepts no generator. The computation uses logarithms and Gamma(alpha) = Gamma(alpha + 1)
+    U^(1 / alpha), so that no alpha is too small for float32.
     """
     shape, device = (2, count), generator.device
     gamma = torch._standard_gamma(torch.full(shape, alpha + 1.0, device=device), generator=generator)
@@ -50,20 +50,20 @@ def _beta(alpha: float, count: int, generator: torch.Generator) -> Tensor:
 
 
 def mask(x: Tensor, count: int, width: int, axis: int, generator: torch.Generator) -> Tensor:
-    """Set `count` random stretches of each clip to 0, the mean of standardised input.
+    """Set `count` random ranges of each clip to 0, the mean of standardised input.
 
-    Park et al., "SpecAugment", Interspeech 2019, section 2: the width uniform from 0 to `width`, then the start
-    uniform among those where the mask fits. Masks may overlap.
+    Park et al., "SpecAugment", Interspeech 2019, section 2: the width is uniform from 0 to `width`, then the start is
+    uniform among those at which the mask fits. Masks may overlap.
 
     Args:
         x: (batch, mels, frames).
-        count: masks a clip.
-        width: the widest mask, in steps of the axis; wider than the axis means the axis.
-        axis: 1 masks mel bins, 2 frames.
-        generator: of widths and starts.
+        count: masks per clip.
+        width: the largest width of a mask, in mel bins or frames; limited to the length of the axis.
+        axis: 1 masks mel bins, 2 masks frames.
+        generator: draws widths and starts.
 
     Returns:
-        (batch, mels, frames); `x` itself where there is nothing to mask.
+        (batch, mels, frames); `x` itself if there is nothing to mask.
     """
     if axis not in (1, 2):
         raise ValueError(f"axis is 1 (mel bins) or 2 (frames); found {axis}")
@@ -81,12 +81,12 @@ def mask(x: Tensor, count: int, width: int, axis: int, generator: torch.Generato
 
 
 def crop(x: Tensor, window: int, generator: torch.Generator) -> Tensor:
-    """Cut `window` consecutive frames from each clip, beginning anywhere they fit, each start equally likely.
+    """Cut `window` consecutive frames from each clip; all possible starts are equally likely.
 
     Args:
         x: (batch, mels, frames).
-        window: frames to keep.
-        generator: of the starts.
+        window: number of frames to keep.
+        generator: draws the starts.
 
     Returns:
         (batch, mels, window).
@@ -105,12 +105,12 @@ def crop(x: Tensor, window: int, generator: torch.Generator) -> Tensor:
 
 
 def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Draw parameters of audiomentations' SevenBandParametricEQ, with its own code.
+    """Draw parameters of audiomentations' SevenBandParametricEQ, by its own code.
 
-    It draws from the global random states of Python and NumPy; these are seeded here, and restored.
+    That code draws from the global random states of Python and NumPy, which are seeded and restored here.
 
     Args:
-        count: clips.
+        count: number of clips.
         settings: probability, and largest gain and attenuation of a band in dB.
         rate: sample rate in Hz.
         seed: from 0 to 2**32 - 1.
@@ -134,7 +134,7 @@ def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tu
     filters = [equaliser.low_shelf_filter, *equaliser.peaking_filters, equaliser.high_shelf_filter]
     chosen = np.empty(count, dtype=bool)
     bands = np.empty((count, len(filters), 3))
-    silence = np.zeros(1, dtype=np.float32)  # an argument of theirs, unused when drawing
+    silence = np.zeros(1, dtype=np.float32)  # a required argument that does not affect what is drawn
     states = random.getstate(), np.random.get_state()
     try:
         random.seed(seed)
@@ -152,17 +152,17 @@ def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tu
 def equalise(waveform: Tensor, bands: Tensor, rate: int) -> Tensor:
     """Equalise each clip with its own seven filters, as audiomentations' SevenBandParametricEQ does.
 
-    The filters become one impulse response of at least a second, applied by FFT with as much zero padding, so that
-    nothing wraps around. At gains of 12 dB all of them have decayed below -150 dB by then, but for a high shelf
-    centred within some 100 Hz of half the rate (or moved there), which rings on at half the rate itself.
-    audiomentations starts each filter as if the first sample had been there for ever; so here the first sample is
-    taken off, and put back times the gain at 0 Hz. Levels are not renormalised and not clipped, as there. The
-    transforms are computed in double precision: single precision's rounding errors follow a clip's loudest sample, and
-    would be 0.01 dB in the quiet between impacts.
+    The filters are combined into one impulse response of at least one second, which is applied by FFT with the same
+    length of zero padding, so that nothing wraps around. With gains of 12 dB all filters have decayed below -150 dB by
+    then, except for a high shelf whose centre is within about 100 Hz of half the rate (or moved there): it keeps
+    oscillating at half the rate. audiomentations starts each filter as if the signal had always had the value of its
+    first sample. Therefore the first sample is subtracted here, and added again times the gain at 0 Hz. As there,
+    levels are neither renormalised nor clipped. The transforms are computed in double precision: the rounding errors of
+    single precision are relative to a clip's loudest sample, and would be 0.01 dB in quiet parts between impacts.
 
     Args:
-        waveform: (batch, samples); int16 is divided by 32768, floating types are taken as they are.
-        bands: (batch, 7, 3), of `draw_equalisers`.
+        waveform: (batch, samples); int16 is divided by 32768, floating types are used as they are.
+        bands: (batch, 7, 3), from `draw_equalisers`.
         rate: sample rate in Hz.
 
     Returns:
@@ -172,7 +172,7 @@ def equalise(waveform: Tensor, bands: Tensor, rate: int) -> Tensor:
     waveform = waveform.double() * scale
     samples = waveform.shape[1]
     taps = 2 ** math.ceil(math.log2(rate))
-    length = taps * (1 + math.ceil(samples / taps))  # a small multiple of a power of two, which FFTs like
+    length = taps * (1 + math.ceil(samples / taps))  # a small multiple of a power of two makes the FFT fast
     response = frequency_response(bands, rate, taps, waveform.device)
     impulse = torch.fft.irfft(response.to(torch.complex128), n=taps)
     first = waveform[:, :1]
@@ -182,18 +182,18 @@ def equalise(waveform: Tensor, bands: Tensor, rate: int) -> Tensor:
 
 
 def frequency_response(bands: Tensor, rate: int, length: int, device: torch.device | str = "cpu") -> Tensor:
-    """The complex gain of seven filters in a row at the frequencies of an FFT.
+    """Return the complex gain of seven filters in series at the frequencies of an FFT.
 
-    The filters are those of the W3C's Audio EQ Cookbook (Bristow-Johnson), bilinear transforms of analogue
-    prototypes. So no coefficients are needed: the gain at w radians a sample is the prototype's at
-    s = j tan(w / 2) / tan(w0 / 2). Numerator and denominator are multiplied by cos(w / 2)^2 to be finite at w = pi.
-    A shelf's centre above half the rate is moved to 0.9999 of it, as audiomentations does.
+    The filters are those of the W3C's Audio EQ Cookbook (Bristow-Johnson), bilinear transforms of analogue prototypes.
+    No coefficients are needed: the gain at w radians per sample is that of the prototype at s = j tan(w / 2) /
+    tan(w0 / 2). Numerator and denominator are multiplied by cos(w / 2)^2, so that they are finite at w = pi. If the
+    centre of a shelf is above half the rate, it is moved to 0.9999 of half the rate, as audiomentations does.
 
     Args:
         bands: (batch, 7, 3): centre in Hz, gain in dB, Q; low shelf, five peaks, high shelf.
         rate: sample rate in Hz.
-        length: of the FFT, even.
-        device: of the result.
+        length: length of the FFT, even.
+        device: device of the result.
 
     Returns:
         (batch, length // 2 + 1) complex64.

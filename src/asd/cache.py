@@ -2,13 +2,13 @@
 
 A cache is HDF5 (1.10 or newer):
 
-    logmel      (clips, mels, frames) float32   dB, a chunk a clip
-    waveform    (clips, samples) int16          a chunk a clip
+    logmel      (clips, mels, frames) float32   dB, one chunk per clip
+    waveform    (clips, samples) int16          one chunk per clip
     clips/…     (clips,) UTF-8                  the manifest's columns (asd.corpus.COLUMNS), in its order
-    attributes: layout (int), settings (JSON of LogMel), versions (JSON: what computed it)
+    attributes: layout (int), settings (JSON of LogMel), versions (JSON: the libraries that computed it)
 
-Every dataset carries a Fletcher-32 checksum, and this version of HDF5 checks its own structures, so a flipped
-byte is an error when it is read and never a wrong value.
+Every dataset has a Fletcher-32 checksum, and this version of HDF5 checks its own structures. A flipped byte is
+therefore an error when it is read, and never a wrong value.
 """
 
 import json
@@ -44,31 +44,36 @@ LIBVER = ("v110", "v110")
 """The first HDF5 that checksums all of its structures."""
 
 SHARD_SAMPLES = 2**21
-"""Samples of the clips of a shard: some 13 clips of 10 s, 8 MB in all."""
+"""Samples of a shard's clips together: about 13 clips of 10 s, 8 MB."""
 
 
 # --- writing ------------------------------------------------------------------------------------------------
 
 
 def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
-    """Compute the log-mels of a manifest's clips into a cache, a shard of clips at a time.
+    """Compute the log-mels of a manifest's clips into a cache, shard by shard.
 
-    Finished shards lie in a hidden folder beside the cache until it is whole, so that a run after an interrupted one
-    (of the same recordings, settings and code) goes on where that was. They are not synchronised: what a power cut
-    spoils has a checksum and is computed again.
+    Finished shards lie in a hidden folder beside the cache until the cache is complete, so that a run after an
+    interruption (with the same recordings, settings and code) continues where that stopped. Shards are not synchronised
+    to the disk: if a power cut damages one, its checksum shows it, and it is computed again.
+
+    Args:
+        path: the cache to write.
+        manifest: the machine's manifest.
+        settings: how recordings are read, and how the spectrogram is computed.
 
     Raises:
-        InputError: a recording that is not as it must be, or clips of different length where the settings
-            neither crop nor pad; found, as far as the headers tell, before anything is computed.
+        InputError: a recording is not as the settings require, or clips differ in length and the settings neither crop
+            nor pad. As far as the headers show it, this is found before anything is computed.
     """
     import h5py
 
-    from asd import soundfiles  # here, since those who only read a table of clips need no torch
+    from asd import soundfiles  # here, since reading a table of clips needs no torch
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
     lengths = (soundfiles.length(file, settings) for file in files)
-    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings.lengths)
+    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings)
     if settings.convert or settings.channel != "mono":
         for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")
@@ -90,7 +95,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
         )
         row = 0
         for shard in progress(shards, "log-mel", f"shards of {size} clips"):
-            # Clip by clip, so that the bytes depend on no shards.
+            # Clip by clip, so that the bytes do not depend on the shards.
             for clip in zip(*_shard(*shard, samples, settings), strict=True):
                 for dataset, values in zip(datasets, clip, strict=True):
                     dataset[row] = values
@@ -99,7 +104,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
 
 
 def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: LogMel) -> str:
-    """What shards depend on, as a digest: those of other recordings, settings, versions or code are not used."""
+    """A digest of what shards depend on: shards of other recordings, settings, versions or code are not used."""
     from asd import audio
 
     stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, files)]
@@ -112,7 +117,7 @@ def _versions() -> str:
 
 
 def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tuple[np.ndarray, np.ndarray]:
-    """The log-mels and waveforms of some clips: read from their shard, or computed and written to it."""
+    """The log-mels and waveforms of some clips, read from their shard, or computed and written to it."""
     import torch
 
     from asd import audio, soundfiles
@@ -121,7 +126,7 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
         with np.load(shard, allow_pickle=False) as arrays:  # each array has a checksum
             return arrays["logmel"], arrays["waveform"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # not there yet, or damaged
+        pass  # it does not exist yet, or is damaged
     waveform = np.zeros((len(files), samples), np.int16)
     logmel = np.empty((len(files), settings.mels, frames(samples, settings)), np.float32)
     with torch.inference_mode():
@@ -134,27 +139,59 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
     return logmel, waveform
 
 
-def common_length(samples: dict[str, int], policy: str) -> int:
-    """The length that all clips are brought to.
+def common_length(samples: dict[str, int], settings: LogMel) -> int:
+    """The length that all clips are brought to; what that costs is said.
 
     Args:
         samples: path -> its samples.
-        policy: equal, crop (to the shortest) or pad (with zeros to the longest).
+        settings: `lengths`, equal, crop (to the shortest) or pad (with zeros to the longest), and `crop_limit`.
 
     Raises:
-        InputError: `equal`, and they are not.
+        InputError: `equal`, and they are not; `crop`, and more than `crop_limit` of the sound would be cut off.
     """
     counts = Counter(samples.values())
-    if policy == "equal" and len(counts) > 1:
+    if settings.lengths == "equal" and len(counts) > 1:
         (usual, times), *others = counts.most_common()
         odd = {length: [file for file in samples if samples[file] == length] for length, _ in others[:5]}
         raise InputError(
             f"clips of different length: {times} of {len(samples)} have {usual} samples, but "
             + "; ".join(f"{len(files)} have {length} ({_some(files)})" for length, files in odd.items())
             + (f"; and so on for {len(others) - 5} lengths more" if len(others) > 5 else "")
-            + "; expected one length; set logmel.lengths to crop or pad, or remove the odd ones"
+            + "; expected one length; set logmel.lengths to crop or pad, or remove the others"
         )
-    return max(samples.values()) if policy == "pad" else min(samples.values())
+    total = sum(samples.values())
+    if settings.lengths == "pad":
+        longest = max(samples, key=samples.__getitem__)
+        length = samples[longest]
+        if length * len(samples) > total:
+            log.warning(
+                "clips of different length are padded with zeros to the %.2f s of the longest, %s: "
+                "%.0f %% of all is zeros",
+                length / settings.rate,
+                longest,
+                100 * (1 - total / (length * len(samples))),
+            )
+        return length
+    shortest = min(samples, key=samples.__getitem__)
+    length = samples[shortest]
+    _check_crop(shortest, length, 1 - length * len(samples) / total, settings)
+    return length
+
+
+def _check_crop(shortest: str, length: int, lost: float, settings: LogMel) -> None:
+    """Say which clip all are cropped to, and refuse where too large a share of the sound is lost."""
+    if lost <= 0:
+        return
+    said = (
+        f"clips of different length are cropped to the {length / settings.rate:.2f} s of the shortest, {shortest}: "
+        f"{100 * lost:.0f} % of all sound is left out"
+    )
+    if lost > settings.crop_limit:
+        raise InputError(
+            f"{said}; expected {100 * settings.crop_limit:.0f} % at most (logmel.crop_limit). Remove the short ones, "
+            "set logmel.lengths to pad, or raise logmel.crop_limit"
+        )
+    log.warning("%s", said)
 
 
 def _some(files: list[str]) -> str:
@@ -167,7 +204,7 @@ def write_clips(file: "h5py.File", clips: "pd.DataFrame") -> None:
 
     for column in COLUMNS:
         text = [value.encode() for value in clips[column]]
-        # Of fixed length, since HDF5 keeps the other kind where no checksum reaches.
+        # Strings of fixed length, since HDF5 stores strings of variable length without a checksum.
         kind = h5py.string_dtype("utf-8", max(1, *map(len, text)))
         _dataset(file, f"clips/{column}", (len(text),), kind, rows=len(text))[:] = np.array(text, dtype=kind)
 
@@ -181,7 +218,7 @@ def _dataset(file: "h5py.File", name: str, shape: tuple[int, ...], dtype: np.typ
 
 @dataclass(frozen=True)
 class Cache:
-    """An open log-mel cache."""
+    """An open log-mel cache of one machine."""
 
     path: Path
     file: "h5py.File"
@@ -200,11 +237,11 @@ class Cache:
         return self.file["waveform"].shape[1]
 
     def read_logmel(self, rows: Sequence[int]) -> np.ndarray:
-        """The log-mels of some clips, in the order asked for: (rows, mels, frames) float32, in dB."""
+        """Return the log-mels of the clips with these row numbers, in this order: (rows, mels, frames) float32."""
         return self._read("logmel", rows)
 
     def read_waveform(self, rows: Sequence[int]) -> np.ndarray:
-        """The waveforms of some clips, in the order asked for: (rows, samples) int16."""
+        """Return the waveforms of the clips with these row numbers, in this order: (rows, samples) int16."""
         return self._read("waveform", rows)
 
     def _read(self, name: str, rows: Sequence[int]) -> np.ndarray:
@@ -220,7 +257,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Joined:
-    """The open caches of several machines as one: their clips one after another, as long as the shortest of them."""
+    """The open caches of several machines as one: their clips one after another, cut to the length of the shortest."""
 
     caches: list[Cache]
 
@@ -228,15 +265,19 @@ class Joined:
         for cache in self.caches[1:]:
             if cache.settings != self.caches[0].settings:
                 raise InputError(
-                    f"{cache.path}: a cache of other settings than {self.caches[0].path}; one network needs one kind"
+                    f"{cache.path}: has other settings than {self.caches[0].path}; a network needs caches of one kind"
                 )
-        if len({cache.samples for cache in self.caches}) > 1:
-            lengths = ", ".join(f"{cache.path.stem} {cache.samples}" for cache in self.caches)
-            log.warning("clips of different length (samples: %s); those of the shortest are learned from", lengths)
+        clips = {str(cache.path): len(cache.file["logmel"]) for cache in self.caches}
+        samples = {str(cache.path): cache.samples for cache in self.caches}
+        total = sum(clips[path] * samples[path] for path in clips)
+        shortest = min(samples, key=samples.__getitem__)
+        _check_crop(
+            shortest, samples[shortest], 1 - samples[shortest] * sum(clips.values()) / total, self.caches[0].settings
+        )
 
     @property
     def path(self) -> Path:
-        """The first's, for messages."""
+        """The path of the first cache, for messages."""
         return self.caches[0].path
 
     @property
@@ -248,22 +289,22 @@ class Joined:
 
     @property
     def settings(self) -> LogMel:
-        """Of all caches."""
+        """The settings of all caches."""
         return self.caches[0].settings
 
     def read_logmel(self, rows: Sequence[int]) -> np.ndarray:
-        """As of a `Cache`, the first frames of each clip."""
+        """As `Cache.read_logmel`, but only the first frames of each clip."""
         frames = min(cache.frames for cache in self.caches)
         return self._read(rows, np.empty((len(rows), self.settings.mels, frames), np.float32), Cache.read_logmel)
 
     def read_waveform(self, rows: Sequence[int]) -> np.ndarray:
-        """As of a `Cache`, the first samples of each clip."""
+        """As `Cache.read_waveform`, but only the first samples of each clip."""
         samples = min(cache.samples for cache in self.caches)
         return self._read(rows, np.empty((len(rows), samples), np.int16), Cache.read_waveform)
 
     def _read(self, rows: Sequence[int], read: np.ndarray, one: Callable) -> np.ndarray:
         begins = np.cumsum([0, *(len(cache.clips) for cache in self.caches)])
-        for place, row in enumerate(rows):  # clip by clip: a second copy of all would not fit
+        for place, row in enumerate(rows):  # clip by clip: there may be no memory for a second copy of all clips
             number = int(np.searchsorted(begins, row, side="right")) - 1
             read[place] = one(self.caches[number], [row - begins[number]])[0, ..., : read.shape[-1]]
         return read
@@ -274,15 +315,15 @@ def open_cache(path: Path) -> Iterator[Cache]:
     """Open a log-mel cache for reading.
 
     Raises:
-        InputError: not there, truncated, damaged, or not a cache of this layout. The clips' own checksums are
-            verified as they are read.
+        InputError: the file is missing, truncated, damaged, or not a cache of this layout. The checksums of the clips
+            are verified when they are read.
     """
     import h5py
 
     if not Path(path).exists():
         raise InputError(f"{path}: no such log-mel cache; make it with logmel.py")
     try:
-        # Without a lock, which some network file systems refuse: a cache appears whole and is never changed.
+        # Without a lock, which some network file systems refuse and which is not needed: a cache is never changed.
         file = h5py.File(path, locking=False)
     except OSError as error:
         raise damaged(path, error) from None
@@ -303,7 +344,7 @@ def _checked(path: Path, file: "h5py.File") -> Cache:
         ):
             if file[name].shape != shape:
                 raise ValueError(f"{name}: found the shape {file[name].shape}, expected {shape}")
-    # h5py raises all of these on a file whose structures are damaged or other than expected.
+    # h5py raises any of these if the structures of a file are damaged or not as expected.
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise damaged(path, error) from None
     return cache
@@ -317,6 +358,6 @@ def read_clips(file: "h5py.File") -> "pd.DataFrame":
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """The error of an HDF5 file that cannot be read."""
+    """Return the exception for an HDF5 file that cannot be read."""
     reason = " ".join(str(error).split())
     return InputError(f"{path}: damaged, or not a log-mel cache ({reason}); delete it and run again")

@@ -1,7 +1,7 @@
-"""A checkpoint of training: what a job that is killed, preempted or out of time goes on from.
+"""A checkpoint of training, from which a job continues that was killed, preempted or out of time.
 
-A checkpoint is safetensors: the tensors that training hands over and, as metadata, JSON texts: `of` (digests of what
-the training depends on, by name), `notes` (its numbers and its curve) and `checksum` (SHA-256 of all else).
+A checkpoint is safetensors: the tensors of the training and, as metadata, JSON texts: `of` (digests of what the
+training depends on, by name), `notes` (its numbers and its curve) and `checksum` (SHA-256 of everything else).
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from asd.files import written
 log = logging.getLogger(__name__)
 
 SHARE = 50
-"""Saving takes at most one part in this many of the time."""
+"""Saving takes at most this fraction of the time: 1 / SHARE."""
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and what it had done is saved."""
+    """Training was asked to stop, and a checkpoint was saved."""
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Checkpoint:
 
     path: Path
     of: dict[str, str]
-    """What the training depends on: name -> digest. A checkpoint with another digest is of another training."""
+    """What the training depends on: name -> digest. A checkpoint with another digest belongs to another training."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the process is asked to stop (see `stopping`)."""
     pause: float = 0.0
-    """Seconds until the next one is due: the first comes at once, the others as often as is cheap."""
+    """Seconds until the next checkpoint is due: the first is due at once, the others as often as `SHARE` permits."""
     saved: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
@@ -51,9 +51,13 @@ class Checkpoint:
         return self.stop.is_set() or time.monotonic() - self.saved >= self.pause
 
     def save(self, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all.
+        """Write the checkpoint, completely or not at all.
 
-        Where that fails (a full disk), the log says so and the training goes on: only a later interruption costs more.
+        If this fails (for example, because the disk is full), the log says so and training continues.
+
+        Args:
+            tensors: the state of the training, by name.
+            notes: its numbers and its curve; must be JSON.
         """
         start = time.monotonic()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -68,7 +72,7 @@ class Checkpoint:
         self.pause = SHARE * (self.saved - start)
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return the tensors and notes of the checkpoint; None, and the log says why, where it cannot be used."""
+        """Return the tensors and notes of the checkpoint; None if it cannot be used, and the log says why."""
         if not self.path.exists():
             return None
         try:
@@ -79,18 +83,18 @@ class Checkpoint:
         except (OSError, safetensors.SafetensorError):
             intact = False
         if not intact:
-            log.warning("%s: a damaged checkpoint; it is not used, and training starts anew", self.path)
+            log.warning("%s: a damaged checkpoint; it is not used, and training starts again", self.path)
             return None
         of = json.loads(metadata["of"])
         others = sorted(name for name in of.keys() | self.of.keys() if of.get(name) != self.of.get(name))
         if others:
             what = " and ".join(others)
-            log.warning("%s: a checkpoint of other %s; it is not used, and training starts anew", self.path, what)
+            log.warning("%s: a checkpoint of other %s; it is not used, and training starts again", self.path, what)
             return None
         return tensors, json.loads(metadata["notes"])
 
     def remove(self) -> None:
-        """Remove the checkpoint of a training that is done."""
+        """Remove the checkpoint of a training that is complete."""
         self.path.unlink(missing_ok=True)
 
 
@@ -100,7 +104,7 @@ def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str
 
 
 def tensors_digest(tensors: Iterable[torch.Tensor]) -> str:
-    """The SHA-256 of tensors' shapes, types and values, wherever they live."""
+    """Return the SHA-256 of the shapes, types and values of tensors on any device."""
     sha = hashlib.sha256()
     for tensor in tensors:
         sha.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -110,13 +114,13 @@ def tensors_digest(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def text_digest(*texts: str) -> str:
-    """The SHA-256 of some texts."""
+    """Return the SHA-256 of some texts."""
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM (preemption, a time limit) and SIGINT set, instead of ending the process at once."""
+    """Yield an event that SIGTERM (preemption, a time limit) and SIGINT set instead of ending the process."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,18 +1,21 @@
-"""The command `asd`: score recordings, watch a folder, export, with a detector that the workflow made."""
+"""The command `asd`: score recordings, watch a folder and export, with a detector that the workflow made."""
 
 import json
 import logging
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from asd.command import share_processor
+from asd.command import say_anything, share_processor
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,22 +42,22 @@ def score(
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
-    """Score recordings: how anomalous each is, whether it is above the threshold, and when it was worst.
+    """Score recordings: how anomalous each is, whether it is above the threshold, and when it was most anomalous.
 
-    Exit status: 0, nothing is anomalous; 3, something is; 1, nothing is, but something could not be scored; 2, nothing
-    was tried, since the detector or a setting is wrong.
+    Exit status: 0, nothing is anomalous; 1, nothing is anomalous, but a recording could not be scored; 2, the detector
+    or a setting is wrong, and nothing was scored; 3, at least one recording is anomalous.
 
     Args:
-        recordings: the recordings; wav, mono, 16 bit, of the training recordings' rate.
-        detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
-        section: of the machine; without it the one that a recording is nearest to, so with the lowest of its scores.
-        format: a table to read (highest score first), CSV, or a JSON object a line. worst: the second at the middle of
-            the worst window, where the model sees windows; seconds: the recording's length.
-        convert: take recordings of any format and rate, resampled.
-        channel: of recordings with several: mix, their mean, or one's number, from 1.
+        recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings.
+        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
+        section: the section of the machine. By default each recording is scored as the section with the lowest score.
+        format: a table (highest score first), CSV, or one JSON object per line. worst is the time in seconds of the
+            middle of the worst window, if the model sees windows; seconds is the length of the recording.
+        convert: take recordings of any format and rate, and resample them.
+        channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         plot: a folder for a picture of each recording (SVG and PNG).
         device: auto, cpu, cuda or cuda:N.
-        threads: of the computation.
+        threads: number of threads.
     """
     if not recordings:
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
@@ -84,60 +87,69 @@ def watch(
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
-    """Score what appears in a folder, until it is interrupted (Ctrl-C).
+    """Score the recordings that appear in a folder, until it is interrupted (Ctrl-C).
 
     A recording is scored when nothing about it has changed for an interval. What was found is appended to the log as a
-    JSON object a line, and said; what the log has is not scored again, also after a restart.
+    JSON object a line, and said; what the log has is not scored again, also after a restart. What cannot be looked at
+    or scored is named, and the rest goes on; with --once the exit status is 1 then, otherwise 0.
 
     Args:
-        folder: the folder, with those below it.
-        detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
+        folder: the folder; its subfolders are watched, too.
+        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
         out: the log; by default asd.jsonl in the folder.
-        section: of the machine; without it the one that a recording is nearest to.
-        interval: seconds between two looks.
-        once: end after what is there now.
-        convert: take recordings of any format and rate, resampled.
-        channel: of recordings with several: mix, their mean, or one's number, from 1.
+        section: the section of the machine. By default each recording is scored as the section with the lowest score.
+        interval: seconds from one look to the next.
+        once: score the recordings that are there now, and end.
+        convert: take recordings of any format and rate, and resample them.
+        channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         device: auto, cpu, cuda or cuda:N.
-        threads: of the computation.
+        threads: number of threads.
     """
     from asd.watch import Watched
 
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
-    watched = Watched(folder, out or folder / "asd.jsonl")
-    watched.ready()
-    what = f"{loaded.description.machine}, {loaded.description.title}"
-    print(f"watching {folder} ({what}; {len(watched.done)} done before); Ctrl-C ends it", file=sys.stderr, flush=True)
+    with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:
+        watched.ready()
+        what = f"{loaded.description.machine}, {loaded.description.title}"
+        done = f"{len(watched.done)} done before"
+        print(f"watching {folder} ({what}; {done}); Ctrl-C ends it", file=sys.stderr, flush=True)
+        failed = False
+        try:
+            while True:
+                time.sleep(interval)
+                for stamp in watched.ready():
+                    failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp))
+                if once:
+                    return UNREADABLE if failed or watched.left_out else NONE
+        except KeyboardInterrupt:
+            return NONE
+
+
+def _watched(detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None]) -> bool:
+    """Score what appeared, say and append what was found; return whether it could be scored."""
+    if not os.path.lexists(path):  # moved away since
+        return True
     try:
-        while True:
-            time.sleep(interval)
-            for stamp in watched.ready():
-                path = folder / stamp[0]
-                if not path.exists():
-                    continue
-                try:
-                    found = _one(loaded, path, section)
-                except InputError as error:
-                    found = {"error": _named(path, error)}
-                    log.error("%s", found["error"])
-                else:
-                    _warn_of_lengths(loaded, [found])
-                    print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
-                watched.append(stamp, {**found, "file": stamp[0], "scored": datetime.now(UTC).isoformat()})
-            if once:
-                return NONE
-    except KeyboardInterrupt:
-        return NONE
+        found = _one(detector, path, section)
+    except InputError as error:
+        found = {"error": _named(path, error)}
+        log.error("%s", found["error"])
+    else:
+        _warn_of_lengths(detector, [found])
+        print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
+        del found["file"]  # the log has it below the folder
+    append({**found, "scored": datetime.now(UTC).isoformat()})
+    return "error" not in found
 
 
 def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
-    """Write a detector as one ONNX graph from log-mel to score, checked against torch, and say how fast it is.
+    """Write a detector as one ONNX graph from log-mel to score, check it against torch, and print its speed.
 
     Args:
-        detector: the detector (zip), as snakemake results/detectors/<machine>.zip makes it.
-        onnx: the graph to write. logmel (batch, mels, frames) in dB gives score (batch, sections).
-        threads: of torch, whose speed is said beside that of the graph.
+        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
+        onnx: the graph to write. From logmel (batch, mels, frames) in dB it computes score (batch, sections).
+        threads: number of threads of torch, whose speed is printed beside that of the graph.
     """
     from asd.export import export as write
 
@@ -176,7 +188,7 @@ def _check_section(detector: "Detector", section: str | None) -> None:
 def _scored(
     detector: "Detector", recordings: list[Path], section: str | None, plot: Path | None
 ) -> Iterable[dict | None]:
-    """What is printed of each recording; None for one that cannot be scored, which the log names."""
+    """The result of each recording; None if it cannot be scored, and then the log names it."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from asd.progress import progress
@@ -184,7 +196,7 @@ def _scored(
     stems = [path.stem for path in recordings]
     with logging_redirect_tqdm():  # a line between two states of the bar
         for path in progress(recordings, "score", "recordings"):
-            # Two recordings of one name, from two folders, have two pictures.
+            # Recordings of the same name from two folders have different pictures.
             name = path.stem if stems.count(path.stem) == 1 else "-".join(path.with_suffix("").parts).lstrip("/.-")
             try:
                 yield _one(detector, path, section, plot and plot / name)
@@ -194,13 +206,17 @@ def _scored(
 
 
 def _one(detector: "Detector", path: Path, section: str | None, picture: Path | None = None) -> dict:
-    """What is printed of a recording, of which a picture is drawn: <picture>.svg and .png."""
+    """The result of a recording; if there is a path `picture`, its picture is written to <picture>.svg and .png."""
     from asd import soundfiles
+    from asd.files import printable
 
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:  # a link to itself, a folder that may not be entered, a name that is too long
+        raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
     settings = detector.description.logmel
     waveform = soundfiles.read(path, settings)
     found = detector.score(waveform, settings.rate, section)
@@ -209,7 +225,7 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
 
         logmel = detector.log_mel(waveform, settings.rate)
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
-        title = f"{path.name}: {found.score:.4g}{limit}, as section {found.section}"
+        title = f"{printable(path.name)}: {found.score:.4g}{limit}, as section {found.section}"
         drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title)
         figures.save(drawn, picture.parent, picture.name)
     return {
@@ -236,7 +252,7 @@ def _warn_of_lengths(detector: "Detector", rows: list[dict]) -> None:
 
 
 def _named(path: Path, error: InputError) -> str:
-    """What an error says, in the words of this command."""
+    """The message of an error, with the flags of this command instead of the keys of the configuration."""
     said = str(error) if str(path) in str(error) else f"{path}: {error}"
     said = said.replace("set logmel.convert", "give --convert").replace("set logmel.channel", "give --channel mix")
     return said.replace("logmel.channel", "--channel")
@@ -261,15 +277,16 @@ def _print(rows: list[dict], format: str) -> None:
 def main() -> None:
     """Run the command."""
     share_processor()
+    say_anything()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         status = tyro.extras.subcommand_cli_from_dict(
             {"score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
         )
-    except BrokenPipeError:  # who read (head, less) has seen enough; what Python flushes at its end goes nowhere
+    except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
-    except (InputError, OSError) as error:  # the latter: a file that cannot be written
+    except (InputError, OSError) as error:  # OSError: a file that cannot be written
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Which code makes a file: a digest that changes when, and only when, the code that a script runs changes."""
+"""A digest that changes if, and only if, the code that a script runs changes."""
 
 import ast
 import hashlib
@@ -18,8 +18,8 @@ def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset(
     Args:
         script: the script's file.
         package: the folder of the package `asd`.
-        unused: modules ("gaussian", "dcase.download") left out, with what only they reach, because this use of the
-            script does not run them.
+        unused: modules ("gaussian", "dcase.download") that this use of the script does not run. They are left out,
+            together with the modules that are reached only through them.
     """
     found: dict[str, str] = {}
     waiting = {"": script}
@@ -39,7 +39,7 @@ def _file(package: Path, module: str) -> Path | None:
     return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
 
 
-@cache  # many scripts reach one module, and each job of a cluster reads the rules again
+@cache  # many scripts reach the same module, and on a cluster each job reads the rules again
 def _read(source: str) -> tuple[str, frozenset[str]]:
     """The digest of a source's syntax tree, and the names within `asd` that it imports."""
     tree = _tree(source)
@@ -62,8 +62,8 @@ def _is_text(node: ast.stmt) -> bool:
 def _imported(tree: ast.Module) -> set[str]:
     """The names within `asd` that a tree imports anywhere except for type checking.
 
-    A name may be a module, a package or what a module holds ("results", "results.metrics", "results.metrics.interval");
-    importing a module imports the packages that it lies in.
+    A name may be a package, a module or a member of a module ("results", "results.metrics",
+    "results.metrics.interval"); importing a module also imports the packages that contain it.
     """
     names = set()
     for node in _running(tree):
@@ -80,7 +80,7 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under `if TYPE_CHECKING:`."""
+    """Every node except those under `if TYPE_CHECKING:`."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING"):

@@ -1,31 +1,34 @@
-"""The recordings of a machine: what their names and attribute files say, in one table.
+"""The recordings of a machine in one table, made from their names and attribute files.
 
-A manifest (`manifest.csv`, one a machine) has a row a clip and these columns, all text:
+A manifest (`manifest.csv`, one per machine) has one row per clip and these columns, all text:
 
     path        the recording, relative to the manifest's folder, or absolute
-    file        its base name; of a tree with a manifest of its owner's, the path in there
+    file        its base name; for a folder with its owner's manifest, the path in that folder
     machine     the machine type
-    section     two digits or more, "00"; in such a tree any name
+    section     two digits or more, "00"; for a folder with its owner's manifest any name
     split       train | test
     part        development | additional | evaluation
     domain      source | target | "" (unknown)
     label       normal | anomaly | "" (unknown)
     attributes  JSON object of the clip's conditions, "{}" for none: {"vel": "8", "loc": "A"}; values stay text
 
-sorted by split (train first) and file.
+Rows are sorted by split (train first) and file.
 """
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asd.errors import InputError
-from asd.files import written
+from asd.files import printable, written
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ["path", "file", "machine", "section", "split", "part", "domain", "label", "attributes"]
 
@@ -35,16 +38,16 @@ VALUES = {
     "domain": ("source", "target", ""),
     "label": ("normal", "anomaly", ""),
 }
-"""What a column of the manifest may hold."""
+"""The values that a column of the manifest may have."""
 
 
 class Grammar(NamedTuple):
-    """How base names are made."""
+    """A naming scheme of recordings."""
 
     patterns: tuple[re.Pattern[str], ...]
-    """Of a clip whose label is in its name, and of one without, which is a test clip."""
+    """Patterns of a base name with a label, and of one without, which is a test clip."""
     expected: str
-    """The same for a reader."""
+    """The same as a text for messages."""
 
 
 _ATTRIBUTES = r"(?P<tail>(?:_[A-Za-z0-9.+-]+)*)"
@@ -75,36 +78,36 @@ GRAMMARS = {
         "{normal|anomaly}_id_NN_IIIIIIII.wav or id_NN_IIIIIIII.wav (an unlabelled test clip)",
     ),
 }
-"""As published: since 2022 (attributes are keys and values), in 2021 (attributes are words without keys, and every name
-has a domain) and in 2020 (a machine's id is its section; no domains, no attributes, and only the folder says whether a
-normal clip is of the training or the test split)."""
+"""The published naming schemes. pairs: since 2022, attributes are pairs of key and value. words: 2021, attributes are
+words without keys, and every name has a domain. id: 2020, the id of a machine is its section; there are no domains and
+no attributes, and only the folder says whether a normal clip belongs to the training or the test split."""
 
 
 # --- names --------------------------------------------------------------------------------------------------
 
 
 class ClipName(NamedTuple):
-    """What the base name of a recording says."""
+    """The parts of a recording's base name."""
 
     section: str
     split: str
-    """train, test, or "" where the name does not say."""
+    """train, test, or "" if the name does not say."""
     domain: str
-    """source, target, or "" where the name does not say."""
+    """source, target, or "" if the name does not say."""
     label: str
-    """normal, anomaly, or "" where the name does not say."""
+    """normal, anomaly, or "" if the name does not say."""
     attributes: dict[str, str]
 
 
 def parse_name(file: str, names: str = "pairs") -> ClipName:
-    """Read a recording's base name (never its path: a folder may be called `source_data`).
+    """Read a recording's base name (not its path, since a folder may be called `source_data`).
 
     Args:
         file: the base name.
         names: an entry of `GRAMMARS`.
 
     Raises:
-        InputError: the name is off the grammar.
+        InputError: the name does not follow the naming scheme.
 
     >>> parse_name("section_00_target_test_anomaly_0021_vel_8_loc_G.wav").attributes
     {'vel': '8', 'loc': 'G'}
@@ -137,10 +140,10 @@ def _pairs(words: list[str]) -> dict[str, str] | None:
 
 
 def attribute_label(attributes: str) -> str:
-    """The label of a clip's first attribute, "vel_8", or "" where it has none.
+    """Return the label of a clip's first attribute, "vel_8", or "" if it has none.
 
     Args:
-        attributes: the manifest's column, a JSON object.
+        attributes: a cell of the manifest's column, a JSON object.
     """
     return "_".join(next(iter(json.loads(attributes).items()), ()))
 
@@ -151,24 +154,26 @@ def attribute_label(attributes: str) -> str:
 def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
     """List a machine's recordings in a folder laid out like the published data sets.
 
-    `folder/machine` holds `train` and `test` with the wavs and, perhaps, an `attributes_NN.csv` a section. Where a
-    section has one, it alone says what the attributes are (it leaves out what does not shift the domain, and can
-    spell a key differently); it must then name every labelled clip. Otherwise the base names say so. Files that
-    are neither are ignored.
+    `folder/machine` holds `train` and `test` with the wavs and, optionally, one `attributes_NN.csv` per section. If a
+    section has such a file, attributes are taken from it alone (it leaves out what does not shift the domain, and may
+    spell a key differently); it must then name every labelled clip. Otherwise they are taken from the base names.
+    Other files are ignored.
 
-    Test clips with a label are the development part, those without the evaluation part. Training clips
-    are additional where their section has no labelled test clips though the machine has test clips, else development.
+    Test clips with a label belong to the development part, those without to the evaluation part. Training clips belong
+    to the additional part if the machine has test clips, but none of their section has a label; otherwise to the
+    development part.
 
     Args:
-        folder: the folder that holds a folder for each machine.
+        folder: the folder that holds one folder per machine.
         machine: the machine's name.
-        names: how base names are made, an entry of `GRAMMARS`.
+        names: the naming scheme, an entry of `GRAMMARS`.
 
     Returns:
-        A row a clip with the manifest's columns; paths are absolute.
+        One row per clip with the manifest's columns; paths are absolute.
 
     Raises:
-        InputError: no such folder, no training clips, a wav off the grammar or in the wrong place, a bad csv.
+        InputError: there is no such folder, there are no training clips, a wav is named wrongly or in the wrong place,
+            or a CSV file is wrong.
     """
     import pandas as pd
 
@@ -193,12 +198,12 @@ def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
 
 
 def sorted_clips(clips: "pd.DataFrame") -> "pd.DataFrame":
-    """Clips in a manifest's order: training first, then by file."""
+    """Return clips in a manifest's order: training first, then by file."""
     return clips.sort_values(["split", "file"], ascending=[False, True], kind="stable", ignore_index=True)
 
 
 def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
-    """A machine's clips with their part, told by which labels are known (see `scan`)."""
+    """Return a machine's clips with their part, which follows from the labels that are known (see `scan`)."""
     test = clips["split"] == "test"
     judged = clips["section"].isin(clips["section"][test & (clips["label"] != "")])
     part = (~test & ~judged & test.any()).map({True: "additional", False: "development"})
@@ -207,23 +212,46 @@ def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
 
 def _recordings(home: Path) -> list[Path]:
     """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error, not skipped."""
+    from asd.soundfiles import find, said
+
     if not home.is_dir():
         raise InputError(f"{home}: no such folder; expected the machine's recordings in its folders train and test")
+    found, left_out = find(home)
+    left_out |= {path: "not a wav; a manifest.csv can list it" for path in found if path.suffix.lower() != ".wav"}
+    if left_out:
+        log.warning("%s: %s", home, said(left_out))
+    wavs = [path for path in found if path.suffix.lower() == ".wav"]
     folders = [home / split for split in VALUES["split"]]
-    inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if _is_wav(path)]
-    outside = sorted(path for path in home.rglob("*") if _is_wav(path) and path.parent not in folders)
-    if outside:
-        raise InputError(f"{str(outside[0])!r}: a recording outside the folders train and test; move or remove it")
-    return inside
+    if outside := [path for path in wavs if path.parent not in folders]:
+        raise InputError(
+            f"{printable(outside[0])!r}: a recording outside the folders train and test; move or remove it"
+        )
+    check_once(home, wavs)
+    return wavs
 
 
-def _is_wav(path: Path) -> bool:
-    # Hidden files are no recordings: half-written ones, and what macOS leaves beside copied files (._name.wav).
-    return path.suffix.lower() == ".wav" and not path.name.startswith(".")
+def check_once(where: Path, files: list[Path], names: list[str] | None = None) -> None:
+    """Refuse one recording under two names: another spelling of its path, or a link.
+
+    Args:
+        where: the folder or manifest, for the message.
+        files: the recordings of a machine.
+        names: what they are called in the message; their paths otherwise.
+    """
+    seen: dict[tuple[int, int], str] = {}
+    for path, name in zip(files, names or map(str, files), strict=True):
+        state = path.stat()
+        one = (state.st_dev, state.st_ino)
+        if one in seen:
+            raise InputError(
+                f"{where}: {seen[one]} and {printable(name)} are one recording (a link, or another spelling of its "
+                "path); keep one of them"
+            )
+        seen[one] = printable(name)
 
 
 def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
-    """A recording's row of the manifest, its part still open."""
+    """A recording's row of the manifest, without its part."""
     split = path.parent.name
     try:
         name = parse_name(path.name, names)
@@ -244,19 +272,19 @@ def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
 
 
 def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, str]]:
-    """Read an attribute csv: `file_name,d1p,d1v[,d2p,d2v...]`, the file name as `<machine>/<split>/<base name>`.
+    """Read an attribute CSV: `file_name,d1p,d1v[,d2p,d2v...]`, the file name as `<machine>/<split>/<base name>`.
 
-    Rows may have different numbers of pairs (those of the real valve 05 do), but no half ones. The file name
-    may also be the last part alone, or the last two.
+    Rows may have different numbers of pairs (as in section 05 of the real valve), but no incomplete pairs. The file
+    name may also be only the last part of the path, or the last two.
 
     Args:
-        clips: the machine's clips, to look the names up in.
+        clips: the machine's clips, one row per clip, among which the names must be.
 
     Returns:
-        base name -> {key: value} in the order of the csv.
+        base name -> {key: value} in the order of the file.
 
     Raises:
-        InputError: not such a csv, a broken row, or a row that names a clip twice or one that is not there.
+        InputError: the file is not such a CSV, a row is wrong, or a row names a clip twice or a clip that is missing.
     """
     names = clips["machine"] + "/" + clips["split"] + "/" + clips["file"]
     there = dict(zip(clips["file"], names, strict=True))
@@ -291,15 +319,52 @@ def _some(files: "pd.Series") -> str:
 
 
 def as_json(attributes: dict[str, str]) -> str:
-    """Attributes as the manifest's column."""
+    """Return attributes as a cell of the manifest's column."""
     return json.dumps(attributes, ensure_ascii=False)
 
 
 # --- manifests ----------------------------------------------------------------------------------------------
 
 
+def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
+    """What the stages after the first would refuse, hours later: all that a machine's manifest can tell.
+
+    Args:
+        clips: the manifest's columns, a row a clip, of one machine.
+        where: the manifest or folder, for the message.
+
+    Raises:
+        InputError: no training clips, or a section that has test clips only.
+    """
+    training = clips["split"] == "train"
+    if not training.any():
+        raise InputError(f"{where}: found no training clips; expected normal recordings of the split train")
+    known = clips["section"][training]
+    unknown = ~training & ~clips["section"].isin(known)
+    if unknown.any():
+        raise InputError(
+            f"{where}: section {', '.join(sorted(set(clips['section'][unknown])))} has {unknown.sum()} test clips, but "
+            f"no training clips ({', '.join(sorted(set(known)))} have some); add them, or take its test clips out"
+        )
+    for section, times in known.value_counts().items():
+        if times < 2:
+            log.warning("%s: section %s has a single training clip; nothing can be learnt from one", where, section)
+    for section in sorted(set(known) - set(clips["section"][~training])):
+        log.warning("%s: section %s has no test clips: it is learnt from, and nothing of it is scored", where, section)
+
+
 def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
-    """Write a manifest; recordings below its folder are named relative to it, so that the two move together."""
+    """Write a manifest.
+
+    Recordings below the manifest's folder are named relative to it, so that both can be moved together.
+
+    Args:
+        path: the file to write.
+        clips: the manifest's columns, one row per clip; paths are absolute.
+
+    Raises:
+        InputError: a path or attribute is not text.
+    """
     home = path.parent.resolve()
     paths = [one.relative_to(home) if one.is_relative_to(home) else one for one in map(Path, clips["path"])]
     try:
@@ -313,7 +378,8 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     """Read a manifest.
 
     Raises:
-        InputError: not there, not a manifest, or a value that a column cannot hold; the message gives the row.
+        InputError: the file is missing or not a manifest, or a column has an impossible value; the message gives the
+            row.
     """
     import pandas as pd
 
@@ -352,5 +418,10 @@ def _is_attributes(text: str) -> bool:
 
 
 def recordings(manifest: Path, clips: "pd.DataFrame") -> list[Path]:
-    """The files of a manifest's clips."""
+    """Return the files of a manifest's clips.
+
+    Args:
+        manifest: its path.
+        clips: its columns, one row per clip.
+    """
     return [manifest.parent / path for path in clips["path"]]

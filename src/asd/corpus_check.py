@@ -1,8 +1,9 @@
-"""Faults of recordings, and the levels and spectra of a corpus: what to look at before anything is computed from it.
+"""Faults of recordings, and levels and spectra of a corpus, to be looked at before anything is computed from it.
 
-`examine` listens to every clip; `write_plots` shows each machine's levels and spectra by split and domain.
+`examine` reads every clip; `write_plots` draws each machine's levels and spectra by split and domain.
 """
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,10 @@ BANDS = 1000 * 2.0 ** (np.arange(-15, 14) / 3)
 """(29,), centres of the third-octave bands in Hz, 31 to 20159 (IEC 61260-1, base 2)."""
 
 FULL = 0.9999
-"""What counts as full scale: the last level of 16 bits, and beyond."""
+"""Samples from here on count as full scale: the last level of 16 bits, and beyond."""
 
 SILENCE = 1e-10
-"""Mean square below this counts as this: -100 dB."""
+"""Floor of the mean square: -100 dB."""
 
 COLUMNS = ["machine", "file", "section", "split", "domain", "label"]
 
@@ -34,19 +35,21 @@ COLUMNS = ["machine", "file", "section", "split", "domain", "label"]
 def examine(
     clips: "pd.DataFrame", files: list[Path], logmel: LogMel, check: Check, threads: int = 1
 ) -> tuple["pd.DataFrame", np.ndarray]:
-    """Listen to every clip.
+    """Read every clip and find its faults, levels and spectrum.
 
     Args:
-        clips: the manifest's columns, a row a clip.
-        files: the recordings, in that order.
+        clips: the manifest's columns, one row per clip.
+        files: the recordings, in the same order.
         logmel: how recordings are read.
-        threads: recordings that are read at a time.
+        check: what counts as a fault, and which faults are refused.
+        threads: number of recordings that are read at the same time.
 
     Returns:
         A row a clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak (dB of full
-        scale), clipped (share of samples), fault ("", or of unreadable, silent, clipped, short), reason, refused
-        (bool). And its spectrum (clips, 29): level of each third-octave band in dB of full scale, nan above half
-        the rate.
+        scale, the level without the mean), clipped (share of samples), silence (share of the time), sound (SHA-256
+        of the samples), fault ("", or of unreadable, silent, gaps, clipped, short, repeated), reason, refused
+        (bool). And its spectrum (clips, 29): level of each third-octave band in dB of full scale, nan above half the
+        rate.
     """
     import pandas as pd
 
@@ -54,34 +57,66 @@ def examine(
         heard = pool.map(partial(_heard, logmel=logmel, check=check), files)
         found = list(progress(heard, "check", "recordings", len(files)))
     table = pd.DataFrame([facts for facts, _ in found])
+    _mark_repeated(clips, table, check)
     table["refused"] = table["fault"].isin({"unreadable", *check.refuse})
     return pd.concat([clips[COLUMNS].reset_index(drop=True), table], axis=1), np.stack([bands for _, bands in found])
 
 
 def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
     """What a recording is like, and its spectrum (29,)."""
-    facts = {"rate": 0, "seconds": np.nan, "level": np.nan, "peak": np.nan, "clipped": np.nan}
+    unknown = dict.fromkeys(("seconds", "level", "peak", "clipped", "silence"), np.nan)
+    facts = {"rate": 0, **unknown, "sound": ""}
     try:
         sound, rate = read_float(path, logmel)
     except InputError as error:
         return facts | {"fault": "unreadable", "reason": str(error)}, np.full(len(BANDS), np.nan)
-    power, peak = float(np.mean(np.square(sound, dtype=np.float64))), float(np.abs(sound).max())
+    power, peak = float(np.var(sound, dtype=np.float64)), float(np.abs(sound).max())
     facts = {
         "rate": rate,
         "seconds": len(sound) / rate,
         "level": _decibel(power),
         "peak": _decibel(peak**2),
         "clipped": float(np.mean(np.abs(sound) >= FULL)),
+        "silence": silence(sound, rate, check.silent),
+        "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
     }
     reasons = {
         "short": (facts["seconds"] < check.short, f"{facts['seconds']:.3f} s"),
         "silent": (facts["level"] < check.silent, f"level {facts['level']:.1f} dB"),
+        "gaps": (facts["silence"] > check.gaps, f"{facts['silence']:.1%} of the time silent"),
         "clipped": (facts["clipped"] > check.clipped, f"{facts['clipped']:.2%} of the samples at full scale"),
     }
+    if reasons["silent"][0]:
+        del reasons["gaps"]  # of a silent recording they say nothing more
     # The first that is refused, else the first.
     faults = sorted((name for name, (found, _) in reasons.items() if found), key=lambda name: name not in check.refuse)
     fault = faults[0] if faults else ""
     return facts | {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}, spectrum(sound, rate)
+
+
+def silence(sound: np.ndarray, rate: int, level: float) -> float:
+    """The share of a recording that is silent, in pieces of 10 ms, each without its mean.
+
+    Args:
+        sound: (samples,), full scale 1.
+        level: a piece is silent below this, in dB of full scale.
+    """
+    size = max(2, rate // 100)
+    pieces = sound[: len(sound) // size * size].reshape(-1, size)
+    return float(np.mean(_decibel(pieces.var(axis=1, dtype=np.float64)) < level)) if len(pieces) else 0.0
+
+
+def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -> None:
+    """Mark the recordings whose very sound is also in the other split of the machine, in place."""
+    rows = clips[["machine", "split", "file"]].reset_index(drop=True).assign(sound=table["sound"])
+    for _, same in rows[rows["sound"] != ""].groupby(["machine", "sound"], sort=False):
+        if same["split"].nunique() < 2:
+            continue
+        for row, split in same["split"].items():
+            if table.at[row, "fault"] in ("", *({"gaps", "clipped", "short", "silent"} - {*check.refuse})):
+                other = same["file"][same["split"] != split].iloc[0]
+                table.at[row, "fault"] = "repeated"
+                table.at[row, "reason"] = f"the same sound as {other}, which is in the other split"
 
 
 def _decibel(power: np.ndarray | float) -> np.ndarray | float:
@@ -89,12 +124,14 @@ def _decibel(power: np.ndarray | float) -> np.ndarray | float:
 
 
 def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
-    """Level of each third-octave band in dB of full scale (a full-scale sine is -3 dB): (29,), nan above half the rate.
+    """Return the level of each third-octave band in dB of full scale, (29,); nan above half the rate.
 
-    Averaged over Hann windows of an eighth of a second, half overlapping (Welch).
+    A sine at full scale has -3 dB. The power is averaged over Hann windows of an eighth of a second that overlap by
+    half (Welch 1967).
 
     Args:
         sound: (samples,), full scale 1.
+        rate: samples per second.
     """
     length = max(2, rate // 8)
     sound = np.pad(sound, (0, max(0, length - len(sound))))
@@ -110,7 +147,11 @@ def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
 
 
 def summary(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Of each machine, split and domain: clips, lengths, median level and how many are faulty."""
+    """Return per machine, split and domain: number of clips, lengths, median level, and number of faulty clips.
+
+    Args:
+        table: the table of `examine`.
+    """
     grouped = table.groupby(["machine", "split", "domain"], sort=False)
     return grouped.agg(
         clips=("file", "size"),
@@ -126,11 +167,17 @@ def summary(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> None:
-    """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`."""
+    """Draw each machine's levels and spectra by split and domain: `folder/<machine>.svg`.
+
+    Args:
+        folder: where to write the plots.
+        table: the table of `examine`, one row per clip.
+        spectra: its spectra, (clips, 29).
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, told apart by everybody
+    colours = {"source": "#0072b2", "target": "#d55e00", "": "#444444"}  # Okabe and Ito's, safe for colour blindness
     for machine, rows in table.groupby("machine", sort=False):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])

@@ -1,4 +1,4 @@
-"""Where the networks run, and with how many threads."""
+"""The device on which the networks run, and the number of threads."""
 
 import ctypes
 import logging
@@ -12,14 +12,14 @@ from asd.settings import Compute
 log = logging.getLogger(__name__)
 
 MALLOC = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_ARENA_MAX": (-8, 1)}
-"""glibc's names and numbers (malloc.h) of what `keep_memory` sets, and the values."""
+"""The parameters of glibc's malloc that `keep_memory` sets (malloc.h): name, number, value."""
 
 
 def prepare(settings: Compute) -> torch.device:
-    """Set threads, memory and determinism of this process and return the device.
+    """Set threads, memory and determinism of this process, and return the device.
 
     Raises:
-        InputError: a CUDA device is asked for and there is none.
+        InputError: the settings ask for a CUDA device and there is none.
     """
     torch.set_num_threads(settings.threads)
     chosen = settings.device
@@ -31,7 +31,7 @@ def prepare(settings: Compute) -> torch.device:
     if device.type == "cpu":
         keep_memory()
     if settings.deterministic and device.type == "cuda":
-        # cuBLAS reads this when it starts; it is what torch.use_deterministic_algorithms asks for.
+        # torch.use_deterministic_algorithms needs this; cuBLAS reads it when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     log.info("device %s, %d threads", device, settings.threads)
@@ -39,11 +39,11 @@ def prepare(settings: Compute) -> torch.device:
 
 
 def keep_memory() -> None:
-    """Have the C library keep the memory that tensors free, for the next ones.
+    """Make the C library keep the memory of freed tensors for the next ones.
 
-    By default it hands every large tensor back to the kernel at once, and the kernel clears the pages of the next: a
-    third of the time of a training step on a CPU. Only glibc is told so; others have no such call.
+    By default it returns large blocks to the kernel at once, and the kernel clears the pages of the next block. This
+    takes a third of the time of a training step on a CPU. Only glibc has this call.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None or not all(mallopt(number, value) for number, value in MALLOC.values()):
-        log.info("this C library keeps no memory that tensors free, so that a step may take longer")
+        log.info("this C library cannot keep the memory of freed tensors; training steps may take longer")

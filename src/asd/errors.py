@@ -1,9 +1,9 @@
-"""The one exception for what the person at the keyboard can mend."""
+"""The exception for errors that the user can correct."""
 
 
 class InputError(ValueError):
-    """A file, a row or a setting that is not as it must be.
+    """A file, a row or a setting is wrong.
 
-    The message names the file (or key), what was found, what was expected and what to do; the commands
-    print it without a traceback.
+    The message says which file or key, what was found, what was expected and what to do. Commands print it without a
+    traceback.
     """

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def doubt(logits: torch.Tensor, section: torch.Tensor) -> torch.Tensor:
-    """Return log(1 - p) - log(p) of each row's own class, without ever forming p.
+    """Return log(1 - p) - log(p) of each row's own class, (rows,), without computing p.
 
-    1 - p is the sum of the other classes' probabilities, so the softmax's denominator cancels: what is left is the
-    log-sum-exp of the other logits minus the own one, which neither overflows nor loses digits where p is near 1.
+    1 - p is the sum of the probabilities of the other classes, so the denominator of the softmax cancels. What remains
+    is the log-sum-exp of the other logits minus the own logit, which neither overflows nor loses digits if p is near 1.
 
     Args:
         logits: (rows, classes), at least two classes.
-        section: (rows,), index of the own class.
+        section: (rows,) int64, index of the own class.
     """
     own = logits.gather(1, section[:, None])
     others = logits.scatter(1, section[:, None], -torch.inf)
@@ -33,10 +33,19 @@ def doubt(logits: torch.Tensor, section: torch.Tensor) -> torch.Tensor:
 
 
 def scores(network: Network, cache: "Cache", settings: Windows, device: torch.device) -> np.ndarray:
-    """Return the score of every clip, (clips,) float64; for windows the mean over the clip's windows.
+    """Return the score of every clip; if the network sees windows, the mean over the clip's windows.
+
+    Args:
+        network: trained, on `device`.
+        cache: an open log-mel cache of the machine.
+        settings: how clips are cut into windows.
+        device: where to compute.
+
+    Returns:
+        (clips,) float64.
 
     Raises:
-        InputError: a network with a single section label, or a section that the network was not trained on.
+        InputError: the network has a single section label, or was not trained on a section of the clips.
     """
     description = network.description
     if network.section is None:

@@ -163,7 +163,7 @@ class Features:
     values: "h5py.Dataset"
     """(rows, d) float32."""
     clips: "pd.DataFrame"
-    """The manifest's columns, a row a clip."""
+    """The manifest's columns, one row per clip."""
     offsets: np.ndarray
     """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
     widths: np.ndarray

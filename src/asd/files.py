@@ -1,35 +1,48 @@
-"""Writing files so that a half-written one never carries a final name."""
+"""Writing files so that a half-written one never carries a final name; walking folders through links."""
 
 import errno
 import hashlib
+import logging
 import os
 import platform
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asd.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+TRASH = {"$RECYCLE.BIN", "System Volume Information", "RECYCLER", "lost+found", "__MACOSX", "@eaDir", "#recycle"}
+"""Folders of systems and storage devices that hold what was deleted, or their own; hidden ones are left out anyhow."""
 
 
 @contextmanager
 def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     """Yield a unique temporary path beside `path`; rename it to `path` when the block succeeds.
 
-    The block creates the file. When it raises, the temporary file is removed and `path` is left as it was.
-    Two processes that write the same path never share a temporary file; the last rename wins, whole. What a killed
-    process of this host has left of the same path is removed.
+    The block creates the file. If it raises, the temporary file is removed and `path` is left as it was. Two processes
+    that write the same path never share a temporary file; the last rename wins. Temporary files that killed processes
+    of this host have left for the same path are removed.
 
     Args:
-        lasting: whether a power cut must not spoil it once it has its name; False for what is checked when it is read,
-            and made again.
+        path: the file to write.
+        lasting: whether the file must survive a power cut once it has its name. False for files that are checked when
+            they are read, and made again if they are damaged.
 
     Raises:
         InputError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept, since some writers choose their format by it; the host, since others may share the disk.
+    # The suffix is kept, since some writers choose their format by it. The name of the host is included, since other
+    # hosts may share the disk.
     begin, end = f".{path.stem}.{platform.node()}.", f".part{path.suffix}"
     for left in path.parent.iterdir():
         ours = left.name.startswith(begin) and left.name.endswith(end)
@@ -42,7 +55,7 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
             _synchronise(aside)
         aside.replace(path)
     except Exception as error:
-        # h5py, safetensors and csv each have an exception of their own for a full disk; all pass on the system's words.
+        # h5py, safetensors and csv raise different exceptions for a full disk; all contain the system's message.
         if os.strerror(errno.ENOSPC) in str(error):
             raise InputError(f"{path}: cannot be written: the disk is full; make room and run again") from None
         raise
@@ -51,7 +64,7 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
 
 
 def _is_gone(process: str) -> bool:
-    """Whether no process of this host has a number."""
+    """Whether no process of this host has this number."""
     if not process.isdecimal():
         return False
     try:
@@ -64,12 +77,81 @@ def _is_gone(process: str) -> bool:
 
 
 def _synchronise(path: Path) -> None:
-    """Have the file's bytes on the disk before its name says that it is whole (a power cut between the two)."""
+    """Write the file's bytes to the disk before it gets its final name, in case of a power cut between the two."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """List the files in a folder and below it, through links, without hidden ones and what was deleted.
+
+    Args:
+        folder: it, or a link to it.
+
+    Returns:
+        The files, sorted. And what could not be looked at, with the reason: a folder that may not be entered, a link
+        to itself, or to a folder that it lies in.
+    """
+    files: list[Path] = []
+    skipped: dict[Path, str] = {}
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        inner, above = waiting.pop()
+        try:
+            state = inner.stat()
+            here = (state.st_dev, state.st_ino)
+            if here in above:
+                skipped[inner] = "a link to a folder that it lies in"
+                continue
+            with os.scandir(inner) as entries:
+                names = [entry.name for entry in entries]
+        except OSError as error:
+            skipped[inner] = error.strerror or str(error)
+            continue
+        for name in names:
+            if name.startswith(".") or name in TRASH:
+                continue
+            path = inner / name
+            try:
+                directory = stat.S_ISDIR(path.stat().st_mode)
+            except OSError as error:
+                gone = isinstance(error, FileNotFoundError) and not path.is_symlink()  # since it was listed
+                if not gone:
+                    skipped[path] = error.strerror or str(error)
+                continue
+            if directory:
+                waiting.append((path, above | {here}))
+            else:
+                files.append(path)
+    return sorted(files), dict(sorted(skipped.items()))
+
+
+def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
+    """Read a CSV of the workflow's own: text as it is written (a machine may be called 1 or NA), but for `numbers`.
+
+    Args:
+        numbers: the columns that hold numbers; an empty cell is nan.
+
+    Raises:
+        InputError: no such file, no such table, or a cell of `numbers` that is none.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        for column in numbers:
+            table[column] = table[column].replace("", "nan").astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable table ({error}); delete it and run again") from None
+    return table
+
+
+def printable(path: Path | str) -> str:
+    """A path for messages and pictures: bytes that are no UTF-8 (names from old systems) as their numbers."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def digest(text: str, length: int = 10) -> str:

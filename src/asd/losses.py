@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SMALLEST_SCALE = math.sqrt(2) * math.log(2)
-"""The initial scale of three classes. With two, the published initial scale is 0 and no gradient would ever flow."""
+"""The initial scale for three classes. For two, the published initial scale is 0, and there would be no gradient."""
 LARGEST_SCALE = 1000.0
-"""Where every cosine is the same c, the published recursion s <- (log(C - 1) + s c) / c grows without end."""
+"""Limit of the scale: if every cosine is the same c, the published recursion s <- (log(C - 1) + s c) / c diverges."""
 
 
 def adaptive_scale(cosine: Tensor, labels: Tensor, previous: Tensor) -> Tensor:
-    """The scale of dynamic AdaCos for one batch.
+    """Return the scale of dynamic AdaCos for one batch.
 
     Zhang et al., "AdaCos: Adaptively Scaling Cosine Logits for Effectively Learning Deep Face Representations",
     CVPR 2019, section 4.2 (dynamically adaptive scale):
@@ -21,22 +21,22 @@ def adaptive_scale(cosine: Tensor, labels: Tensor, previous: Tensor) -> Tensor:
         B_avg = mean over the batch of the sum over the other classes k != y of exp(s_previous cos(theta_k))
         s = log(B_avg) / cos(min(pi / 4, theta_med)),    theta_med = median over the batch of theta_y
 
-    Of an even number of angles the median is the lower of the middle two. A batch whose scale is not finite
-    leaves it as it was, and it stays within `SMALLEST_SCALE` and `LARGEST_SCALE`.
+    The median of an even number of angles is the lower one of the middle two. If the scale of a batch is not finite,
+    the previous scale is kept. The scale is limited to `SMALLEST_SCALE` and `LARGEST_SCALE`.
 
     Args:
         cosine: (batch, classes) cosines between embedding and class weights, float32.
-        labels: (batch,) the classes, int64; under mixup the dominant ones.
-        previous: () the scale of the step before.
+        labels: (batch,) int64, the classes; with mixup the dominant ones.
+        previous: () the scale of the previous step.
 
     Returns:
-        () the scale, without gradient. Nothing is read back to the host.
+        () the scale, without gradient. Nothing is copied to the host.
     """
     cosine, previous = cosine.detach(), previous.detach()
     column = labels[:, None]
     others = (previous * cosine).scatter(1, column, -math.inf)
     log_average = others.flatten().logsumexp(0) - math.log(len(labels))
-    # Angles ascend where cosines descend, and cos(min(pi / 4, theta)) is max(cos(pi / 4), cos(theta)): no arccosine.
+    # A larger angle has a smaller cosine, and cos(min(pi / 4, theta)) = max(cos(pi / 4), cos(theta)): no arccosine.
     descending = cosine.gather(1, column).flatten().sort(descending=True).values
     median = descending[(len(labels) - 1) // 2].clamp(math.sqrt(0.5), 1.0)
     scale = log_average / median
@@ -46,16 +46,16 @@ def adaptive_scale(cosine: Tensor, labels: Tensor, previous: Tensor) -> Tensor:
 class AdaCos(nn.Module):
     """A cosine classifier with the dynamic scale of AdaCos (see `adaptive_scale`), without a margin.
 
-    The scale begins at sqrt(2) log(C - 1) (the paper's section 4.1), follows each training batch, is fixed in
-    evaluation, and is part of the state. Everything is float32, under autocast too.
+    The scale begins at sqrt(2) log(C - 1) (section 4.1 of that paper), follows each training batch, is fixed in
+    evaluation, and is part of the state. Everything is float32, also under autocast.
 
     Args:
-        features: values of an embedding.
+        features: number of values of an embedding.
         classes: C, at least 2.
-        generator: of the initial weights (Glorot, uniform).
+        generator: draws the initial weights (Glorot, uniform).
 
     Raises:
-        ValueError: fewer than two classes, which leave nothing to tell apart.
+        ValueError: there are fewer than two classes.
     """
 
     def __init__(self, features: int, classes: int, generator: torch.Generator):
@@ -68,17 +68,17 @@ class AdaCos(nn.Module):
         self.register_buffer("scale", torch.tensor(initial, dtype=torch.float32))
 
     def cosine(self, embedding: Tensor) -> Tensor:
-        """The cosines (batch, classes) between embeddings (batch, features) and the classes' weights."""
+        """Return the cosines (batch, classes) between embeddings (batch, features) and the weights of the classes."""
         with torch.autocast(embedding.device.type, enabled=False):
             return functional.linear(functional.normalize(embedding.float()), functional.normalize(self.weight))
 
     def forward(self, embedding: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The logits, scale times cosine.
+        """Return the logits: scale times cosine.
 
         Args:
             embedding: (batch, features), of any floating type.
-            labels: (batch,) the classes that the scale follows, int64; under mixup the dominant ones. In training
-                the scale is renewed before it is applied; in evaluation, or without labels, it stays.
+            labels: (batch,) int64, the classes that the scale follows; with mixup the dominant ones. In training the
+                scale is updated before it is applied; in evaluation, or without labels, it stays the same.
 
         Returns:
             (batch, classes) float32.
@@ -92,9 +92,9 @@ class AdaCos(nn.Module):
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """The focal loss of a softmax, a value a sample: FL = -(1 - p_y)^gamma log(p_y).
+    """Return the focal loss of a softmax, one value per sample: FL = -(1 - p_y)^gamma log(p_y).
 
-    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation (4), without the weights of (5). For
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation (4), without the weights of (5). With
     gamma = 0 it is the cross entropy.
 
     Args:
@@ -106,16 +106,17 @@ def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
         (batch,) losses.
     """
     log_p = logits.log_softmax(1).gather(1, labels[:, None]).flatten()
-    # For gamma < 1 the power's slope at p = 1 is infinite and would meet a loss of 0: NaN. The clamp makes it 0.
+    # For gamma < 1 the slope of the power at p = 1 is infinite, and times a loss of 0 it would be NaN. The clamp makes
+    # it 0.
     doubt = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny)
     return -(doubt**gamma) * log_p
 
 
 def mixed_focal(logits: Tensor, first: Tensor, second: Tensor, weight: Tensor, gamma: float) -> Tensor:
-    """The focal loss under mixup, a value a sample: weight FL(first) + (1 - weight) FL(second).
+    """Return the focal loss with mixup, one value per sample: weight FL(first) + (1 - weight) FL(second).
 
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, with the loss of each label instead of the
-    mixed label, which for the focal loss is not the same.
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. The losses of the two labels are mixed, not
+    the labels; for the focal loss this is not the same.
 
     Args:
         logits: (batch, classes).

@@ -1,11 +1,11 @@
 """The network: an EfficientNet on three equal channels, its nine stages, and two cosine heads.
 
     log-mel (batch, mels, frames) -> standardise -> backbone -> nine stages
-    stages -> global average pooling -> concatenated feature vector (2096 values)          for the Gaussians
+    stages -> global average pooling -> concatenated feature vector (2096 values)          for the detectors
     stage nine -> global average pooling -> embedding (1280 values) -> section, attribute  for training and CNN-OE
 
-A network file is safetensors: the state (backbone under timm's names, heads, AdaCos scales, input statistics) and as
-metadata JSON texts that say what it was trained on: backbone, labels, settings.
+A network file is safetensors: the state (backbone with timm's names, heads, AdaCos scales, input statistics) and, as
+metadata, JSON texts that describe it: backbone, labels, settings.
 """
 
 import json
@@ -23,19 +23,19 @@ from asd.files import written
 from asd.losses import AdaCos
 
 ALL = "all"
-"""Stands for the machine of a network that learns from all machines."""
+"""The name of the machine of a network that learns from all machines."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a network is: enough to build it again."""
+    """Everything that is needed to build a network again, except for its tensors."""
 
     backbone: str
     """timm's name of the architecture."""
     machine: str
     """The machine that it learns from, or `ALL`."""
     bins: int
-    """Mel bins that the input statistics tell apart: the mel bins, or 1 for one mean and deviation."""
+    """Number of means and deviations of the input: the number of mel bins, or 1."""
     section_labels: tuple[str, ...]
     """Classes of the section head, in order; equalised clips have classes of their own."""
     attribute_labels: tuple[str, ...]
@@ -44,17 +44,17 @@ class Description:
     """The settings that the network was trained with, as JSON."""
 
     def section_label(self, machine: str, section: str) -> str:
-        """The class of a clip: its section; in a network of all machines its machine and section, "fan 00"."""
+        """Return the class of a clip: its section; in a network of all machines its machine and section, "fan 00"."""
         return class_name(self.machine, machine, section)
 
 
 def class_name(scope: str, machine: str, label: str) -> str:
-    """A clip's class in a network of `scope` (a machine, or `ALL`): its label, or with its machine before: "fan 00"."""
+    """Return a clip's class in a network of `scope`: its label; if scope is `ALL`, after its machine: "fan 00"."""
     return f"{machine} {label}".rstrip() if scope == ALL else label
 
 
 class Network(nn.Module):
-    """A backbone with input statistics and cosine heads. A head with fewer than two classes is None."""
+    """A backbone with input statistics and cosine heads. If there are fewer than two classes, the head is None."""
 
     def __init__(self, description: Description, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -70,14 +70,17 @@ class Network(nn.Module):
         return AdaCos(self.backbone.num_features, len(labels), generator) if len(labels) > 1 else None
 
     def standardise(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Return (log-mel - mean) / deviation, (batch, mels, frames), by the training clips' statistics."""
+        """Return (log-mel - mean) / deviation with the statistics of the training clips: (batch, mels, frames)."""
         return (logmel - self.mean) / self.deviation
 
     def stages(self, standardised: torch.Tensor) -> list[torch.Tensor]:
         """Return the nine stages of the paper's Table 2, each (batch, channels, height, width).
 
-        `standardised` is (batch, mels, frames). The backbone takes three equal channels; three equal channels through
-        a kernel are one channel through the kernel's sum over the channels, so that is what is computed.
+        The backbone expects three equal channels. Three equal channels through a kernel give the same as one channel
+        through the kernel's sum over the channels, which is what is computed.
+
+        Args:
+            standardised: (batch, mels, frames).
         """
         net = self.backbone
         image = standardised.unsqueeze(1).contiguous(memory_format=torch.channels_last)
@@ -98,7 +101,7 @@ class Network(nn.Module):
 
 
 def make_backbone(name: str) -> nn.Module:
-    """Build timm's network of this name without its classifier, its weights random.
+    """Build timm's network of this name, without its classifier and with random weights.
 
     Raises:
         InputError: timm has no such network, or it lacks the nine stages.
@@ -119,10 +122,10 @@ def make_backbone(name: str) -> nn.Module:
 
 
 def freeze_norms(network: Network) -> None:
-    """Let a network's batch norms use their running statistics in training too, and leave these as they are.
+    """Make the batch norms of a network use their running statistics in training, too, and keep these.
 
-    Until the next call of `train`. Scale and shift still learn: each norm is one multiplication and one addition a
-    channel, which is what PyTorch's evaluation mode computes, in one pass forward and one backward.
+    This lasts until the next call of `train`. Scale and shift still learn. As in PyTorch's evaluation mode, each norm
+    is one multiplication and one addition per channel.
     """
     for layer in network.backbone.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -141,9 +144,9 @@ def hold_stages(network: Network, first: int) -> None:
 
 
 def fold(network: Network) -> Network:
-    """Multiply a network's batch norms into the convolutions before them, in place, and return it.
+    """Multiply a network's batch norms into the convolutions before them, in place, and return the network.
 
-    The same function up to rounding (a test holds it), without a pass over memory for each norm: for frozen networks.
+    For networks that are not trained any more. The result is the same up to rounding, without the time of the norms.
     """
     for module in network.backbone.modules():
         convolution = None

@@ -1,25 +1,30 @@
-"""A plain tree of recordings, with a manifest that its owner wrote.
+"""A folder of recordings with a manifest that its owner wrote.
 
-The manifest is a CSV at the root of the tree, or one in the folder of each machine, with a row a recording:
+The manifest is a CSV in this folder, or one in the folder of each machine, with one row per recording:
 
     file, machine, split   required: the recording relative to the manifest's folder; the machine; train or test
     section                a unit of the machine that has a Gaussian of its own: a name; empty or missing: "00"
     domain, label          source or target; normal or anomaly; empty or missing: unknown
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
-Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
+Columns are separated by commas, semicolons or tabs (as spreadsheets in some languages write them). Empty rows are
+passed over. Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
 """
 
+import csv
+import io
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asd.corpus import COLUMNS, VALUES, as_json, read_manifest, sorted_clips, with_parts
+from asd.corpus import COLUMNS, VALUES, as_json, check_once, read_manifest, sorted_clips, with_parts
 from asd.errors import InputError
-from asd.soundfiles import SUFFIXES
+from asd.files import printable
+from asd.soundfiles import SUFFIXES, find, said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,21 +39,30 @@ OPTIONAL = ["section", "domain", "label"]
 
 
 def manifest_of(folder: Path, machine: str) -> Path | None:
-    """The manifest that lists a machine's recordings: its folder's own, else the root's; None without either."""
+    """Return the manifest in the machine's folder, or else in the folder above it; None if there is neither.
+
+    Args:
+        folder: the folder of all recordings.
+        machine: the machine's name.
+    """
     return next((path for path in (folder / machine / "manifest.csv", folder / "manifest.csv") if path.is_file()), None)
 
 
 def listed(path: Path, machine: str) -> "pd.DataFrame":
-    """Read what a plain tree's manifest says of a machine.
+    """Read the rows of a machine from an owner's manifest.
 
-    A manifest of the workflow itself (of exactly `asd.corpus.COLUMNS`) is taken as it is.
+    A manifest of the workflow itself (with exactly `asd.corpus.COLUMNS`) is taken as it is.
+
+    Args:
+        path: the manifest.
+        machine: the machine's name.
 
     Returns:
-        A row a clip with the manifest's columns; paths are absolute, `file` is what the tree's manifest says.
+        One row per clip with the columns of `asd.corpus`; paths are absolute, `file` is as in the owner's manifest.
 
     Raises:
-        InputError: not such a manifest, no training recordings of the machine, or a row that is wrong: the message
-            gives its number.
+        InputError: the file is not such a manifest, the machine has no training recordings, or a row is wrong; the
+            message gives the row's number.
     """
     clips = read_all(path)
     of_machine = clips[clips["machine"] == machine].reset_index(drop=True)
@@ -64,45 +78,112 @@ def listed(path: Path, machine: str) -> "pd.DataFrame":
 
 
 def read_all(path: Path) -> "pd.DataFrame":
-    """Read a plain tree's manifest: all machines; otherwise as `listed`."""
+    """Read the rows of all machines from an owner's manifest; otherwise as `listed`."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-        table = table.fillna("")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable csv ({error}); expected {', '.join(REQUIRED)}, … in UTF-8") from None
-    home = path.parent.resolve()
+    table = _table(path)
     if list(table.columns) == COLUMNS:
+        home = path.parent.resolve()
         clips = read_manifest(path)
         clips = clips.assign(path=[os.path.normpath(home / one) for one in clips["path"]])
         _check_files(path, clips)
         return clips
-    if missing := [column for column in REQUIRED if column not in table.columns]:
-        raise InputError(
-            f"{path}: found the columns {', '.join(table.columns)}; expected also {', '.join(missing)}; add them, or "
-            "let make_manifest.py write a first manifest"
-        )
-    if not isinstance(table.index, pd.RangeIndex) or table.empty:
-        raise InputError(f"{path}: found no rows, or rows of more cells than the header; expected a row a recording")
-    table = table.apply(lambda column: column.str.strip())
     attributes = [column for column in table.columns if column not in REQUIRED + OPTIONAL]
     clips = table.reindex(columns=REQUIRED + OPTIONAL, fill_value="")
     clips["section"] = clips["section"].replace("", "00")
     training = clips["split"] == "train"
     clips.loc[training & (clips["label"] == ""), "label"] = "normal"
     _check(path, clips)
-    clips["path"] = [os.path.normpath(home / file) for file in clips["file"]]
+    clips["path"] = [_located(path.parent.resolve(), file) for file in clips["file"]]
     clips["attributes"] = [
         as_json({key: value for key, value in row.items() if value}) for row in table[attributes].to_dict("records")
     ]
     _check_files(path, clips)
+    _warn_of_row_numbers(path, clips, table[attributes])
     parts = [with_parts(rows) for _, rows in clips.groupby("machine", sort=False)]
     return sorted_clips(pd.concat(parts))[COLUMNS]
 
 
+def _table(path: Path) -> "pd.DataFrame":
+    """The cells of a manifest, all text, without white space around them; the index is the number of the row."""
+    import pandas as pd
+
+    expected = f"expected {', '.join(REQUIRED)}, … in UTF-8, separated by commas"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        fits = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' \r"') for name in first.split(mark)})
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=next(fits, ","), skipinitialspace=True, strict=True)
+        cells = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable csv ({error}); {expected}") from None
+    cells = [(number, row) for number, row in cells if any(row)]
+    header = cells[0][1] if cells else []
+    if missing := [column for column in REQUIRED if column not in header]:
+        separated = " (separated by semicolons?)" if ";" in first and len(header) < len(first.split(";")) else ""
+        raise InputError(
+            f"{path}: found the columns {', '.join(header)}{separated}; expected also {', '.join(missing)}, separated "
+            "by commas; add them, or let make_manifest.py write a first manifest"
+        )
+    if not cells[1:]:
+        raise InputError(f"{path}: found no rows; expected a row a recording")
+    for number, row in cells[1:]:
+        if any(row[len(header) :]):
+            raise InputError(
+                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put what has a comma in "
+                "it between quotation marks"
+            )
+        if row == header[: len(row)]:
+            raise InputError(f"{path}: row {number}: the header a second time; remove it")
+    padded = [(row + [""] * len(header))[: len(header)] for _, row in cells[1:]]
+    table = pd.DataFrame(padded, columns=header, index=[number for number, _ in cells[1:]], dtype=str)
+    _check_header(path, header, table)
+    return table.loc[:, [name != "" for name in header]]
+
+
+def _check_header(path: Path, header: list[str], table: "pd.DataFrame") -> None:
+    if twice := [name for name, times in Counter(header).items() if name and times > 1]:
+        raise InputError(f"{path}: the column {twice[0]!r} is there {header.count(twice[0])} times; keep one")
+    for number, name in enumerate(header):
+        # An empty column at the end is what spreadsheets leave.
+        if re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) or (name == "" and table.iloc[:, number].any()):
+            raise InputError(
+                f"{path}: column {number + 1} has no name (found {name!r}, with {table.iloc[0, number]!r} in its first "
+                "row): row numbers, as pandas' to_csv writes them? Remove it (to_csv(…, index=False)), or name it"
+            )
+
+
+def _located(home: Path, file: str) -> str:
+    """Where a recording is that a manifest names: below its folder, or absolute.
+
+    Where there is none of that very name, one is taken that is spelled alike: with the other Unicode form of its
+    umlauts (macOS decomposes them), or with / for a Windows system's backslashes.
+    """
+    file = str(Path(file).expanduser()) if file.startswith("~/") else file
+    spellings = [file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD"))]
+    spellings += [one.replace("\\", "/") for one in spellings]
+    paths = [os.path.normpath(home / one) for one in spellings]
+    return next((path for path in paths if Path(path).is_file()), paths[0])
+
+
+def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.DataFrame") -> None:
+    """An attribute that is different for every clip of a machine teaches the network to tell clips apart."""
+    for machine, rows in attributes.groupby(clips["machine"], sort=False):
+        for column in rows.columns:
+            values = rows[column][rows[column] != ""]
+            if len(values) > 3 and values.is_unique:
+                log.warning(
+                    "%s: machine %s: the attribute %r is different for each of %d clips: row numbers, or dates? "
+                    "Networks learn to tell the values of the first attribute apart; remove the column",
+                    path,
+                    machine,
+                    column,
+                    len(values),
+                )
+
+
 def _check(path: Path, clips: "pd.DataFrame") -> None:
-    """Every cell but the attributes'; messages number the rows as an editor does, the header being 1."""
+    """Check every cell except the attributes. Messages number the rows as an editor does: the header is row 1."""
     names = r"[A-Za-z0-9][A-Za-z0-9_-]*"
     faults = [
         (column, ~clips[column].isin(VALUES[column]), " or ".join(map(repr, VALUES[column])))
@@ -123,36 +204,44 @@ def _check(path: Path, clips: "pd.DataFrame") -> None:
     ]
     for column, wrong, expected in faults:
         if wrong.any():
-            row = int(wrong.to_numpy().argmax())
+            row = wrong.idxmax()
             raise InputError(
-                f"{path}: row {row + 2}: {column}: found {clips[column][row]!r}, expected {expected}; correct it"
+                f"{path}: row {row}: {column}: found {clips[column][row]!r}, expected {expected}; correct it"
                 + (f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else "")
             )
 
 
 def _check_files(path: Path, clips: "pd.DataFrame") -> None:
-    """Every row has its file; files without a row are said, since somebody may have forgotten them."""
-    missing = [file for file, found in zip(clips["file"], map(Path, clips["path"]), strict=True) if not found.is_file()]
+    """Every row has its file, no two of a machine the same; files without a row are said."""
+    missing = [
+        (row, file)
+        for row, file, found in zip(clips.index, clips["file"], clips["path"], strict=True)
+        if not Path(found).is_file()
+    ]
     if missing:
         raise InputError(
-            f"{path}: row {clips.index[clips['file'] == missing[0]][0] + 2}: names {missing[0]!r}, found no such file "
-            f"({len(missing)} such rows); add it or remove the row"
+            f"{path}: row {missing[0][0]}: names {missing[0][1]!r}, found no such file ({len(missing)} such rows); add "
+            "it or remove the row"
         )
-    known = set(clips["path"])
-    if forgotten := [str(file) for file in recordings_below(path.parent.resolve()) if str(file) not in known]:
-        log.warning(
-            "%s: %d recordings below it have no row and are left out: %s%s",
-            path,
-            len(forgotten),
-            ", ".join(forgotten[:3]),
-            ", …" if len(forgotten) > 3 else "",
-        )
+    for _, rows in clips.groupby("machine", sort=False):
+        check_once(path, [Path(one) for one in rows["path"]], list(rows["file"]))
+    recordings, left_out = recordings_below(path.parent.resolve())
+    known = {_identity(one) for one in clips["path"]}
+    left_out |= {one: "no row in the manifest" for one in recordings if _identity(one) not in known}
+    if left_out:
+        log.warning("%s: of the recordings below it %s", path, said(left_out))
 
 
-def recordings_below(folder: Path) -> list[Path]:
-    """The sound files anywhere in a folder; hidden ones (half-written, or left by macOS) are none."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def _identity(path: str | Path) -> tuple[int, int]:
+    state = Path(path).stat()
+    return state.st_dev, state.st_ino
+
+
+def recordings_below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """The recordings anywhere in a folder, and what is left out with the reason: also names that a CSV cannot hold."""
+    found, left_out = find(folder)
+    strange = {path: "a name that is not UTF-8; rename it" for path in found if printable(path) != str(path)}
+    return [path for path in found if path not in strange], left_out | strange
 
 
 # --- a first manifest ---------------------------------------------------------------------------------------
@@ -165,28 +254,32 @@ WORDS = {
         **dict.fromkeys(("anomaly", "anomalous", "abnormal", "ng", "bad", "faulty", "fault"), "anomaly"),
     },
 }
-"""What words in a recording's path stand for, in lower case."""
+"""The meaning of words in a recording's path, in lower case."""
 
 
 def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dict[str, str]) -> "pd.DataFrame":
-    """Make a first manifest from the paths of a tree's recordings.
+    """Make a first manifest from the paths of recordings.
 
     Args:
-        folder: the tree.
-        patterns: of paths relative to the tree: `{name}` takes a column's value, as short as it can, `*` anything in
-            one name, `**` anything. The first that fits counts.
-        fixed: column -> its value where the pattern does not say.
-        words: more words for `WORDS`: {"baseline": "train"}.
+        folder: the folder of the recordings.
+        patterns: patterns of paths relative to the folder: `{name}` takes the value of a column, as short as possible,
+            `*` any text within one name, `**` any text. If several fit, the first counts.
+        fixed: column -> its value for recordings whose pattern does not give it.
+        words: additions to `WORDS`: {"baseline": "train"}.
 
     Returns:
-        A row a recording: file, machine, section, split, domain, label and the attributes of the patterns.
+        One row per recording: file, machine, section, split, domain, label and the attributes of the patterns.
 
     Raises:
-        InputError: no recordings, some that no pattern fits, or a column that neither pattern nor `fixed` gives.
+        InputError: there are no recordings, no pattern fits some of them, or neither pattern nor `fixed` gives a
+            column.
     """
     import pandas as pd
 
-    files = [path.relative_to(folder).as_posix() for path in recordings_below(folder)]
+    found, left_out = recordings_below(folder)
+    if left_out:
+        log.warning("%s: %s", folder, said(left_out))
+    files = [path.relative_to(folder).as_posix() for path in found]
     if not files:
         raise InputError(f"{folder}: found no recordings; expected files that end in {', '.join(SUFFIXES)}")
     compiled = [_compiled(pattern) for pattern in patterns]

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines otherwise."""
 
 import logging
 import sys
@@ -14,9 +14,15 @@ PAUSE = 30.0
 
 
 def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, telling how many of `total` are done and how long the rest will take.
+    """Yield the items, and report how many of `total` are done and how long the rest will take.
 
-    Where standard error is no terminal, a line is logged at most every `PAUSE` seconds, and one at the end.
+    If standard error is not a terminal, a line is logged at most every `PAUSE` seconds, and one at the end.
+
+    Args:
+        items: what to go through.
+        title: the name of the work.
+        unit: what an item is called, in the plural.
+        total: number of items; None if `items` has a length.
     """
     total = len(items) if total is None else total  # type: ignore[arg-type]
     if sys.stderr.isatty():

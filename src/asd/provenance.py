@@ -1,11 +1,11 @@
 """What made the tables: code, configuration, versions, data and seeds, as one JSON document.
 
-configuration   the effective settings; as a --configfile it makes the tables again
+configuration   the effective settings; as a --configfile they make the tables again
 seeds           the settings among them that are seeds, by dotted key
-code            of the stages: a digest each (asd.code_digest); the commit, where the project is a git repository
-versions        Python, the processor's kind, and every distribution that is installed
-recordings      a machine: clips, SHA-256 of its manifest, and of its recordings in the manifest's order
-files           every file handed over: path -> SHA-256
+code            one digest per stage (asd.code_digest); the commit, if the project is a git repository
+versions        Python, the kind of processor, and every distribution that is installed
+recordings      per machine: number of clips, SHA-256 of its manifest, SHA-256 of its recordings in the manifest's order
+files           path -> SHA-256 of every file that was given
 """
 
 import hashlib
@@ -27,11 +27,11 @@ def describe(
         configuration: the effective settings.
         code: stage -> digest of its code.
         project: the project's folder.
-        manifests: of the machines.
-        files: what was made, to be told again by its checksum.
+        manifests: of all machines.
+        files: the files that were made, whose checksums are recorded.
 
     Raises:
-        InputError: a manifest that is not as it must be, or lists recordings that are not there.
+        InputError: a manifest is wrong, or lists recordings that are missing.
     """
     return {
         "configuration": configuration,
@@ -55,7 +55,7 @@ def _leaves(block: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def commit(project: Path) -> str:
-    """The commit of a git repository, with "+" where files that git knows were changed; empty without git."""
+    """Return the commit of a git repository, with "+" if tracked files were changed; "" if there is no repository."""
     try:
         said = [
             subprocess.run(["git", "-C", project, *words], capture_output=True, text=True, check=True).stdout
@@ -67,7 +67,7 @@ def commit(project: Path) -> str:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

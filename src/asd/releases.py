@@ -1,6 +1,6 @@
-"""The published data sets of DCASE Task 2: a machine's archives, what they hold, and the labels that came later.
+"""The published data sets of DCASE Task 2: a machine's archives, their content, and labels that were published later.
 
-The table is `releases.csv`, beside this file: records, archives, folders, names, machines and clips of every year.
+The table is `releases.csv` beside this file: records, archives, folders, naming schemes, machines and clips per year.
 """
 
 import csv
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).with_name("releases.csv")
 
 COUNTED = (("train", "source"), ("train", "target"), ("test", ""))
-"""The split and domain ("": both) that the table's columns source, target and test count."""
+"""Split and domain ("": both) of the clips that the table's columns source, target and test count."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +25,26 @@ class Release:
 
     part: str
     record: str
-    """The number of the record that it is published in."""
+    """The number of the Zenodo record that contains it."""
     archive: str
     """Its file name."""
     names: str
-    """How the base names are made, an entry of `asd.corpus.GRAMMARS`."""
+    """The naming scheme of the recordings, an entry of `asd.corpus.GRAMMARS`."""
     folders: dict[str, str]
     """Folder in the archive -> split."""
     sections: list[str]
-    """Empty: not known."""
+    """Names of the sections; empty if they are not known."""
     clips: tuple[int, int, int] | None
-    """Clips of each section: source and target training clips, test clips; None: not known."""
+    """Numbers of clips per section: source and target training clips, test clips; None if they are not known."""
 
 
 def releases(kind: str, machine: str, parts: list[str]) -> list[Release]:
-    """The archives of a machine.
+    """Return the archives of a machine.
 
     Args:
         kind: the data set, "dcase2022".
         machine: the machine's name.
-        parts: of development, additional and evaluation.
+        parts: the parts to use: development, additional, evaluation.
 
     Raises:
         InputError: the data set has no such machine, or none of its training clips are in these parts.
@@ -88,27 +88,34 @@ TRUTHS = {
     "label": (("ground_truth_data", "data"), ("normal", "anomaly")),
     "domain": (("ground_truth_domain", "domain"), ("source", "target")),
 }
-"""Column of the manifest -> the folders that may hold its csv files, and what 0 and 1 stand for in them."""
+"""Column of the manifest -> the folders that may hold its CSV files, and the meaning of 0 and 1 in them."""
 
 
 def truth_files(folder: Path, machine: str, column: str) -> list[Path]:
-    """The official csv files of a machine's labels or domains: `ground_truth_<machine>_section_NN_test.csv`."""
+    """Return the official CSV files of a machine's labels or domains, `ground_truth_<machine>_section_NN_test.csv`.
+
+    Args:
+        folder: the folder that holds `ground_truth_data` and `ground_truth_domain`.
+        machine: the machine's name.
+        column: label or domain.
+    """
     homes = (folder / name for name in TRUTHS[column][0])
     return next((found for home in homes if (found := sorted(home.glob(f"ground_truth_{machine}_*.csv")))), [])
 
 
 def with_truth(clips: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """A manifest whose evaluation clips have their labels and domains from the official csv files, joined by name.
+    """Return a manifest with the labels and domains of its evaluation clips, joined by name from the official CSV
+    files.
 
-    Only `ground_truth_data` and `ground_truth_domain` are read (or `data` and `domain`): the attributes and lists
-    that are published beside them contradict them for some machines of 2022. A domain that the names say stays.
+    Only `ground_truth_data` and `ground_truth_domain` (or `data` and `domain`) are read: the attributes and lists that
+    are published beside them contradict them for some machines of 2022. Domains that are in the names are kept.
 
     Args:
-        clips: the manifest of one machine.
-        folder: the folder that holds the two.
+        clips: the manifest of one machine, one row per clip.
+        folder: the folder that holds these two folders.
 
     Raises:
-        InputError: no csv files for the machine, a broken one, or one that does not name exactly the machine's
+        InputError: there are no CSV files for the machine, one is damaged, or they do not name exactly the machine's
             evaluation clips.
     """
     chosen = clips["part"] == "evaluation"

@@ -1,7 +1,7 @@
-"""Training a network on the training clips of one machine, or of all.
+"""Training a network on the training clips of one machine, or of all machines.
 
-The training set lives on the device as tensors; an epoch is a loop over index tensors, and everything done to a batch
-(equaliser, crop, mixup, masks) is done to the whole batch at once.
+The training set is on the device as tensors. An epoch is a loop over index tensors, and every augmentation (equaliser,
+crop, mixup, masks) works on a whole batch at once.
 """
 
 import csv
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EQUALISED = " equalised"
-"""What the section label of an equalised clip ends with."""
+"""The suffix of the section label of an equalised clip."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TrainingSet:
     logmel: torch.Tensor
     """(clips, mels, frames), float32, in dB."""
     waveform: torch.Tensor | None
-    """(clips, samples), int16; only where the equaliser needs it."""
+    """(clips, samples), int16; only if the equaliser needs it."""
     section: torch.Tensor
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
@@ -54,23 +54,29 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A row of the training curve. NaN where a head does not exist."""
+    """A row of the training curve. The values of a head that does not exist are NaN."""
 
     epoch: int
     rate: float
     """Learning rate of the epoch's last step."""
     loss: float
     section_accuracy: float
-    """Share of the clips whose (dominant) section is recognised, augmented as they are."""
+    """Share of the (augmented) clips whose dominant section is recognised."""
     attribute_accuracy: float
     section_scale: float
     attribute_scale: float
 
 
 def labels(sections: list[str], attributes: list[str], equalised: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes of the section head and of the attribute head, of the labels of a network's training clips.
+    """Return the classes of the section head and of the attribute head.
 
-    Equalised clips are new sections (the paper, 2.2.3): the labels double, and equalised section i of S is label S + i.
+    Equalised clips are new sections (section 2.2.3 of the paper): the number of labels doubles, and section i of S
+    becomes label S + i if a clip is equalised.
+
+    Args:
+        sections: section labels of the training clips.
+        attributes: attribute labels of the training clips.
+        equalised: whether clips are equalised.
     """
     section_labels = tuple(sorted(set(sections)))
     if equalised:
@@ -79,7 +85,12 @@ def labels(sections: list[str], attributes: list[str], equalised: bool) -> tuple
 
 
 def classes(clips: "pd.DataFrame", scope: str) -> tuple[list[str], list[str]]:
-    """Return the section label and the attribute label of each clip, for a network of one machine or of `ALL`."""
+    """Return the section labels and the attribute labels of clips, for a network of one machine or of `ALL`.
+
+    Args:
+        clips: the manifest's columns, one row per clip.
+        scope: the machine, or `ALL`.
+    """
     attributes = map(attribute_label, clips["attributes"])
     return tuple(
         [class_name(scope, machine, label) for machine, label in zip(clips["machine"], labels, strict=True)]
@@ -96,10 +107,11 @@ def begin(
         start: tensors and metadata of a file of pre-trained weights, or of another network of the machine (two-step
             training: its backbone and attribute head are kept, its section head is new).
         cache: an open log-mel cache, or with scope `all` those of all machines; its training clips give the labels.
-        path: where `start` was read, for messages.
+        settings: of the training.
+        path: the file from which `start` was read, for messages.
 
     Raises:
-        InputError: no training clips, or a network of other attributes.
+        InputError: there are no training clips, or the network was trained on other attributes.
     """
     tensors, metadata = start
     clips = cache.clips[cache.clips["split"] == "train"]
@@ -145,7 +157,9 @@ def training_set(
 
     Args:
         cache: an open `asd.cache` of the machine, or of all machines.
-        description: whose labels number the sections and attributes.
+        description: of the network, whose labels number the sections and attributes.
+        settings: of the training.
+        device: where the tensors are put.
     """
     rows = np.flatnonzero((cache.clips["split"] == "train").to_numpy())
     sections, attributes = classes(cache.clips.iloc[rows], description.machine)
@@ -161,10 +175,10 @@ def training_set(
 
 
 def measure(network: Network, logmel: torch.Tensor) -> None:
-    """Set the network's input statistics from log-mels (clips, mels, frames): one pair, or one for each mel bin."""
+    """Set the network's input statistics from log-mels (clips, mels, frames): one pair, or one pair per mel bin."""
     axes = (0, 1, 2) if network.description.bins == 1 else (0, 2)
     count = logmel.numel() // network.description.bins
-    # In float64 and by parts: one float32 sum over hours of sound loses digits, a whole float64 copy would not fit.
+    # In float64 and in parts: a float32 sum over hours of sound loses digits, and a float64 copy of all may not fit.
     parts = logmel.split(64)
     mean = sum(part.double().sum(axes, keepdim=True) for part in parts) / count
     variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts) / count
@@ -173,7 +187,8 @@ def measure(network: Network, logmel: torch.Tensor) -> None:
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
-    """Factor of the peak rate at a step: linear up to it over `warmup` steps, then down to 0 along a cosine."""
+    """Return the learning rate at a step relative to its peak: it rises linearly over `warmup` steps, then falls to 0
+    along a cosine."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
@@ -187,21 +202,30 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
-    """Train a network in place and return its curve, a row an epoch.
+    """Train a network in place and return its curve, one row per epoch.
 
-    The loss is the paper's equation (1), FL(AdaCos_section(z)) + FL(AdaCos_attribute(z)), averaged over the batch;
-    under mixup each term is weight * FL(first label) + (1 - weight) * FL(second label), and the AdaCos statistics
-    use the label of the larger weight. `settings.attributes` weights the second term. A head with one class is not
-    there, and its term neither; without any head the network stays as it is.
+    The loss is the paper's equation (1), FL(AdaCos_section(z)) + FL(AdaCos_attribute(z)), averaged over the batch. With
+    mixup each term is weight * FL(first label) + (1 - weight) * FL(second label), and the AdaCos statistics use the
+    label with the larger weight. `settings.attributes` is a factor of the second term. If there is only one class, there
+    is no head and no term; without any head the network stays as it is.
 
-    With norm `frozen` the batch norms keep their running statistics: log-mels are far from the pre-training's images,
-    and taking on their statistics alone, before anything is learned, makes the features of a small corpus worse.
+    With norm `frozen` the batch norms keep their running statistics. Log-mels differ much from the images of the
+    pre-training, and replacing the statistics alone, before anything is learned, makes the features of a small corpus
+    worse.
 
-    With a checkpoint, training goes on from it where it is of this very training, and keeps it up to date. The weights
-    are to the bit those of a training that nothing interrupted.
+    With a checkpoint, training continues from it if it belongs to this training, and updates it. The weights are then
+    bit for bit those of a training without interruption.
+
+    Args:
+        network: as `begin` returns it, on the device.
+        data: the training set, on the same device.
+        settings: of the training.
+        logmel: settings of the log-mels, for equalised clips.
+        report: called after each epoch.
+        checkpoint: to continue from and to keep up to date; None for none.
 
     Raises:
-        Stopped: asked to by the checkpoint's `stop`, after saving.
+        Stopped: the checkpoint's `stop` was set; a checkpoint was saved.
         InputError: the loss is not finite.
     """
     if network.section is None and network.attribute is None:
@@ -241,23 +265,23 @@ def train(
 
 @dataclass
 class Run:
-    """A training between two steps: all that the rest of it depends on but the settings and the training set."""
+    """The state of a training between two steps: everything it depends on except settings and training set."""
 
     network: Network
     optimiser: torch.optim.Adam
     random: torch.Generator
-    """Of the order and of every augmentation."""
+    """Draws the order of the clips and every augmentation."""
     batch: int
     steps: int
-    """Steps an epoch."""
+    """Steps per epoch."""
     order: torch.Tensor
-    """(clips,), the order of the epoch that is going on."""
+    """(clips,), the order of the clips in the current epoch."""
     sums: torch.Tensor
     """(3,), loss and accuracies summed over the epoch's steps."""
     epoch: int = 0
     """Finished epochs."""
     step: int = 0
-    """Finished steps of the epoch that is going on."""
+    """Finished steps of the current epoch."""
     curve: list[Epoch] = field(default_factory=list)
 
 
@@ -269,7 +293,7 @@ def _begin(network: Network, data: TrainingSet, settings: Training) -> Run:
         torch.optim.Adam(learning(network), settings.rate, fused=device.type == "cuda"),
         torch.Generator().manual_seed(settings.seed),
         batch,
-        steps=clips // batch,  # the rest of an epoch's order is left out: a batch of a few clips has no statistics
+        steps=clips // batch,  # the remaining clips are left out: a batch of a few clips has no useful statistics
         order=torch.empty(0, dtype=torch.int64),
         sums=torch.zeros(3, device=device),
     )
@@ -281,13 +305,13 @@ def learning(network: Network) -> list[nn.Parameter]:
 
 
 def _rate(run: Run, settings: Training, step: int) -> float:
-    """The learning rate of a step of the epoch that is going on."""
+    """The learning rate of a step of the current epoch."""
     done, all_steps = run.epoch * run.steps + step, settings.epochs * run.steps
     return settings.rate * learning_rate(done, all_steps, settings.warmup * run.steps)
 
 
 def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, checkpoint: Checkpoint | None) -> None:
-    """Do the steps that are left of an epoch."""
+    """Do the remaining steps of an epoch."""
     order = run.order.to(data.logmel.device)
     title = f"epoch {run.epoch + 1} of {settings.epochs}"
     for _ in progress(range(run.step, run.steps), title, "steps"):
@@ -312,10 +336,14 @@ def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, chec
 def identity(
     network: Network, data: TrainingSet, logmel: LogMel, compute: Compute, device: torch.device, code: str
 ) -> dict[str, str]:
-    """What a training depends on, name -> digest, for its checkpoint: with all of it the same, so are the weights.
+    """Return what a training depends on, name -> digest, for its checkpoint. If all are equal, so are the weights.
 
     Args:
-        network: as training starts with it.
+        network: the network with which training starts.
+        data: the training set.
+        logmel: settings of the log-mels.
+        compute: device, threads and determinism.
+        device: the device that was chosen.
         code: digest of the code that trains.
     """
     state = network.state_dict()
@@ -339,14 +367,14 @@ def _state(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
 
 
 def _restore(run: Run, tensors: dict[str, torch.Tensor], notes: dict) -> None:
-    """Take up a run where its checkpoint says."""
+    """Set a run to the state of its checkpoint."""
     network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     run.network.load_state_dict(network)
     parameters = learning(run.network)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name in (name for name in tensors if name.startswith("optimiser.")):
         _, index, key = name.split(".")
-        # In the parameter's own memory layout (channels last), which a file does not keep.
+        # In the memory layout of the parameter (channels last), which is not stored in the file.
         like = tensors[name] if key == "step" else torch.empty_like(parameters[int(index)])
         state.setdefault(int(index), {})[key] = like.copy_(tensors[name])
     run.optimiser.load_state_dict({"state": state, "param_groups": run.optimiser.state_dict()["param_groups"]})
@@ -362,7 +390,7 @@ def _scale(head: nn.Module | None) -> float:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the network sees it: each input is `weight` of a first clip and 1 - `weight` of a second."""
+    """A batch for the network: each input is `weight` times a first clip plus 1 - `weight` times a second clip."""
 
     standardised: torch.Tensor
     section: tuple[torch.Tensor, torch.Tensor]
@@ -373,7 +401,7 @@ class Batch:
 def _augmented(
     network: Network, data: TrainingSet, rows: torch.Tensor, settings: Training, logmel: LogMel, random: torch.Generator
 ) -> Batch:
-    """Take the rows' clips and do to them, in this order: equaliser, crop, standardisation, mixup, masks."""
+    """Take the clips of some rows and apply, in this order: equaliser, crop, standardisation, mixup, masks."""
     x, section, attribute = data.logmel[rows], data.section[rows], data.attribute[rows]
     if settings.equaliser.probability > 0:
         x, chosen = _equalised(x, data.waveform[rows], settings, logmel, random)
@@ -394,10 +422,10 @@ def _augmented(
 def _equalised(
     x: torch.Tensor, waveform: torch.Tensor, settings: Training, logmel: LogMel, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The log-mels, those of randomly chosen clips made anew from their equalised waveforms, and which ones."""
+    """The log-mels, some of them computed from equalised waveforms, and which clips were equalised."""
     seed = int(torch.randint(2**31 - 1, (), generator=random))
     chosen, bands = augment.draw_equalisers(len(x), settings.equaliser, logmel.rate, seed)
-    # By numbers, not by a mask: a mask on the device would make the host wait to learn how many there are.
+    # By indices, not by a mask: with a mask on the device the host would have to wait for the number of clips.
     index = chosen.nonzero().flatten().to(x.device, non_blocking=True)
     equalised = augment.equalise(waveform[index], bands[chosen], logmel.rate)
     return x.index_copy(0, index, log_mel(equalised, logmel)), chosen.to(x.device, non_blocking=True)
@@ -429,7 +457,7 @@ def _step(
 
 
 def write_curve(path: Path, curve: list[Epoch]) -> None:
-    """Write a training curve as CSV, a row an epoch."""
+    """Write a training curve as CSV, one row per epoch."""
     with written(path) as aside, aside.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = [field.name for field in fields(Epoch)]

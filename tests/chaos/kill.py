@@ -2,13 +2,17 @@
 
     python tests/chaos/kill.py --folder /tmp/chaos --kills 20 --seed 1
 
-The chain runs on one tiny corpus, first undisturbed, then in rounds. In a round every job of the chain is struck once,
-at a random moment of its life, in one of three ways: the job is killed (SIGKILL; a training after its first
-checkpoint); snakemake is killed, and the job goes on without it; snakemake is killed while the job is held still until
-the same job of the next snakemake waits for it, and then goes on writing, that snakemake having been killed too or not.
-After each kill the same command is given again, after a kill of snakemake at once (`snakemake --unlock` first, as the
-README says). A round gets to its end, since a job that was struck is left alone from then on; its tables are compared
-byte for byte, and everything is deleted for the next.
+The chain runs on one tiny corpus, first undisturbed, then in rounds. In a round every job of the chain is disturbed
+once, at a random moment, in one of three ways:
+
+- The job is killed (SIGKILL); a training only after its first checkpoint.
+- snakemake is killed, and the job goes on without it.
+- snakemake is killed while the job is stopped. The next snakemake starts the same job, which waits for the old one.
+  Then the old one continues and writes; in some cases the next snakemake is killed before that, too.
+
+After each kill the same command is given again; if snakemake was killed, after `snakemake --unlock`, as the
+documentation says. A job that was disturbed is left alone for the rest of the round, so that the round ends. Then the
+tables are compared byte for byte, and everything is deleted for the next round.
 """
 
 import argparse

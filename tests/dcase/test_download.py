@@ -87,7 +87,7 @@ def publish(server: Server, machines: list[str] = MACHINES, **counts: int) -> No
 
 @pytest.fixture
 def server(monkeypatch, tmp_path):
-    """A server with a year of 2 machines, 3 + 1 training clips and 4 test clips a section."""
+    """A server with a year of 2 machines, with 3 + 1 training clips and 4 test clips per section."""
     table = tmp_path / "published.csv"
     table.write_text(published.TABLE.read_text().replace(",990,10,", ",3,1,").replace(",200\n", ",4\n"))
     monkeypatch.setattr(published, "TABLE", table)

@@ -1,10 +1,10 @@
 # inputs:  the manifests of all machines, and the recordings that they list
-# outputs: data/<dataset>/check-<digest of its settings>/summary.csv, only where no recording is refused; what says why
-#          one is (corpus.csv and a plot a machine) is undeclared, since Snakemake deletes what a failed job declared
+# outputs: data/<dataset>/check/summary.csv, if no recording is refused. corpus.csv and a plot per machine, which say
+#          why a recording is refused, are not declared, since Snakemake deletes the declared files of a failed job
 
 
 rule check_corpus:
-    """Listen to all recordings: which are faulty, and how levels and spectra lie."""
+    """Check all recordings for faults, and plot their levels and spectra."""
     input:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
     output:

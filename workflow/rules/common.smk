@@ -1,12 +1,35 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
+# Rules that need the Internet or take seconds have `localrule: True`: on a cluster they run beside snakemake itself.
 import json
 import os
 import re
 import shlex
+import shutil
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
+
+def unpacked(source):
+    """Unpack a workflow that is imported from a git host, since Snakemake fetches its rules only; return the folder."""
+    commit = source.hosted_repo.repo.commit(source.ref)
+    # The path has no commit in it, since the path of a script is a parameter of its rule.
+    folder = Path(".snakemake/asd")
+    stamp = folder / "COMMIT"
+    if not stamp.exists() or stamp.read_text() != commit.hexsha:
+        shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryFile() as archive:
+            commit.repo.archive(archive, treeish=commit)
+            archive.seek(0)
+            tarfile.open(fileobj=archive).extractall(folder, filter="data")
+        stamp.write_text(commit.hexsha)
+    return folder.resolve()
+
+
+# The folder of this workflow, which need not be that of the Snakefile that imports it as a module.
+RULES = workflow.current_basedir
+ROOT = Path(RULES).parents[1] if hasattr(RULES, "__fspath__") else unpacked(RULES)
 sys.path.insert(0, str(ROOT / "src"))
 
 from asd.errors import InputError
@@ -23,11 +46,12 @@ try:
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-# Scripts find the package wherever they run, in an environment without it too.
+# Scripts find the package also if the environment in which they run does not have it.
 PATHS = ":".join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-# One process a job: what goes on after its snakemake was killed is waited for, so that it cannot write over what comes
-# after it. `alone` takes a lock named like the job's log, which the kernel drops with the last process that holds it.
-# A job that has waited and whose own snakemake was killed meanwhile leaves the work to the next one's.
+# One process per job. If snakemake was killed, its jobs may still run; the same job of the next snakemake waits for
+# them, so that the old job cannot overwrite the new results. `alone` takes a lock named like the job's log; the kernel
+# releases the lock when the last process that holds it ends. If the snakemake of a waiting job was killed too, the job
+# ends.
 ALONE = """alone() {
     mkdir -p .snakemake/jobs
     exec 9>>".snakemake/jobs/${1//\\//-}"
@@ -45,7 +69,7 @@ RESULTS = settings.results_dir
 DATA = f"{settings.data_dir}/{settings.dataset.name}"
 WEIGHTS = f"{settings.data_dir}/weights/{{backbone}}.safetensors"
 CACHE = f"{DATA}/logmel-{{logmel}}/{{machine}}.h5"
-# What a folder of one's own recordings must pass before anything is computed from it.
+# The result of the check of a folder of recordings, before anything is computed from them.
 CHECKED = f"{DATA}/check/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
 FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
@@ -62,7 +86,8 @@ SCORED = list(dict.fromkeys(one for name in settings.run_models for one in [*set
 RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in SCORED if settings.models[name].network))
 TRAINED_NETWORKS = [name for name in RUN_NETWORKS if settings.networks[name].epochs]
 FUSIONS = "|".join(name for name, model in settings.models.items() if model.members) or "(?!)"
-# Entries that are trained alike (they differ in the windows that are scored, say) share one trained network.
+# Entries whose training is the same (they differ, for example, in the windows that are scored) share one trained
+# network.
 TRAINED = {network: settings.trained_as(network) for network in settings.networks}
 
 
@@ -73,7 +98,7 @@ def models_with(*detectors):
 
 
 def code(script, unused=()):
-    """The digest of what a script runs: as a param, an edit reruns the rule and a new comment does not."""
+    """A digest of the code that a script runs. As a parameter it reruns a rule if more than comments changed."""
     return code_digest(ROOT / f"workflow/scripts/{script}.py", ROOT / "src/asd", frozenset(unused))
 
 
@@ -104,7 +129,7 @@ def fitted_of(wildcards):
 
 
 def releases_of(wildcards):
-    """What the table of the published years says of a machine, as a text."""
+    """A digest of what asd.releases knows about a machine of a published year."""
     dataset = settings.dataset
     return (
         digest(str(releases(dataset.kind, wildcards.machine, dataset.published.parts)))
@@ -114,13 +139,13 @@ def releases_of(wildcards):
 
 
 def truth_of(wildcards):
-    """The csv files with the labels and domains of a machine's evaluation clips."""
+    """The CSV files with the labels and domains of a machine's evaluation clips."""
     folder = settings.dataset.published.ground_truth if settings.dataset.transfer else ""
     return [file for column in TRUTHS if folder for file in truth_files(Path(folder), wildcards.machine, column)]
 
 
 def own_manifest(wildcards):
-    """The manifest that the owner of a tree of recordings wrote."""
+    """The manifest that the owner of a folder of recordings wrote, as a list; empty if there is none."""
     folder = settings.dataset.folder.path if settings.dataset.kind == "folder" else ""
     own = manifest_of(Path(folder), wildcards.machine) if folder else None
     return [own] if own else []
@@ -135,7 +160,7 @@ def listing_of(wildcards):
 
 
 def network_path(network, machine):
-    """The file of a network of a machine, which with scope `all` is that of all machines."""
+    """The file of a network of a machine; with scope `all` the file of all machines."""
     everywhere = settings.networks[network].scope == "all"
     return NETWORK.format(network=TRAINED[network], machine="all" if everywhere else machine)
 
@@ -169,7 +194,7 @@ def caches_of(wildcards):
 
 
 def weights_file(wildcards):
-    """The file that a backbone's weights come from, where they do."""
+    """The file from which a backbone's weights are taken, if any."""
     weights = BACKBONES[wildcards.backbone].weights
     return [] if weights in ("imagenet", "package", "none") else weights
 
@@ -182,13 +207,14 @@ def start_of(wildcards):
     return WEIGHTS.format(backbone=network.backbone.file)
 
 
-# What a network's job needs, estimated from the clips that it goes through. Measured on a CPU (one thread, 224 mel bins):
-# 0.8 GB of a process before its first batch, CUDA's libraries taking more; then, a pixel (a mel bin of a frame), in
-# training 2.3 kB (Lite1), 3.0 (B1) or 5.5 (B4, for which the second attempt is), without gradients 0.4 to 0.5.
+# Memory and time of a network's job, estimated from the clips that it processes. Measured on a CPU (one thread, 224 mel
+# bins): a process takes 0.8 GB before its first batch, and more with CUDA's libraries. Per pixel (a mel bin of a frame)
+# it then takes 2.3 kB (Lite1), 3.0 kB (B1) or 5.5 kB (B4; the second attempt is enough for it) in training, and 0.4 to
+# 0.5 kB without gradients.
 LOADED = 3000  # MB
-BYTES = {"train": 3000, "score": 600}  # a pixel of a batch
-# Microseconds a pixel: on a CPU as measured on a busy one; a GPU is taken to be twenty times as fast, where `auto` may
-# find one (compute.device: cpu says that there is none).
+BYTES = {"train": 3000, "score": 600}  # per pixel of a batch
+# Microseconds per pixel, measured on a busy CPU. A GPU is assumed to be twenty times as fast, and to be used unless
+# compute.device is cpu.
 MICROSECONDS = {"train": 8.0, "score": 2.5}
 
 
@@ -204,18 +230,18 @@ def shape_of(cache):
     try:
         with h5py.File(cache, locking=False) as file:
             return file["logmel"].shape
-    except (OSError, KeyError):  # damaged, which the job itself will say
+    except (OSError, KeyError):  # damaged; the job itself reports it
         return 0, 0, 0
 
 
 def needs(kind, batch, pixels, held=0):
-    """MB and minutes of a first attempt.
+    """Memory (MB) and time (minutes) of a first attempt.
 
     Args:
         kind: train or score.
-        batch: pixels that go through the network together.
-        pixels: of all that goes through it.
-        held: bytes that stay in memory.
+        batch: pixels per batch.
+        pixels: pixels of all batches.
+        held: bytes of the data that stay in memory.
     """
     on_cpu = settings.compute.device == "cpu"
     activations = BYTES[kind] * batch if settings.compute.device in ("cpu", "auto") else 0
@@ -227,7 +253,7 @@ def needs(kind, batch, pixels, held=0):
 
 
 def training_needs(wildcards, input):
-    """What the training of a network needs."""
+    """Memory and time of the training of a network."""
     training = settings.networks[wildcards.network].training
     shapes = [shape_of(cache) for cache in input.cache]
     clips = sum(shape[0] for shape in shapes)
@@ -237,7 +263,7 @@ def training_needs(wildcards, input):
 
 
 def scoring_needs(network, cache):
-    """What it needs to see every clip or window of a machine through a trained network."""
+    """Memory and time of the features or scores of every clip or window of a machine."""
     windows = settings.networks[network].windows
     clips, mels, frames = shape_of(cache)
     window = windows.window or frames
@@ -246,7 +272,7 @@ def scoring_needs(network, cache):
 
 
 def finished():
-    """What to say at the end of a run: the table, where there is one, and where everything is."""
+    """The message at the end of a run: the table, if there is one, and where the results are."""
     said = Path(RESULTS, "logs/sweep.log" if settings.variants else "logs/tables.log")
     places = {
         "tables": "tables/summary.md",
@@ -261,26 +287,9 @@ def finished():
     return "\n".join(["", table, *made, f"all results: {RESULTS}/   data: {DATA}/"])
 
 
-# A limit such as gpu=1 is one machine's: on a cluster it holds within a job, and the nodes share out their own.
+# A limit such as gpu=1 is meant for one machine. On a cluster it applies within a job, and Slurm assigns the GPUs.
 resource_scopes:
     gpu="local",
-
-
-# On a cluster, where snakemake itself runs: what needs the network, and what takes seconds.
-localrules:
-    all,
-    download,
-    weights,
-    ensemble,
-    tables,
-    suspicious,
-    sweep,
-    chosen_detector,
-    compare_paper,
-    report,
-    single,
-    submission,
-    provenance,
 
 
 wildcard_constraints:

@@ -1,12 +1,13 @@
 # inputs:  our six tables, and the paper's in resources/paper/
-# outputs: results/tables/versus_paper.csv, cell by cell, and results/tables/paper_audit.csv, the paper's own arithmetic
+# outputs: results/tables/versus_paper.csv, ours beside the paper's; results/tables/paper_audit.csv, the paper's cells
+#          recomputed from its other cells
 
 PAPER = os.path.relpath(ROOT / "resources/paper")
 VERSUS_PAPER = f"{RESULTS}/tables/versus_paper.csv"
 
 
 rule compare_paper:
-    """Put our tables beside the paper's, and check the paper's against themselves."""
+    """Put our tables beside the paper's, and check whether the paper's tables agree with themselves."""
     input:
         tables=TABLES,
         paper=[f"{PAPER}/{os.path.basename(table)}" for table in TABLES],
@@ -17,6 +18,7 @@ rule compare_paper:
         f"{RESULTS}/logs/compare_paper.log",
     benchmark:
         f"{RESULTS}/benchmarks/compare_paper.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

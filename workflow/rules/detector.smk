@@ -1,11 +1,11 @@
-# inputs:  of each member of a model its network, its fitted detector and its scores; the ensemble's selection
-# outputs: results/detectors/<model>/<machine>.zip, and results/detectors/<machine>.zip, the chosen model's
+# inputs:  network, fitted detector and scores of each member of a model; the ensemble's selection
+# outputs: results/detectors/<model>/<machine>.zip, and results/detectors/<machine>.zip with the chosen model
 
 DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"
 
 
 def sources_of(wildcards):
-    """What a model's detector is packed from, a member each: the fields of asd.detector.Source."""
+    """What the detector of a model is packed from: per member, the fields of asd.detector.Source."""
     sources = []
     for name in settings.models[wildcards.model].members or [wildcards.model]:
         model, machine = settings.models[name], wildcards.machine
@@ -24,7 +24,7 @@ def sources_of(wildcards):
 
 
 rule detector:
-    """Pack all that scoring a recording needs into one file."""
+    """Pack everything that scoring a recording needs into one file."""
     input:
         parts=lambda wildcards: [
             source[key]
@@ -67,7 +67,7 @@ rule detector:
 
 
 rule chosen_detector:
-    """Take the detector of the model that the ensemble chose for a machine."""
+    """Copy the detector of the model that the ensemble chose for a machine."""
     input:
         selection=rules.ensemble.output.selection,
         detectors=expand(DETECTOR, model=CANDIDATES, allow_missing=True),
@@ -77,6 +77,7 @@ rule chosen_detector:
         f"{RESULTS}/logs/chosen_detector/{{machine}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/chosen_detector/{{machine}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

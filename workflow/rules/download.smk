@@ -1,8 +1,7 @@
-# inputs:  the official labels of the evaluation part, where the configuration names them, and the manifest of a tree of
-#          recordings, where its owner wrote one; else none in the graph: the published archives, a folder of recordings,
-#          or the generator
-# outputs: data/<dataset>/<machine>/manifest.csv; what else comes with it (wavs, archives under way, checksums) is
-#          undeclared, since Snakemake deletes what is declared before a rerun
+# inputs:  the official labels of the evaluation part, if the configuration names them; the manifest of a folder of
+#          recordings, if its owner wrote one. Published archives and recordings are read too, but not declared
+# outputs: data/<dataset>/<machine>/manifest.csv. Recordings, archives and checksums are not declared, since Snakemake
+#          deletes declared files before a rerun
 UNUSED = {
     "demo": {"dcase.download", "releases", "own_manifest"},
     "folder": {"dcase.download", "releases", "demo.synthesis"},
@@ -10,7 +9,7 @@ UNUSED = {
 
 
 rule download:
-    """List a machine's recordings, fetching or synthesising them where they are not there."""
+    """List a machine's recordings; download or synthesise them if they are missing."""
     input:
         truth=truth_of,
         own=own_manifest,
@@ -20,13 +19,14 @@ rule download:
         f"{DATA}/logs/download/{{machine}}.log",
     benchmark:
         f"{DATA}/benchmarks/download/{{machine}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
         runtime=lambda wildcards, attempt: 240 * attempt,
-        # How recordings are fetched is no param: another mirror does not make another manifest.
+        # Not a parameter: the manifest does not depend on how recordings are downloaded, for example from which mirror.
         transfer=settings.dataset.transfer,
     params:
         script=f"{SCRIPTS}/download.py",

@@ -6,7 +6,7 @@ CANDIDATES = list(dict.fromkeys([*settings.chosen_from, settings.fallback]))
 
 
 rule ensemble:
-    """Choose a model for each machine, and gather its scores."""
+    """Choose a model for each machine, and copy its scores."""
     input:
         scores=expand(SCORES, model=CANDIDATES, machine=settings.machines),
     output:
@@ -16,6 +16,7 @@ rule ensemble:
         f"{RESULTS}/logs/ensemble.log",
     benchmark:
         f"{RESULTS}/benchmarks/ensemble.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

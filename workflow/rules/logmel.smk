@@ -1,4 +1,4 @@
-# inputs:  data/<dataset>/<machine>/manifest.csv, and the recordings that it lists; of a folder, that they were checked
+# inputs:  data/<dataset>/<machine>/manifest.csv, and the recordings that it lists; for a folder the result of the check
 # outputs: data/<dataset>/logmel-<digest of its settings>/<machine>.h5
 
 

@@ -1,11 +1,11 @@
 # inputs:  the features of a machine's training clips
 # outputs: results/mvg/<model>/<machine>.h5 (detector gaussian), results/knn/… or results/gmm/…
 
-# One rule per detector, named as its block of settings.
+# One rule per detector. It has the name of the detector's block of settings.
 for detector, block in DETECTORS.items():
 
     rule:
-        """Fit a detector to each section, and score the training clips held out."""
+        """Fit a detector per section, and compute held-out scores of the training clips."""
         name:
             block
         input:

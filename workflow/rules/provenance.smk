@@ -1,4 +1,4 @@
-# inputs:  the recordings, and what was made of them
+# inputs:  the recordings, and the files that were made from them
 # outputs: results/provenance.json: the code, configuration, versions, data and seeds that made the tables
 
 PROVENANCE = f"{RESULTS}/provenance.json"
@@ -19,7 +19,7 @@ STAGES = [
 
 
 rule provenance:
-    """Write down what made the tables, so that they can be made again."""
+    """Record what made the tables, so that they can be made again."""
     input:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
         weights=expand(WEIGHTS, backbone=dict.fromkeys(settings.networks[name].backbone.file for name in RUN_NETWORKS)),
@@ -34,6 +34,7 @@ rule provenance:
         f"{RESULTS}/logs/provenance.log",
     benchmark:
         f"{RESULTS}/benchmarks/provenance.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

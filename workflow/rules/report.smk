@@ -1,14 +1,15 @@
 # inputs:  what the other stages wrote
-# outputs: results/figures/, results/report/index.html and all that the page needs beside it; on request single.html
+# outputs: results/figures/, results/report/index.html and the files that the page needs; on request single.html
 
 REPORTED = [*settings.run_models, "ensemble"]
 TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
-# The models with features of a network: of windows, whose scores over time are drawn, and of whole clips, which are mapped.
+# The models with features of a network: those of windows (their scores over time are drawn) and of whole clips (they
+# are mapped).
 ON_NETWORKS = [name for name in SCORED if settings.models[name].fitted and settings.models[name].network]
 WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[name].network].window]
 MAPPED = [name for name in ON_NETWORKS if name not in WINDOWED] or ON_NETWORKS
 MAPPED = [name for name in MAPPED if settings.models[name].network in TRAINED_NETWORKS] or MAPPED
-SHOWN = (WINDOWED or settings.run_models)[0]  # whose log-mels are shown, those that its windows were cut from
+SHOWN = (WINDOWED or settings.run_models)[0]  # the model whose log-mels are shown
 FIGURES = [
     *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
     *(["map"] if MAPPED else []),
@@ -18,7 +19,7 @@ FIGURES = [
 TEMPLATES = os.path.relpath(ROOT / "workflow/report")
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
-# The features of the first of some models, as a list; an empty one where there is no such model.
+# The features of the first of some models, as a list; the list is empty if there is no such model.
 MAP_FEATURES, WINDOW_FEATURES = (
     [features_path(name, "{machine}") for name in models[:1]] for models in (MAPPED, WINDOWED)
 )
@@ -71,7 +72,7 @@ rule figures:
 
 
 rule clips:
-    """Write what the report plays and shows of each test clip of a machine."""
+    """Write the sounds and pictures of a machine's test clips for the report."""
     input:
         cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=WINDOW_FEATURES,
@@ -127,6 +128,7 @@ rule report:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1
@@ -137,7 +139,7 @@ rule report:
         script=f"{SCRIPTS}/report.py",
         code=code("report"),
         configuration=settings.model_dump_json(),
-        # The page says what the benchmark files that are there say; nothing is made again for their sake.
+        # Not inputs: the page shows the benchmark files that exist, but does not depend on them.
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
         overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
     shell:
@@ -156,7 +158,7 @@ rule report:
 
 
 rule single:
-    """Write the page as one file, with its figures, pictures and sounds inside."""
+    """Write the page as one file that contains its figures, pictures and sounds."""
     input:
         page=rules.report.output.page,
         clips=rules.report.input.clips,
@@ -166,6 +168,7 @@ rule single:
         f"{RESULTS}/logs/single.log",
     benchmark:
         f"{RESULTS}/benchmarks/single.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,10 +1,10 @@
-# inputs:  features and the detector fitted to them; or log-mel cache and network (detector exposure); or the scores of the
-#          members (a fusion)
+# inputs:  features and the detector fitted to them; for the detector exposure log-mel cache and network; for a fusion
+#          the scores of its members
 # outputs: results/scores/<model>/<machine>.csv, one row per clip
 
 
 rule score:
-    """Score a machine's clips by the detector of their section, and decide."""
+    """Score a machine's clips by the detector of their section, and decide which are anomalous."""
     input:
         features=features_of,
         fitted=fitted_of,
@@ -38,7 +38,7 @@ rule score:
 
 
 rule score_exposure:
-    """Score a machine's clips by the classifier's doubt about their section, and decide."""
+    """Score a machine's clips by the classifier's doubt about their section, and decide which are anomalous."""
     input:
         cache=cache_of,
         network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
@@ -75,7 +75,7 @@ rule score_exposure:
 
 
 rule fuse:
-    """Fuse the scores of a fusion's members, and decide."""
+    """Fuse the scores of a fusion's members, and decide which clips are anomalous."""
     input:
         scores=lambda wildcards: [
             SCORES.format(model=member, machine=wildcards.machine)

@@ -1,14 +1,15 @@
-# inputs:  everything that was made of every model and machine, and the configuration
-# outputs: results/submission/<label>_task2_<k>/ (scores, decisions, description) for each system of submission.models, and
-#          <label>_task2.zip beside them, packed once the checker found nothing wrong; its verdict under results/checks/.
-#          The folder is declared as a whole, since the sections are only known from the recordings.
+# inputs:  scores, networks and fitted detectors of every model and machine, and the configuration
+# outputs: results/submission/<label>_task2_<k>/ (scores, decisions, description) for each system of submission.models,
+#          and <label>_task2.zip beside them, if the checker finds nothing wrong; its verdict in results/checks/. The
+# folder is
+#          declared as a whole, since the sections are known only from the recordings
 
 RUN_FITTED = [name for name in SCORED if settings.models[name].fitted]
 SYSTEMS = [name for name in settings.submitted if name != "ensemble"]
 
 
 rule submission:
-    """Write, check and pack systems as the challenge takes them."""
+    """Write, check and pack systems in the form of the challenge."""
     input:
         scores=ALL_SCORES,
         ensemble=rules.ensemble.output.scores,
@@ -25,6 +26,7 @@ rule submission:
         f"{RESULTS}/logs/submission.log",
     benchmark:
         f"{RESULTS}/benchmarks/submission.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -12,6 +12,7 @@ rule suspicious:
         f"{RESULTS}/logs/suspicious.log",
     benchmark:
         f"{RESULTS}/benchmarks/suspicious.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

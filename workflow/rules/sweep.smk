@@ -1,5 +1,5 @@
 # inputs:  every figure of every model
-# outputs: results/tables/sweep.csv and sweep.md, results/figures/sweep.{svg,png}; only where the configuration sweeps
+# outputs: results/tables/sweep.csv and sweep.md, results/figures/sweep.{svg,png}, if the configuration has a sweep
 
 SWEPT = [f"{RESULTS}/tables/sweep.csv"] if settings.variants else []
 
@@ -17,6 +17,7 @@ rule sweep:
         f"{RESULTS}/logs/sweep.log",
     benchmark:
         f"{RESULTS}/benchmarks/sweep.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

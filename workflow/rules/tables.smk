@@ -20,6 +20,7 @@ rule tables:
         f"{RESULTS}/logs/tables.log",
     benchmark:
         f"{RESULTS}/benchmarks/tables.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

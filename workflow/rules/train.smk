@@ -1,7 +1,9 @@
-# inputs:  the machine's log-mel cache, with scope `all` those of all machines; pre-trained weights or, for a warm start, another network of the machine
+# inputs:  the machine's log-mel cache, with scope `all` those of all machines; pre-trained weights or, for a warm
+#          start, another network of the machine
 # outputs: results/networks/<network>/<machine>.safetensors (or all.safetensors), and its curve beside it
-# kept:    results/checkpoints/<network>/<machine>.safetensors while a training lasts: what an interrupted job goes on
-#          from. It is undeclared, since Snakemake removes what is declared when a job fails
+# kept:    results/checkpoints/<network>/<machine>.safetensors during training, from which an interrupted job continues.
+# It
+#          is not declared, since Snakemake deletes the declared files of a failed job
 
 
 rule train:

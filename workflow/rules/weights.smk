@@ -1,9 +1,9 @@
-# inputs:  the file that backbone.weights names; none in the graph where it says imagenet, package or none
+# inputs:  the file that backbone.weights names; none if it is imagenet, package or none
 # outputs: data/weights/<backbone>-<source>.safetensors
 
 
 rule weights:
-    """Make the file of pre-trained weights, so that compute nodes need no network."""
+    """Write the pre-trained weights into a file, so that compute nodes need no Internet access."""
     input:
         file=weights_file,
     output:
@@ -12,6 +12,7 @@ rule weights:
         f"{settings.data_dir}/weights/logs/{{backbone}}.log",
     benchmark:
         f"{settings.data_dir}/weights/benchmarks/{{backbone}}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     threads: 1

@@ -1,11 +1,11 @@
-"""Listen to recordings before anything is computed from them: which are faulty, and how levels and spectra lie.
+"""Check recordings before anything is computed from them: find faults, and plot levels and spectra.
 
-Reads  manifests (of the workflow, or of a tree of one's own: asd/tree.py) and the recordings that they list.
+Reads  manifests (of the workflow, or of a tree of one's own: asd/own_manifest.py) and the recordings that they list.
 Writes into <out-dir> corpus.csv, a row a recording with its level, peak, length and fault, if any; <machine>.svg,
        levels and spectra by split and domain; and, only where nothing is refused, summary.csv.
 
-Recordings that cannot be read whole (truncated, not numbers, another format) and those with a fault of --refuse are
-named, and the command ends with status 1. The other faults are listed and let through.
+A recording is refused if it cannot be read to its end (truncated, not numbers, another format) or has a fault that
+--refuse names. Refused recordings are printed, and the command ends with status 1. Other faults are listed only.
 """
 
 from pathlib import Path
@@ -29,9 +29,9 @@ def main(
 
     Args:
         manifests: The manifests.
-        settings: How recordings are read (--convert, --channel, --rate); the rest does not matter here.
-        check: What is a fault.
-        threads: Recordings that are read at a time.
+        settings: How recordings are read (--convert, --channel, --rate); the other settings have no effect here.
+        check: What counts as a fault.
+        threads: Number of recordings that are read at the same time.
         out_dir: The folder to write into.
     """
     import pandas as pd

@@ -1,10 +1,12 @@
-"""Hold a submission, ours or anyone's, to the format of the challenge, and pack it when nothing is wrong.
+"""Check whether a submission has the format of the challenge, and pack it if nothing is wrong.
 
-Reads the folder of a system, or a folder of such, and which clips must be scored: the manifests (the evaluation part,
-or all test clips where there is none) or the published labels.
-Every file must be there, every clip in it once and no other, scores finite, decisions 0 or 1 and such as one threshold
-a machine makes, and a meta file that can be read. Writes the verdict (JSON) with a message for each fault, prints
-them, and ends with status 1 where there are any.
+Reads  the folder of a system, or a folder with several of them; and which clips must be scored: from the manifests (the
+       evaluation part, or all test clips if there is none) or from the published labels.
+Writes the verdict (JSON) with one message per fault, and the package. Prints the faults, and ends with status 1 if
+       there are any.
+
+All files must exist and contain each clip exactly once and no other clip. Scores must be finite. Decisions must be 0 or
+1 and agree with one threshold per machine. The meta file must be readable.
 """
 
 from pathlib import Path
@@ -23,11 +25,11 @@ def main(
     """Check a submission.
 
     Args:
-        submission: The folder of a system, or of systems.
+        submission: The folder of a system, or of several systems.
         manifests: The manifests of all machines.
-        ground_truth: Instead of manifests: the folder of the published labels.
-        verdict: What is found to be wrong (JSON), to write.
-        package: The zip file to write when nothing is.
+        ground_truth: The folder of the published labels, instead of manifests.
+        verdict: The file for the verdict (JSON).
+        package: The zip file to write if nothing is wrong.
     """
     import json
 

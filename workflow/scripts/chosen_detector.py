@@ -1,7 +1,7 @@
-"""Take the detector of the model that the ensemble chose for a machine.
+"""Copy the detector of the model that the ensemble chose for a machine.
 
 Reads  the ensemble's selection and the detectors of every model, <anything>/<model>/<machine>.zip.
-Writes a copy of the chosen one.
+Writes a copy of the chosen detector.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ def main(*, selection: Path, detectors: list[Path], out: Path) -> None:
 
     Args:
         selection: the ensemble's choice (machine, model, …).
-        detectors: the machine's detectors, one a model.
+        detectors: the machine's detectors, one per model.
         out: the detector to write, <anything>/<machine>.zip.
     """
     import shutil

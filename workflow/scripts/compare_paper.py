@@ -1,8 +1,9 @@
-"""Put our tables beside the paper's, and check the paper's against themselves.
+"""Put our tables beside the paper's, and check whether the paper's tables agree with themselves.
 
-Reads the six tables {auc,pauc}_{total,source,target}.csv of each. Writes --versus, cell by cell for the models and
-machines that both have, and --audit: every cell that follows from other cells of the paper (totals, averages, the
-best, one system a machine), beside what is printed. Prints both in short.
+Reads  the six tables {auc,pauc}_{total,source,target}.csv of both.
+Writes --versus: the cells of the models and machines that both have, ours beside the paper's; and --audit: every cell
+       of the paper that follows from its other cells (totals, averages, the best, one system per machine), recomputed
+       beside the printed value. Prints a summary of both.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
 
     Args:
         tables: The folder of our tables.
-        paper: The folder of the paper's.
+        paper: The folder of the paper's tables.
         versus: The comparison to write (CSV, percent).
         audit: The audit to write (CSV, percent).
     """
@@ -40,7 +41,7 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
     off = checks[~checks["agrees"] & ~systems]
     print("Cells of the paper's tables that do not follow from its other cells:\n")
     print(off.drop(columns="agrees").to_string(index=False, float_format="%.2f"))
-    print('\n"Our Best" as printed, and with one model a machine chosen by AUC total (corrected: put right):\n')
+    print('\n"Our Best" as printed, and with one model per machine chosen by AUC total (corrected: put right):\n')
     means = checks[systems & (checks["machine"] == AVERAGE)].pivot(index="table", columns="check", values="computed")
     means.insert(0, "printed", [printed[name].loc[BEST, AVERAGE] for name in means.index])
     print(means.rename_axis(columns=None).to_string(float_format="%.2f"))

@@ -1,10 +1,10 @@
-"""List a machine's recordings, after fetching them (published years) or synthesising them (the demo).
+"""List a machine's recordings, after downloading them (published years) or synthesising them (the demo).
 
 Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
-       they are, and the manifest that their owner wrote, if any (asd/tree.py); dcase2020 to dcase2026, the archives of
-       that year, from --published.base_url or --published.archives, unless they were unpacked before.
-Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what asd/download.py
-       lists: the recordings, contents.csv and checksums.csv.
+       they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the
+       archives of that year, from --published.base_url or --published.archives, unless they were unpacked before.
+Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what
+       asd/dcase/download.py lists: the recordings, contents.csv and checksums.csv.
 """
 
 import logging
@@ -30,14 +30,15 @@ def main(
     """List recordings.
 
     Args:
-        machine: the machine's name, which is the name of its folder.
+        machine: the machine's name, which is also the name of its folder.
         dataset: where the recordings come from.
-        threads: clips that are synthesised at a time.
+        threads: number of clips that are synthesised at the same time.
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
-    from asd.corpus import scan, write_manifest
+    from asd.corpus import check_complete, scan, write_manifest
 
     folder = out.absolute().parent.parent
+    source: Path | str = dataset.kind
     if dataset.is_published:
         from asd.dcase.download import receive
         from asd.releases import with_truth
@@ -58,6 +59,8 @@ def main(
         tree = Path(dataset.folder.path)
         own = manifest_of(tree, machine)
         clips = listed(own, machine) if own else scan(tree, machine)
+        source = own or tree / machine
+    check_complete(clips, source)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
 

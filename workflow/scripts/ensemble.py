@@ -1,9 +1,11 @@
 """Choose one model for each machine, and gather its scores.
 
-Reads the score files of every model and machine, <anything>/<model>/<machine>.csv: the last two parts of a path say
-which. A machine's model is the one with the highest harmonic-mean AUC (total: harmonic mean of source and target) over
-its development sections; without the labels to choose by, the fallback.
-Writes the selection with the numbers that decided, and <out-dir>/<machine>.csv: the chosen model's scores.
+Reads  the score files of every model and machine, <anything>/<model>/<machine>.csv; the last two parts of a path are
+       the names of model and machine.
+Writes the selection with the values that decided, and <out-dir>/<machine>.csv: the chosen model's scores.
+
+A machine's model is the one with the highest AUC (harmonic mean over source and target and over the development
+sections). A machine without labels gets the fallback.
 """
 
 from pathlib import Path
@@ -16,7 +18,7 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
 
     Args:
         scores: The score files of these models and of the fallback, for all machines.
-        models: The models to choose from, in the order in which equals are preferred.
+        models: The models to choose from. If two are equally good, the first is chosen.
         fallback: The model of machines without labelled development clips.
         selection: The table to write: machine, model, reason, criterion and each model's value.
         out_dir: The folder of the ensemble's score files.

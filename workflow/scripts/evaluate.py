@@ -1,9 +1,11 @@
-"""Score a folder of challenge files, development or evaluation, anyone's.
+"""Evaluate a folder of challenge files, of the development or the evaluation part, whoever made them.
 
-Reads anomaly_score_<machine>_section_NN_test.csv and, where there are any, decision_result_<...>.csv (with or without
-`_test`), and the labels: ground_truth_data/ and ground_truth_domain/ of the official evaluator, or the clips' own
-names. Everything is joined on the clips' names; a missing, doubled, unknown or non-finite score is an error.
+Reads  anomaly_score_<machine>_section_NN_test.csv and, if they exist, decision_result_<...>.csv (with or without
+       `_test`); and the labels: ground_truth_data/ and ground_truth_domain/ of the official evaluator, or the names of
+       the clips.
 Writes every figure with its bootstrap interval in long form (CSV), and prints a table.
+
+Scores and labels are joined on the names of the clips. A missing, doubled, unknown or non-finite score is an error.
 """
 
 from pathlib import Path
@@ -27,10 +29,10 @@ def main(
 
     Args:
         scores: The folder of the score and decision files.
-        ground_truth: The folder of the labels; without it the clips' names say them (development part).
+        ground_truth: The folder of the labels; without it they are taken from the clips' names (development part).
         out: The table of figures to write (CSV).
-        machines: Only these; by default every section of the ground truth must have been scored.
-        settings: How scores become figures.
+        machines: The machines to evaluate; by default every section of the ground truth must have been scored.
+        settings: How figures are computed from scores.
     """
     from asd.challenge import evaluation
     from asd.files import written

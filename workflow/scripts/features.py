@@ -1,7 +1,7 @@
-"""Compute the feature vectors of every clip of a machine: nine stages, pooled, side by side.
+"""Compute the feature vectors of every clip of a machine: the nine stages of a network, pooled, side by side.
 
 Reads  the machine's log-mel cache and a trained network.
-Writes an HDF5 file with a row of 2096 values a clip, or a window where --window is set, and the rows of each clip.
+Writes an HDF5 file with one row of 2096 values per clip, or per window if --window is set, and the rows of each clip.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ def main(
         cache: log-mel cache of the machine (HDF5).
         network: the trained network (safetensors).
         settings: how clips are cut into windows.
-        compute: where, and with how many threads.
+        compute: on which device, and with how many threads.
         out: the features file to write (HDF5).
     """
     from asd import network as networks

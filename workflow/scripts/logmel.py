@@ -1,7 +1,7 @@
 """Compute the log-mel spectrograms of a machine's recordings.
 
-Reads  a manifest, and the wavs that it lists (mono, 16-bit PCM, all of one rate).
-Writes the log-mel cache (HDF5): spectrograms, waveforms and the manifest's columns; its layout is in asd/cache.py.
+Reads  a manifest, and the recordings that it lists (by default mono wav, 16-bit PCM, at --rate; see --convert).
+Writes the log-mel cache (HDF5): spectrograms, waveforms and the manifest's columns; asd/cache.py explains its layout.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ def main(
 
     Args:
         manifest: the machine's manifest.csv.
-        settings: the spectrogram.
+        settings: how recordings are read, and how the spectrogram is computed.
         out: the log-mel cache to write (HDF5).
     """
     import torch

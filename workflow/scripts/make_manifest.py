@@ -1,11 +1,11 @@
-"""Write a first manifest of a tree of recordings, to be looked over and completed by hand.
+"""Write a first manifest of a folder of recordings, which you then check and complete by hand.
 
 Reads  the names of the recordings (wav, FLAC, Ogg, mp3) in a folder and its subfolders.
-Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/tree.py.
+Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/own_manifest.py.
 
-A pattern says what the parts of a path are: {name} takes the value of a column, * stands for anything within one name,
-** for anything. file, machine and split are needed; section, domain and label are known columns, every other
-name is an attribute. The first pattern that fits a path counts:
+A pattern says what the parts of a path mean: {name} takes the value of a column, * stands for any text within one name,
+** for any text. machine and split are needed; section, domain and label are known columns; every other name is an
+attribute. If several patterns fit a path, the first counts:
 
     make_manifest.py /recordings --pattern '{machine}/{split}/*'
     make_manifest.py /recordings --pattern '{machine}/baseline/**' '{machine}/{month}/**' --words baseline=train
@@ -31,11 +31,11 @@ def main(
     """Write a manifest.
 
     Args:
-        folder: The tree of recordings.
-        pattern: What a path relative to the folder is made of; several are tried in order.
-        fixed: What holds for all recordings unless the pattern says it: machine=pump split=train.
-        words: What words in the paths stand for, beside train, test, normal, ok, anomaly, ng …: baseline=train.
-        replace: Write it although there is one.
+        folder: The folder of recordings.
+        pattern: The parts of a path relative to the folder; several patterns are tried in order.
+        fixed: Values for all recordings for which the pattern gives none: machine=pump split=train.
+        words: The meaning of words in the paths, besides train, test, normal, ok, anomaly, ng …: baseline=train.
+        replace: Replace a manifest that exists.
     """
     from asd.errors import InputError
     from asd.files import written
@@ -51,7 +51,7 @@ def main(
     print(counts.replace("", "-").to_string(index=False))
     attributes = {name: table[name].nunique() for name in table.columns[6:]}
     print("attributes:", ", ".join(f"{name} ({count} values)" for name, count in attributes.items()) or "none")
-    print(f"{out}: look it over, and add what you know")
+    print(f"{out}: check it, and add what you know")
 
 
 def _pairs(flag: str, words: tuple[str, ...]) -> dict[str, str]:

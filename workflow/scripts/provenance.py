@@ -1,8 +1,8 @@
 """Write which code, configuration, versions, data and seeds made the tables.
 
 Reads  the manifests with their recordings, and the files that were made, for their checksums.
-Writes a JSON document (laid out in asd.provenance). Its `configuration`, given to Snakemake as --configfile, makes the
-       same tables again.
+Writes a JSON document; asd.provenance describes its layout. Its `configuration`, given to Snakemake as --configfile,
+       makes the same tables again.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Write the report: a page that opens from disk, without a network.
 
-Reads  the tables (metrics.csv, the ensemble's selection and, where there is one, the comparison with the paper), the
-       figures <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that are there.
-Writes the page, its figures beside it in figures/<machine>/, and the overview of all machines as SVG and PNG. The
-       folders of clips must lie below the page's folder, which then holds all that it needs.
+Reads  the tables (metrics.csv, the ensemble's selection and, if it exists, the comparison with the paper), the figures
+       <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that exist.
+Writes the page, its figures in figures/<machine>/ beside it, and the overview of all machines as SVG and PNG. The
+       folders of clips must lie in the page's folder, so that this folder holds everything that the page needs.
 """
 
 from pathlib import Path
@@ -30,30 +30,28 @@ def main(
         configuration: the effective configuration, as JSON.
         metrics: the long form of all figures.
         selection: the ensemble's choice.
-        versus: ours beside the paper's, as compare_paper.py writes it.
+        versus: our tables beside the paper's, as compare_paper.py writes them.
         figures: figures of the machines (SVG).
-        clips: a folder of clips for each machine.
-        benchmarks: folders of benchmark files; those that are not there are left out.
-        template: of the page (Jinja2).
+        clips: one folder of clips per machine.
+        benchmarks: folders of benchmark files; missing ones are left out.
+        template: the template of the page (Jinja2).
         overview_dir: the folder of the overview's figure.
         out: the page to write.
     """
     import os
     import shutil
 
-    import pandas as pd
     import yaml
 
-    from asd.files import written
+    from asd.files import read_table, written
     from asd.report import figures as drawing
     from asd.report import page
+    from asd.results.long_form import NUMBERS
     from asd.settings import Settings
 
     settings = Settings.model_validate_json(configuration)
     titles = {name: settings.models[name].title for name in settings.run_models}
-    texts = {"dtype": str, "keep_default_na": False}
-    labels = dict.fromkeys(("model", "title", "machine", "part", "section", "domain", "mean", "over", "selection"), "")
-    table = pd.read_csv(metrics, dtype=dict.fromkeys(labels, str)).fillna(labels)
+    table = read_table(metrics, NUMBERS)
     tables = page.result_tables(table, settings.metrics.pauc_anomalies)
     panels = {"AUC": ("auc", "total"), "pAUC": (f"pauc_{settings.metrics.pauc_anomalies}", "total")}
     drawing.save(drawing.overview(table, panels), overview_dir, "overview")
@@ -77,8 +75,8 @@ def main(
         settings=settings,
         titles=titles | {"ensemble": "Ensemble"},
         tables=tables,
-        choices=page.choices(pd.read_csv(selection, **texts), titles, tables),
-        versus=page.beside_paper(pd.read_csv(versus)) if versus else [],
+        choices=page.choices(read_table(selection), titles, tables),
+        versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
         machines=machines,
         figures=shown,
         configuration=yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True),

@@ -1,7 +1,7 @@
-"""Write the report as one file, with its figures, pictures and sounds inside.
+"""Write the report as one file that contains its figures, pictures and sounds.
 
-Reads  the page, as report.py writes it, and what lies beside it.
-Writes a page that needs nothing beside it. It is about a third larger than the folder of the page.
+Reads  the page that report.py wrote, and the files beside it.
+Writes a page that needs no other file. It is about a third larger than the folder of the page.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
 """Rank the test clips of all machines, the most suspicious first.
 
-Reads  score files, one a machine: <anything>/<machine>.csv.
-Writes a CSV, a row a test clip: rank, machine, file, section, domain, label, score, deviations, decision. Scores of two
-       machines have no common unit; deviations do: how far the score lies above the median of the machine's training
-       clips, in their robust standard deviations (empty where these are too few).
+Reads  score files, one per machine: <anything>/<machine>.csv.
+Writes a CSV, one row per test clip: rank, machine, file, section, domain, label, score, deviations, decision. Scores of
+       different machines have no common unit, but deviations have: how many robust standard deviations the score lies
+       above the median of the machine's training scores (empty if there are too few of these).
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Write what a sweep found: every combination of values, its mean and spread over the seeds.
+"""Write the results of a sweep: every combination of values with its mean and spread over the seeds.
 
 Reads  metrics.csv, every figure of every model.
-Writes sweep.csv (every figure at full precision), sweep.md (the figures to look at first, which it prints), and
+Writes sweep.csv (every figure at full precision), sweep.md (the most important figures, which it also prints),
        sweep.svg and sweep.png (the AUC of every combination, seed and machine).
 """
 
@@ -15,21 +15,19 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
 
     Args:
         metrics: The long form of the tables.
-        variants: What each model is, as JSON (the configuration's `variants`).
-        pauc_anomalies: Which anomalies enter the pAUC of a domain, both or own.
+        variants: The values and the seed of each model, as JSON (the configuration's `variants`).
+        pauc_anomalies: Whether the pAUC of a domain uses the anomalies of both domains or of its own.
         out_dir: The folder of the tables.
         figures_dir: The folder of the figure.
     """
     import json
 
-    import pandas as pd
-
-    from asd.files import written
+    from asd.files import read_table, written
     from asd.report import figures
     from asd.results import sweep_tables
     from asd.settings import Variant
 
-    read = pd.read_csv(metrics, dtype={"section": str}, keep_default_na=False, na_values={"value": [""]})
+    read = read_table(metrics, ("value",))
     known = {name: Variant.model_validate(block) for name, block in json.loads(variants).items()}
     table = sweep_tables.spread(read, known)
     with written(out_dir / "sweep.csv") as aside:

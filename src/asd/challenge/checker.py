@@ -1,4 +1,4 @@
-"""What is wrong with a submission: a message for each file and kind of fault, for ours and for anyone's."""
+"""Find the faults of a submission, whoever made it: one message per file and kind of fault."""
 
 import csv
 from collections import Counter
@@ -17,14 +17,14 @@ REQUIRED = (
     *(f"system.{key}" for key in ("description", "complexity.total_parameters", "external_datasets", "source_code")),
     "results.development_dataset",
 )
-"""What a meta file must have."""
+"""Keys that a meta file must have."""
 
 
 def system_folders(submission: Path) -> list[Path]:
-    """The folders of a submission's systems; the folder itself where it is one.
+    """Return the folders of a submission's systems; the folder itself if it is that of a system.
 
     Raises:
-        InputError: none.
+        InputError: there is none.
     """
     if submission.is_dir():
         if any(submission.glob("*.csv")):
@@ -35,10 +35,11 @@ def system_folders(submission: Path) -> list[Path]:
 
 
 def faults(folder: Path, clips: Clips) -> list[str]:
-    """Everything that is wrong with the folder of a system, a message for each file and kind of fault.
+    """Return everything that is wrong with the folder of a system, one message per file and kind of fault.
 
     Args:
-        clips: that it must score, and no others.
+        folder: of the system.
+        clips: the clips that must have scores; others must not.
     """
     values, found = {}, []
     for kind in KINDS:
@@ -58,7 +59,7 @@ Values = list[tuple[tuple[str, str], float]]
 
 
 def _read(folder: Path, kind: str, clips: Clips) -> tuple[dict[Section, Values], list[str]]:
-    """The values of one kind that are as they must be, and what is wrong with the others."""
+    """The valid values of one kind, and what is wrong with the others."""
     files = challenge_files(folder, kind)
     found = [f"{file_name(kind, section)}: missing" for section in clips if section not in files]
     values = {}
@@ -74,7 +75,7 @@ def _read(folder: Path, kind: str, clips: Clips) -> tuple[dict[Section, Values],
 
 
 def _values(path: Path, clips: list[str], allowed: tuple[float, ...]) -> tuple[dict[str, float], list[str]]:
-    """What a file says of the clips that it must have, and what is wrong with it."""
+    """The values of a file for the clips that it must have, and what is wrong with it."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
@@ -102,7 +103,7 @@ def _values(path: Path, clips: list[str], allowed: tuple[float, ...]) -> tuple[d
 
 
 def _undecided(score: dict[tuple[str, str], float], decision: dict[tuple[str, str], float]) -> list[str]:
-    """What contradicts that the decisions were made by one threshold: clips on the wrong side of the likeliest."""
+    """Check that decisions agree with one threshold; name the clips on the wrong side of the most likely one."""
     both = sorted(score.keys() & decision.keys(), key=lambda clip: (score[clip], clip))
     value = np.array([score[clip] for clip in both])
     anomalous = np.array([decision[clip] == 1 for clip in both], dtype=bool)
@@ -146,7 +147,7 @@ def _meta_faults(path: Path) -> list[str]:
 
 
 def _at(meta: Any, key: str) -> list[Any]:
-    """The value at a dotted key, in a list that is empty where there is none."""
+    """The value at a dotted key, in a list; the list is empty if there is none."""
     for part in key.split("."):
         if not isinstance(meta, dict) or part not in meta:
             return []

@@ -1,4 +1,4 @@
-"""Score any folder of challenge files: scores and decisions joined with the labels on the clips' names.
+"""Read any folder of challenge files: scores and decisions, joined with the labels on the names of the clips.
 
     anomaly_score_<machine>_section_NN_test.csv       <clip>.wav,<score>       no header; `_test` may be left out
     decision_result_<machine>_section_NN_test.csv     <clip>.wav,<0 or 1>      for every section or for none
@@ -6,8 +6,8 @@
         ground_truth_data/ground_truth_<machine>_section_NN_test.csv      <clip>.wav,<0 normal, 1 anomaly>
         ground_truth_domain/ground_truth_<machine>_section_NN_test.csv    <clip>.wav,<0 source, 1 target>
 
-(`data` and `domain` are accepted as the folders' names too.) Sections without ground truth are labelled by their
-clips' names, as those of the development part are.
+The folders may also be called `data` and `domain`. The labels of sections without ground truth are taken from the names
+of the clips, as in the development part.
 """
 
 import csv
@@ -41,16 +41,16 @@ def read_challenge(
 
     Args:
         scores: the folder of the score and decision files.
-        ground_truth: the folder of the labels; by default the clips' names say them.
-        machines: which to read; by default all, and every section of the ground truth must have been scored.
+        ground_truth: the folder of the labels; by default they are taken from the names of the clips.
+        machines: the machines to read; by default all, and then every section of the ground truth must have scores.
 
     Returns:
-        By machine, a row a clip: file, section, split (test), part (evaluation with ground truth, else development),
-        domain, label, score, decision (-1 where there are no decision files).
+        Machine -> a table with one row per clip: file, section, split (test), part (evaluation with ground truth, else
+        development), domain, label, score, decision (-1 if there are no decision files).
 
     Raises:
-        InputError: a missing, doubled or unknown file or clip, a score that is not a finite number, a decision
-            that is not 0 or 1, clips without labels. The message names the file and the clips.
+        InputError: a file or clip is missing, doubled or unknown, a score is not a finite number, a decision is not 0
+            or 1, or clips have no labels. The message names the file and the clips.
     """
     import pandas as pd
 
@@ -101,7 +101,7 @@ def read_values(path: Path, allowed: tuple[float, ...] | None = None) -> dict[st
     """Read a file of `<clip>.wav,<number>` rows without a header.
 
     Raises:
-        InputError: a row of another form, a clip twice, a number that is not finite or not one of those allowed.
+        InputError: a row has another form, a clip appears twice, or a number is not finite or not allowed.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -130,7 +130,7 @@ def _number(text: str) -> float:
 
 
 def some(names: list[str]) -> str:
-    """The first few of many names."""
+    """Return the first few of many names, as a text."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -164,7 +164,7 @@ def _same_sections(folder: Path, kind: str, expected: dict[Section, Path], found
 def _ground_truth(
     folder: Path, scored: dict[Section, Path], machines: list[str] | None
 ) -> dict[Section, tuple[Path, Path]]:
-    """The label and domain file of each section; empty where the folder knows none of the sections scored."""
+    """The label and domain file of each section; empty if the folder has none of the sections with scores."""
     known = []
     for kind in ("data", "domain"):
         inner = next((one for one in (folder / f"ground_truth_{kind}", folder / kind) if one.is_dir()), None)
@@ -187,7 +187,7 @@ def _same_clips(path: Path, found: Iterable[str], other: Path, expected: Iterabl
 
 
 def _by_name(path: Path, clips: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels and domains as the clips' names say them."""
+    """Labels and domains from the names of the clips."""
     parsed = {clip: parse_name(clip) for clip in clips}
     if unlabelled := [clip for clip, name in parsed.items() if not name.label]:
         raise InputError(f"{path}: no ground truth for it, and the names do not say the labels: {some(unlabelled)}")
@@ -195,13 +195,13 @@ def _by_name(path: Path, clips: list[str]) -> tuple[dict[str, str], dict[str, st
 
 
 def overview(metrics: "pd.DataFrame") -> "pd.DataFrame":
-    """The long form of one system, laid out as the official evaluator does, as texts in percent.
+    """Return the figures of one system in the layout of the official evaluator, as texts in percent.
 
     Args:
-        metrics: as from `asd.results.long_form.rows`.
+        metrics: the long form, as from `asd.results.long_form.rows`.
 
     Returns:
-        Machine by machine a row a section and the means, then the means of all; a column a figure.
+        Per machine one row per section, then its means; at the end the means of all machines. One column per figure.
     """
     import pandas as pd
 

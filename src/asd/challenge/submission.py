@@ -1,10 +1,10 @@
-"""A submission to DCASE Task 2: which clips it must score, and its files.
+"""A submission to DCASE Task 2: the clips that must have scores, and its files.
 
-<label>_task2_<k>/                                     a folder a system
+<label>_task2_<k>/                                     one folder per system
     anomaly_score_<machine>_section_NN_test.csv        <clip>.wav,<score>     no header
     decision_result_<machine>_section_NN_test.csv      <clip>.wav,<0 or 1>
     <label>_task2_<k>.meta.yaml                        the challenge's form of 2022, filled in
-<label>_task2.zip                                      task2/<label>_task2_<k>/…, as the challenge takes it
+<label>_task2.zip                                      task2/<label>_task2_<k>/…, the form of the challenge
 """
 
 import re
@@ -27,10 +27,10 @@ Clips = dict[Section, list[str]]
 
 
 def clips_of_manifests(manifests: Iterable[Path]) -> Clips:
-    """The clips that a submission must score: the evaluation part, or all test clips where there is none.
+    """Return the clips that a submission must score: the evaluation part, or all test clips if there is none.
 
     Raises:
-        InputError: an unreadable manifest, or no test clips.
+        InputError: a manifest cannot be read, or there are no test clips.
     """
     import pandas as pd
 
@@ -44,10 +44,10 @@ def clips_of_manifests(manifests: Iterable[Path]) -> Clips:
 
 
 def clips_of_ground_truth(folder: Path) -> Clips:
-    """The clips of the published labels, <folder>/ground_truth_data/ground_truth_<machine>_section_NN_test.csv.
+    """Return the clips of the published labels, <folder>/ground_truth_data/ground_truth_<machine>_section_NN_test.csv.
 
     Raises:
-        InputError: no such files, or one that cannot be read.
+        InputError: there are no such files, or one cannot be read.
     """
     for inner in (folder / "ground_truth_data", folder / "data", folder):
         if found := challenge_files(inner, "ground_truth"):
@@ -56,7 +56,7 @@ def clips_of_ground_truth(folder: Path) -> Clips:
 
 
 def challenge_files(folder: Path, kind: str) -> dict[Section, list[Path]]:
-    """The files of a kind by machine and section; misnamed ones by their name."""
+    """Return the files of a kind by machine and section; misnamed files by their name."""
     found: dict[Section, list[Path]] = {}
     for path in sorted(folder.glob(f"{kind}_*.csv")):
         match = re.fullmatch(NAME.format(kind=kind), path.name)
@@ -65,7 +65,7 @@ def challenge_files(folder: Path, kind: str) -> dict[Section, list[Path]]:
 
 
 def file_name(kind: str, section: Section) -> str:
-    """The name of a file of scores or decisions."""
+    """Return the name of a file of scores or decisions."""
     return f"{kind}_{section[0]}_section_{section[1]}_test.csv"
 
 
@@ -74,12 +74,12 @@ def write_system(folder: Path, scores: dict[str, "pd.DataFrame"], clips: Clips, 
 
     Args:
         folder: <label>_task2_<k>.
-        scores: by machine, as `asd.scores` reads them.
-        clips: to be submitted.
-        meta: as from `description`.
+        scores: machine -> scores, as `asd.scores` reads them.
+        clips: the clips to submit.
+        meta: from `asd.challenge.meta.description`.
 
     Raises:
-        InputError: a clip without a score.
+        InputError: a clip has no score.
     """
     import yaml
 
@@ -99,7 +99,7 @@ def write_system(folder: Path, scores: dict[str, "pd.DataFrame"], clips: Clips, 
 
 
 def pack(path: Path, folders: Iterable[Path]) -> None:
-    """Write the package of systems; the same files give the same bytes, whenever they were written."""
+    """Write the package of systems; the same files give the same bytes, independent of the time of writing."""
     from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
     with written(path) as aside, ZipFile(aside, "w") as package:
@@ -107,5 +107,5 @@ def pack(path: Path, folders: Iterable[Path]) -> None:
             for file in sorted(folder.iterdir()):
                 if file.is_file() and not file.name.startswith("."):
                     member = ZipInfo(f"task2/{folder.name}/{file.name}", date_time=(1980, 1, 1, 0, 0, 0))
-                    member.create_system, member.external_attr = 3, 0o644 << 16  # of Unix, wherever this runs
+                    member.create_system, member.external_attr = 3, 0o644 << 16  # Unix, on every system
                     package.writestr(member, file.read_bytes(), ZIP_DEFLATED)

@@ -1,12 +1,13 @@
-"""The recordings of a published year: fetched, checked and unpacked, once.
+"""Download, check and unpack the recordings of a published year.
 
-    <folder>/checksums.csv              record,file,size,md5: what each record listed when it was first used; held to
-    <folder>/archives/                  archives under way; each is removed once it is unpacked
-    <folder>/<machine>/{train,test}/    the recordings, whatever the folders of the archive are called
-    <folder>/<machine>/contents.csv     archive,path,size: which archive brought which file
+    <folder>/checksums.csv              record,file,size,md5: what each record listed at its first use; later downloads
+                                        must agree
+    <folder>/archives/                  archives during the download; each is removed after it was unpacked
+    <folder>/<machine>/{train,test}/    the recordings, independent of the names of the archive's folders
+    <folder>/<machine>/contents.csv     archive,path,size: which archive contained which file
 
-What is there is not fetched again: an archive counts as received while all files that it brought are there in full
-size. Two processes may work on one folder: each machine, and the table of checksums, has a lock.
+An archive is not fetched again if all its files exist and have their full size. Several processes may work in one
+folder: each machine, and the table of checksums, has a lock.
 """
 
 import csv
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
 PARTS = ["development", "additional", "evaluation"]
 
 GROWTH = 1.5
-"""Recordings to archives in size, at most, as far as the check of the free disk goes (noise hardly shrinks)."""
+"""Largest size of recordings relative to their archives, for the check of the free disk (noise hardly compresses)."""
 
 RATIO = 20
 FILES = 20_000
-"""Bytes unpacked to bytes packed, and files, beyond which an archive is taken for a bomb: sound shrinks to a half at
-best, and a machine of 2022 has 3,600 development clips."""
+"""Limits beyond which an archive is refused as a decompression bomb: unpacked bytes per packed byte, and number of
+files. Compressed sound has at least half its size, and a machine of 2022 has 3,600 development clips."""
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +53,21 @@ log = logging.getLogger(__name__)
 def receive(
     folder: Path, machine: str, kind: str, settings: "Published", pause: Callable[[float], object] | None = None
 ) -> "pd.DataFrame":
-    """Have the recordings of a machine of a published year, and list them.
+    """List the recordings of a machine of a published year, and download those that are missing.
 
     Args:
-        folder: the data set's folder; see above for what comes into it.
+        folder: the data set's folder; its content is described above.
         machine: the machine's name.
         kind: the year, "dcase2022".
-        settings: parts, and how to get at them.
-        pause: waits for some seconds between two attempts (tests do not).
+        settings: the parts to use, and how to download them.
+        pause: waits for some seconds between two attempts (tests replace it).
 
     Returns:
-        A row a clip of the chosen parts, with the manifest's columns; paths are absolute.
+        One row per clip of the chosen parts, with the manifest's columns; paths are absolute.
 
     Raises:
-        InputError: no such machine; an archive that cannot be had, is not as its record lists it, or does not hold
-            what it should; a full disk; recordings that no archive brought.
+        InputError: there is no such machine; an archive cannot be fetched, is not as its record lists it, or does not
+            contain what it should; the disk is full; there are recordings that belong to no archive.
     """
     home = folder / machine
     chosen = releases(kind, machine, settings.parts)
@@ -99,7 +100,7 @@ def receive(
 
 
 def _on_disk(folder: Path, missing: list[Release], archives: Path) -> list[Path]:
-    """The archives in a folder that the user has filled, verified where the checksums are known."""
+    """The archives in a folder that the user has filled, verified if their checksums are known."""
     gone = [release for release in missing if not (archives / release.archive).is_file()]
     if gone:
         names = ", ".join(f"{release.archive} (record {release.record})" for release in gone)
@@ -152,7 +153,7 @@ def _need(folder: Path, size: int, what: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock against other processes; where the file system has none, go on without, and say so."""
+    """Hold a lock against other processes; if the file system has no locks, continue without one and log it."""
     import fcntl
 
     with path.open("a") as file:
@@ -171,16 +172,19 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def held_to(path: Path, release: Release, base_url: str, pause: Callable[[float], object]) -> tuple[int, str]:
-    """The size and MD5 of an archive, as its record listed them at the first download.
+    """Return the size and MD5 of an archive as its record listed them at the first download.
 
-    The listing is read again each time: a record that lists other files than before is not used. A mirror without
-    listings does once the checksums are held.
+    The listing is read again each time, and a record that lists other files than before is refused. A mirror without
+    listings can be used if the checksums are known already.
 
     Args:
-        path: the table that holds them; what is new in the listing is added.
+        path: the table of the checksums; new entries of the listing are added.
+        release: the archive.
+        base_url: the server.
+        pause: waits for some seconds between two attempts.
 
     Raises:
-        InputError: the record's listing cannot be had, has changed, or has no such file.
+        InputError: the record's listing cannot be fetched, has changed, or does not contain the file.
     """
     held = read_checksums(path)
     known = held.setdefault(release.record, {})
@@ -214,7 +218,7 @@ def held_to(path: Path, release: Release, base_url: str, pause: Callable[[float]
 
 
 def read_checksums(path: Path) -> dict[str, dict[str, tuple[int, str]]]:
-    """Record -> file -> (size in bytes, MD5); empty where there is no such table yet."""
+    """Return record -> file -> (size in bytes, MD5); empty if there is no such table yet."""
     held: dict[str, dict[str, tuple[int, str]]] = {}
     for record, name, size, sum_ in _read_csv(path, ["record", "file", "size", "md5"]):
         held.setdefault(record, {})[name] = (size, sum_)
@@ -225,7 +229,7 @@ def read_checksums(path: Path) -> dict[str, dict[str, tuple[int, str]]]:
 
 
 def _is_there(home: Path, files: dict[str, int]) -> bool:
-    """Whether an archive was received: all that it brought is there, in full size."""
+    """Whether an archive was received: all its files exist and have their full size."""
     for path, size in files.items():
         try:
             if (home / path).stat().st_size == size:
@@ -251,7 +255,7 @@ def _write_contents(path: Path, contents: dict[str, dict[str, int]]) -> None:
 
 
 def _read_csv(path: Path, header: list[str]) -> list[list]:
-    """Rows of a table of ours, the column `size` as a number; none where there is no such file."""
+    """Rows of a table that this module wrote, the column `size` as a number; none if there is no such file."""
     if not path.exists():
         return []
     try:
@@ -280,22 +284,22 @@ def _write_csv(path: Path, header: list[str], rows: list[tuple]) -> None:
 def unpack(archive: Path, home: Path, release: Release, others: set[str], scratch: Path) -> dict[str, int]:
     """Unpack the recordings and attribute files of an archive.
 
-    Everything about the archive is checked before a byte is written; its files are written aside and get their names
-    when all of them are whole.
+    Everything about the archive is checked before anything is written. Its files are written into another folder first,
+    and get their names when all of them are complete.
 
     Args:
-        archive: the zip.
+        archive: the zip file.
         home: the machine's folder; recordings go into its `train` and `test`.
-        release: what the archive should hold.
-        others: the files in `home` that other archives brought.
+        release: what the archive should contain.
+        others: the files in `home` that came from other archives.
         scratch: a folder on the same disk, for the files while they are written.
 
     Returns:
         path below `home` -> size in bytes.
 
     Raises:
-        InputError: not a zip; one with a member that leaves its folder, a link or an encrypted one; one that is too
-            large unpacked, or has too many files; clips missing or too many; a full disk.
+        InputError: the file is not a zip; a member has a path outside its folder, is a link or is encrypted; the
+            archive is too large when unpacked, or has too many files; clips are missing or too many; the disk is full.
     """
     aside = scratch / f"{archive.name}.unpacking"
     shutil.rmtree(aside, ignore_errors=True)
@@ -369,7 +373,7 @@ def _members(zipped: zipfile.ZipFile, archive: Path, release: Release) -> dict[s
 
 
 def _fault(info: zipfile.ZipInfo) -> str | None:
-    """What forbids to unpack a member, if anything does."""
+    """Why a member must not be unpacked; None if it may be."""
     name, kind = info.filename, stat.S_IFMT(info.external_attr >> 16)
     if name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name):
         return "an absolute path or one of another system"
@@ -381,7 +385,7 @@ def _fault(info: zipfile.ZipInfo) -> str | None:
 
 
 def _check_clips(archive: Path, release: Release, members: dict[str, zipfile.ZipInfo]) -> None:
-    """Compare the clips of each section with what the year should have, where that is known."""
+    """Compare the clips of each section with the numbers of the year, if these are known."""
     found: Counter[tuple[str, str, str]] = Counter()
     for path in members:
         split, _, file = path.rpartition("/")

@@ -1,8 +1,8 @@
-"""Files from a server that may fail: taken up where they broke off, tried again where that may help, and verified.
+"""Download files from a server that may fail: continue after interruptions, try again if that may help, and verify.
 
-requests does the talking (redirects, certificates, proxies from the environment). What it leaves to its users is here:
-to go on with half a file (HTTP Range), also after the process was ended; to pause longer and longer, or as long as the
-server asks; to give up at once where waiting cannot help; to take no byte more than was announced.
+requests handles redirects, certificates and proxies. This module does what requests leaves to its users: it continues
+with an incomplete file (HTTP Range), also after the process was ended; it pauses longer after each failure, or as long
+as the server asks; it gives up at once if waiting cannot help; and it accepts no more bytes than were announced.
 """
 
 import errno
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     import requests
 
 ATTEMPTS = 8
-"""Failures in a row, without a byte gained, after which a file is given up: two minutes of pauses."""
+"""Failures in a row without any progress after which a file is given up: two minutes of pauses."""
 
 LONGEST_PAUSE = 60.0
 LONGEST_WAIT = 600.0
-"""Seconds: of our own pauses, which double from 1, and of those that a server may ask for (Retry-After)."""
+"""Longest pauses in seconds: our own, which double from 1, and those that a server asks for (Retry-After)."""
 
 TIMEOUT = (20.0, 60.0)
-"""Seconds to wait for a connection and for the next bytes."""
+"""Seconds to wait for a connection, and for the next bytes."""
 
 CHUNK = 1 << 16
 LISTING_LIMIT = 1 << 24
-"""Bytes: read at a time (and lost, at most, when a connection breaks), and of a record's listing at most."""
+"""Bytes that are read at a time (and lost if a connection breaks), and the largest size of a record's listing."""
 
-# Zenodo slows down clients that do not say what they are.
+# Zenodo slows down clients that do not name themselves.
 HEADERS = {"User-Agent": "asd-workflow/0.1 (recordings of DCASE Task 2)", "Accept-Encoding": "identity"}
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Remote:
-    """A file and what its record says of it."""
+    """A file as its record lists it."""
 
     url: str
     size: int
@@ -60,14 +60,14 @@ class Remote:
 
 
 class Failure(Exception):
-    """A failure that may pass."""
+    """A failure after which another attempt may succeed."""
 
     def __init__(self, reason: str, wait: float = 0.0, gained: bool = False) -> None:
         super().__init__(reason)
         self.wait = wait
-        """Seconds that the server asks to wait."""
+        """Seconds for which the server asks to wait."""
         self.gained = gained
-        """Whether some bytes came before it."""
+        """Whether some bytes were received before the failure."""
 
 
 class Stopped(Exception):
@@ -79,11 +79,11 @@ class Stopped(Exception):
 
 @contextmanager
 def _answer(url: str, headers: dict[str, str]) -> Iterator["requests.Response"]:
-    """Ask for a URL; yields an answer with a body to read, or one that refuses the range.
+    """Request a URL; yield a response with a body to read, or one that refuses the range.
 
     Raises:
-        Failure: no connection, a broken one, or a status that may pass.
-        InputError: any other status, a URL that is none, or a certificate that is not trusted.
+        Failure: there is no connection, it broke, or the status is a temporary one.
+        InputError: the server has another status, the URL is invalid, or a certificate is not trusted.
     """
     import requests
 
@@ -120,7 +120,7 @@ def _persist(attempt: Callable[[], Result], url: str, pause: Callable[[float], o
     """Attempt until it works, with growing pauses.
 
     Raises:
-        InputError: `ATTEMPTS` failures in a row, in none of which a byte was gained.
+        InputError: there were `ATTEMPTS` failures in a row without any progress.
     """
     failures = 0
     while True:
@@ -143,10 +143,15 @@ def _persist(attempt: Callable[[], Result], url: str, pause: Callable[[float], o
 
 
 def listing(base_url: str, record: str, pause: Callable[[float], object] = time.sleep) -> dict[str, Remote]:
-    """The files of a Zenodo record by name, as its own listing (the records API) says.
+    """Return the files of a Zenodo record by name, from its own listing (the records API).
+
+    Args:
+        base_url: the server.
+        record: the number of the record.
+        pause: waits for some seconds between two attempts.
 
     Raises:
-        InputError: it cannot be had, or is not such a listing.
+        InputError: the listing cannot be fetched, or is not such a listing.
     """
     url = f"{base_url}/api/records/{record}"
 
@@ -176,12 +181,12 @@ def _remote(base_url: str, record: str, file: dict) -> Remote:
     algorithm, _, md5 = file["checksum"].partition(":")
     if algorithm != "md5" or not re.fullmatch("[0-9a-f]{32}", md5) or file["size"] <= 0:
         raise ValueError(f"{file['key']}: {file['checksum']}, {file['size']} bytes")
-    # Not the listing's own link: that leads to Zenodo, also from a mirror.
+    # Not the link of the listing, which leads to Zenodo even if the listing comes from a mirror.
     return Remote(address(base_url, record, file["key"]), file["size"], md5)
 
 
 def address(base_url: str, record: str, name: str) -> str:
-    """Where a file of a record is served."""
+    """Return the URL of a file of a record."""
     return f"{base_url}/records/{record}/files/{name}"
 
 
@@ -191,16 +196,17 @@ def address(base_url: str, record: str, name: str) -> str:
 def fetch_all(
     files: dict[Path, Remote], title: str, connections: int, pause: Callable[[float], object] | None = None
 ) -> None:
-    """Fetch files, several at a time; when one fails for good, the others stop, and what they have is kept.
+    """Fetch files, several at the same time. If one fails finally, the others stop, and their parts are kept.
 
     Args:
-        files: where each file goes. Until it is whole and verified it is `<path>.part`; a later call goes on with that.
-        title: what the progress is called.
-        connections: files at a time.
-        pause: waits for some seconds (tests do not).
+        files: the path of each file. Until it is complete and verified it is `<path>.part`; a later call continues with
+            that.
+        title: the title of the progress.
+        connections: number of files at the same time.
+        pause: waits for some seconds (tests replace it).
 
     Raises:
-        InputError: a file cannot be had as its record lists it, or the disk is full.
+        InputError: a file cannot be fetched as its record lists it, or the disk is full.
     """
     stop = threading.Event()
     there = sum(min(_size(part(path)), remote.size) for path, remote in files.items())
@@ -231,18 +237,18 @@ def fetch(remote: Remote, path: Path, pause: Callable[[float], object], tell: Ca
 
     Args:
         remote: the file.
-        path: where it goes, once it is whole and verified.
-        pause: waits for some seconds.
-        tell: is told the bytes that came, less those thrown away.
+        path: its path when it is complete and verified.
+        pause: waits for some seconds between two attempts.
+        tell: called with the number of new bytes; negative if bytes were discarded.
 
     Raises:
-        InputError: it cannot be had as its record lists it, or the disk is full.
+        InputError: the file cannot be fetched as its record lists it, or the disk is full.
     """
     half = part(path)
     if _size(half) > remote.size:
         half.unlink()  # of another listing
     found = ""
-    # Twice: the bytes may have been changed on the way, or the beginning be left from another server.
+    # Twice: the bytes may have been changed on the way, or the beginning may be from another server.
     for _ in range(2):
         _persist(lambda: _go_on(remote, half, tell), remote.url, pause)
         if (found := md5(half)) == remote.md5:
@@ -258,12 +264,12 @@ def fetch(remote: Remote, path: Path, pause: Callable[[float], object], tell: Ca
 
 
 def part(path: Path) -> Path:
-    """The name of a file that is not whole yet."""
+    """Return the path of a file that is not complete yet."""
     return path.with_name(f"{path.name}.part")
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file, as records list it: it tells damage, not malice."""
+    """Return the MD5 of a file, as records list it. It shows damage, but does not protect against manipulation."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -273,7 +279,7 @@ def _size(path: Path) -> int:
 
 
 def _go_on(remote: Remote, half: Path, tell: Callable[[int], None]) -> None:
-    """Fetch what `half` lacks, in one request."""
+    """Fetch the rest of the incomplete file `half` in one request."""
     before = have = _size(half)
     if have == remote.size:
         return
@@ -286,7 +292,7 @@ def _go_on(remote: Remote, half: Path, tell: Callable[[int], None]) -> None:
                 file.write(new)
                 have += len(new)
                 tell(len(new))
-                if have == remote.size:  # not a byte more, however much is sent
+                if have == remote.size:  # even if more is sent
                     file.flush()
                     os.fsync(file.fileno())
                     return
@@ -329,7 +335,7 @@ PERIOD = 30.0
 
 @contextmanager
 def _meter(title: str, total: int, there: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is to be told the bytes that came: a bar on a terminal, now and then a line elsewhere."""
+    """Yield a function to be called with numbers of new bytes. It shows a bar on a terminal, otherwise lines."""
     lock = threading.Lock()
     start = last = time.monotonic()
     came = 0

@@ -1,9 +1,9 @@
-"""What a person hears and sees of each test clip: its sound, its log-mel, and when it was anomalous.
+"""The sound, the log-mel and the window scores of each test clip, for the report.
 
-A folder a machine: <row>.flac, the sound; <row>.webp, the log-mel; <row>.svg, the curve of its windows' scores over
-time; frame.svg, the axes around both, the same for all clips; clips.json, what a list of the clips says. The curve and
-the frame have one size and lie on top of each other, the log-mel under the frame's upper axes. Files are named by the
-clip's row in the log-mel cache, never by a name from outside.
+One folder per machine has <row>.flac, the sound; <row>.webp, the log-mel; <row>.svg, the scores of the windows over
+time; frame.svg, the axes around both, which are the same for all clips; clips.json, the list of the clips. The page
+puts the curve over the frame, and the log-mel under the frame's upper axes. Files are named by the clip's row in the
+log-mel cache, never by a name from outside.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from asd.settings import LogMel
 
 CLIPS_A_RANGE = 60
-"""Clips whose levels make the range of colours of a machine."""
+"""Number of clips from whose levels a machine's range of colours is computed."""
 
 
 def window_scores(features: "Features", sections: "Sections", row: int) -> np.ndarray:
@@ -61,13 +61,15 @@ def waveform_digest(cache: "Cache") -> str:
 
 
 class Picture:
-    """The axes of a machine: the log-mel's above those of the window scores, where there are any."""
+    """The axes of a machine: those of the log-mel and, if there are window scores, those of the scores below."""
 
     style = STYLE | {"figure.constrained_layout.use": False}
 
     def __init__(self, frames: int, settings: "LogMel", limits: tuple[float, float] | None) -> None:
         """Args:
-        limits: of the axis of the window scores; None: there are none, and no lower axes.
+        frames: of a log-mel.
+        settings: of the log-mel.
+        limits: of the axis of the window scores; None: there are no scores, and no lower axes.
         """
         from matplotlib.figure import Figure
 
@@ -84,14 +86,14 @@ class Picture:
                 (self.line,) = self.lower.plot([], [], color="#c04a00")
 
     def write_curve(self, path: Path, times: np.ndarray, scores: np.ndarray) -> None:
-        """Write the curve of the scores (windows,) of a clip at these seconds (SVG), without the axes."""
+        """Write the curve of a clip's scores (windows,) at the seconds `times` (windows,) as SVG, without the axes."""
         self.line.set_data(times, scores)
         self.line.set_marker("o" if len(scores) == 1 else "")
-        self.lower.set_axis_off()  # they are in the frame, and drawing them takes ten times as long as the curve
+        self.lower.set_axis_off()  # the axes are in the frame; drawing them takes ten times as long as the curve
         self._save(path)
 
     def write_frame(self, path: Path, threshold: float) -> None:
-        """Write the axes (SVG), with a line at the threshold; infinite where there is none. After the curves."""
+        """Write the axes (SVG) with a line at the threshold, which is infinite if there is none. After the curves."""
         with matplotlib.rc_context(self.style):
             upper = self.figure.add_axes(self.box, facecolor="none")
             upper.grid(False)
@@ -123,7 +125,7 @@ def write_clips(
     """Write the folder of a machine's test clips.
 
     Args:
-        scores: model -> scores, each a row a clip in the order of the cache.
+        scores: model -> scores, one row per clip in the order of the cache.
         windowed: a model whose network sees windows, its features and its detector; None: no curves.
 
     Raises:
@@ -165,7 +167,7 @@ def write_clips(
             }
         )
     picture.write_frame(folder / "frame.svg", limit)
-    with written(folder / "clips.json") as aside:  # last: where it is, all of them are
+    with written(folder / "clips.json") as aside:  # last: if it exists, the folder is complete
         described = {
             "machine": clips["machine"].iloc[0],
             "recordings": len(clips),
@@ -183,7 +185,7 @@ def write_clips(
 
 
 def _range(curves: dict[int, tuple[np.ndarray, np.ndarray]], threshold: float) -> tuple[float, float] | None:
-    """Between which all window scores of a machine lie, and their threshold, so that clips can be compared by eye."""
+    """The range of a machine's window scores and threshold; one for all clips, so that they can be compared by eye."""
     if not curves:
         return None
     scores = np.concatenate([curve for _, curve in curves.values()] + [[threshold]] * bool(np.isfinite(threshold)))

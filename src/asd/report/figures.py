@@ -1,8 +1,8 @@
 """The figures of a machine, and of all machines together, drawn by matplotlib.
 
-Each function takes tables and arrays and returns a matplotlib figure; `save` writes it as SVG and PNG. Colours are
-those of Okabe and Ito, which people with colour-blindness tell apart; source and target, normal and anomalous differ
-in marker or line as well.
+Each function takes tables and arrays and returns a matplotlib figure; `save` writes it as SVG and PNG. The colours are
+those of Okabe and Ito, which are safe for colour blindness; source and target, normal and anomalous also differ in
+marker or line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asd.settings import LogMel
 
 DOMAINS = {"source": "#0072b2", "target": "#c04a00", "": "#555555"}
-"""Colour of a domain; the empty one is unknown."""
+"""Colour of each domain; "" is the unknown domain."""
 LABELS = {"normal": "#0072b2", "anomaly": "#c04a00", "": "#777777"}
 SECTIONS = ("#0072b2", "#d55e00", "#007a5a", "#a8488f", "#8c6d00", "#3a9fd8", "#444444")
 MARKERS = {("source", "normal"): "o", ("target", "normal"): "^", ("source", "anomaly"): "x", ("target", "anomaly"): "+"}
@@ -46,8 +46,8 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "figure.constrained_layout.use": True,
-    "svg.fonttype": "none",  # text stays text: to be searched, edited and read aloud
-    "svg.hashsalt": "asd",  # the same figure, the same bytes
+    "svg.fonttype": "none",  # text stays text, which can be searched, edited and read aloud
+    "svg.hashsalt": "asd",  # the same figure gives the same bytes
 }
 
 
@@ -57,7 +57,7 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with written(folder / f"{name}.{kind}") as aside:
             figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
-        figure.set_layout_engine("none")  # arranged once, for both
+        figure.set_layout_engine("none")  # the layout is computed once, for both files
 
 
 def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple["Figure", np.ndarray]:
@@ -74,7 +74,7 @@ def _legend_below(axes: "Axes", columns: int = 1, drop: float = 0.25) -> None:
 
 
 def _say(axes: "Axes", text: str) -> None:
-    """Write why there is nothing to see into the middle of empty axes."""
+    """Write into the middle of empty axes why they are empty."""
     axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", va="center")
 
 
@@ -87,13 +87,14 @@ def _named(value: str) -> str:
 
 @matplotlib.rc_context(STYLE)
 def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
-    """ROC curves: an axes a section, a curve a domain, the region of the pAUC shaded.
+    """Draw ROC curves: one panel per section, one curve per domain; the region of the pAUC is shaded.
 
-    As in the tables, the normal clips of a domain stand against the anomalies of both.
+    As in the tables, the normal clips of a domain are compared with the anomalies of both domains.
 
     Args:
-        scores: of a machine, as `asd.scores.read_scores` gives them.
-        max_fpr: upper end of the false positive rates of the pAUC.
+        scores: of a machine, as `asd.scores.read_scores` gives them, one row per clip.
+        max_fpr: upper limit of the pAUC's false positive rate.
+        title: of the figure.
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -124,11 +125,12 @@ def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
 
 @matplotlib.rc_context(STYLE)
 def distributions(scores: "pd.DataFrame", threshold: float, title: str) -> "Figure":
-    """Histograms of the test clips' scores by domain and label, and the threshold.
+    """Draw histograms of the test clips' scores by domain and label, and the threshold.
 
     Args:
-        scores: of a machine, as `asd.scores.read_scores` gives them.
-        threshold: above which a clip is called anomalous; infinite where there is none.
+        scores: of a machine, as `asd.scores.read_scores` gives them, one row per clip.
+        threshold: a clip with a higher score is anomalous; infinite if there is no threshold.
+        title: of the figure.
     """
     test = scores[scores["split"] == "test"]
     domains = [domain for domain in DOMAINS if (test["domain"] == domain).any()] or [""]
@@ -155,7 +157,7 @@ def distributions(scores: "pd.DataFrame", threshold: float, title: str) -> "Figu
 
 @matplotlib.rc_context(STYLE)
 def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Figure":
-    """Each system's figure on each machine, with its interval: a panel for each of `panels`.
+    """Draw figures of each system on each machine with their intervals, one panel per entry of `panels`.
 
     Args:
         metrics: the long form (`asd.results.long_form.COLUMNS`).
@@ -189,7 +191,7 @@ def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Fi
 
 @matplotlib.rc_context(STYLE)
 def sweep(rows: "pd.DataFrame") -> "Figure":
-    """A sweep: an axes a machine, a line a combination of values, its mean and deviation over the seeds.
+    """Draw a sweep: one panel per machine, one line per combination of values with mean and deviation over the seeds.
 
     Args:
         rows: of one figure, as `asd.results.sweep_tables.chosen` gives them.
@@ -214,7 +216,7 @@ def sweep(rows: "pd.DataFrame") -> "Figure":
 
 @matplotlib.rc_context(STYLE)
 def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
-    """Loss and accuracies over the epochs: a column of axes a network.
+    """Draw loss and accuracies over the epochs, one column of panels per network.
 
     Args:
         curves: network -> its curve (epoch, loss, section_accuracy, attribute_accuracy, …).
@@ -237,7 +239,7 @@ def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
     if all(curve.empty for curve in curves.values()):
         for axes in grid.flat:
             axes.set(xticks=[], yticks=[])
-    for axes in grid[1]:  # the first that has any, since a network may have one head and another both
+    for axes in grid[1]:  # the first panel with lines: networks may have different heads
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
             break
@@ -245,10 +247,17 @@ def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
 
 
 def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return a two-dimensional map of embeddings (n, d): (n, 2), by t-SNE begun at the principal components.
+    """Return a two-dimensional map of embeddings by t-SNE, which starts from the principal components.
 
-    t-SNE keeps neighbours together (van der Maaten and Hinton 2008); distances between groups mean little. Fewer than
-    ten clips are too few for it: their two principal components are returned.
+    t-SNE keeps neighbours together (van der Maaten and Hinton 2008); distances between groups mean little. For fewer
+    than ten clips the two principal components are returned.
+
+    Args:
+        embeddings: (n, d).
+        seed: of t-SNE.
+
+    Returns:
+        (n, 2).
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -264,12 +273,13 @@ def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
 
 @matplotlib.rc_context(STYLE)
 def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str], title: str) -> "Figure":
-    """The map of a machine's clips: colour for the section, marker for domain and label, training clips small and pale.
+    """Draw the map of a machine's clips: colour by section, marker by domain and label; training clips small and pale.
 
     Args:
         points: (clips, 2).
-        clips: the manifest's columns, a row a clip.
-        links: what a clip's point links to in the SVG.
+        clips: the manifest's columns, one row per clip.
+        links: per clip, the link of its point in the SVG.
+        title: of the figure.
     """
     from matplotlib.lines import Line2D
 
@@ -303,7 +313,7 @@ def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str], t
 
 
 def mel_ticks(settings: "LogMel") -> tuple[np.ndarray, list[str]]:
-    """Where on an axis of mel bins 0.5, 1, 2 … kHz lie, and their names."""
+    """Return the positions of 0.5, 1, 2 … kHz on an axis of mel bins, and their labels."""
     from librosa import mel_frequencies
 
     centres = mel_frequencies(settings.mels + 2, fmin=0, fmax=settings.rate / 2)[1:-1]
@@ -314,10 +324,11 @@ def mel_ticks(settings: "LogMel") -> tuple[np.ndarray, list[str]]:
 
 @matplotlib.rc_context(STYLE)
 def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "LogMel") -> "Figure":
-    """Average spectra: an axes a section, a line for a domain and label.
+    """Draw average spectra: one panel per section, one line per domain and label.
 
     Args:
         groups: section -> (domain, label) -> the mean log-mel (mels,) in dB.
+        settings: of the log-mel.
     """
     figure, grid = _axes(1, len(groups), 3.0, 2.2, sharey=True)
     for axes, (section, lines) in zip(grid[0], groups.items(), strict=True):
@@ -337,10 +348,10 @@ def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "Log
 def spectrograms(
     sections: dict[str, dict[str, tuple[np.ndarray, str]]], columns: list[str], settings: "LogMel"
 ) -> "Figure":
-    """Log-mels: a row a section, a column a kind of clip; one range of levels a section.
+    """Draw log-mels: one row per section, one column per kind of clip; each section has one range of levels.
 
     Args:
-        sections: section -> column -> (log-mel (mels, frames) in dB, what to write above it).
+        sections: section -> column -> (log-mel (mels, frames) in dB, the text above it).
         columns: in order.
     """
     figure, grid = _axes(len(sections), len(columns), 2.3, 1.6, sharex=True, sharey=True)
@@ -361,14 +372,14 @@ def spectrograms(
 
 
 def level_range(logmels: Iterable[np.ndarray]) -> tuple[float, float]:
-    """The levels (dB) between which nearly all of these log-mels lie; the darkest and the brightest colour."""
+    """Return the levels (dB) of the darkest and the brightest colour, between which nearly all values lie."""
     values = [np.quantile(logmel, (0.01, 0.999)) for logmel in logmels]
     low, high = np.min(values, axis=0)[0], np.max(values, axis=0)[1]
     return float(low), float(max(high, low + 1))
 
 
 def time_span(frames: int, settings: "LogMel") -> tuple[float, float]:
-    """The seconds at the left and right edge of a log-mel: frame t is centred at t · hop."""
+    """Return the seconds at the left and right edge of a log-mel: frame t is centred at t · hop."""
     step = settings.hop / settings.rate
     return -step / 2, (frames - 0.5) * step
 
@@ -385,7 +396,7 @@ def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float
 def clip(
     logmel: np.ndarray, settings: "LogMel", times: np.ndarray, scores: np.ndarray, threshold: float, title: str
 ) -> "Figure":
-    """One clip: its log-mel and, where there are several, the scores of its windows over time.
+    """Draw one clip: its log-mel and, if there are several windows, their scores over time.
 
     Args:
         logmel: (mels, frames) in dB.
@@ -409,25 +420,25 @@ def clip(
 # --- what a machine's figures are drawn from ------------------------------------------------------------------
 
 CLIPS_A_MEAN = 200
-"""Clips that enter an average spectrum, evenly chosen: more of them do not move the line."""
+"""Largest number of clips in an average spectrum, evenly chosen; more clips would hardly change it."""
 CLIPS_A_SECTION = 300
-"""Training clips of a section on the map, evenly chosen."""
+"""Largest number of training clips per section and domain on the map, evenly chosen."""
 
 
 def clip_embeddings(features: "Features", rows: np.ndarray) -> np.ndarray:
-    """Return the last stage of some clips, the mean over a clip's windows: (clips, width) float32."""
+    """Return the last stage of the clips with these row numbers, averaged over windows: (clips, width) float32."""
     width = int(features.widths[-1])
     offsets = features.offsets
     return np.stack([features.rows(offsets[row], offsets[row + 1])[:, -width:].mean(0) for row in rows])
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spaced."""
+    """Return at most so many of the rows, evenly spaced."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def on_the_map(clips: "pd.DataFrame") -> np.ndarray:
-    """The rows that are drawn: all test clips, and of each section's and domain's training clips some."""
+    """Return the rows that are drawn: all test clips, and some training clips of each section and domain."""
     numbers = np.arange(len(clips))
     train = (clips["split"] == "train").to_numpy()
     some = [numbers[~train]]
@@ -438,7 +449,7 @@ def on_the_map(clips: "pd.DataFrame") -> np.ndarray:
 
 
 def mean_spectra(cache: "Cache") -> dict[str, dict[tuple[str, str], np.ndarray]]:
-    """Section -> (domain, label) -> the mean log-mel (mels,) in dB over frames and clips, as `spectra` draws them."""
+    """Return section -> (domain, label) -> mean log-mel (mels,) in dB over frames and clips, for `spectra`."""
     clips = cache.clips
     groups: dict[str, dict[tuple[str, str], np.ndarray]] = {}
     for section in sorted(clips["section"].unique()):
@@ -454,10 +465,10 @@ def mean_spectra(cache: "Cache") -> dict[str, dict[tuple[str, str], np.ndarray]]
 
 
 def telling_clips(scores: "pd.DataFrame", section: str) -> dict[str, int]:
-    """The rows (index labels) of a section's typical and most anomalous test clips, by domain.
+    """Return the rows (index labels) of a section's typical and most anomalous test clips, by domain.
 
-    Typical is the clip with the middle score of those that are normal, or where none is, of those without a label. The
-    clip with the highest score is left out where it is that one.
+    The typical clip has the median score of the normal clips; if there are none, of the clips without a label. The clip
+    with the highest score is left out if it is the same clip.
     """
     chosen = {}
     here = scores[(scores["section"] == section) & (scores["split"] == "test")]
@@ -475,10 +486,12 @@ def telling_clips(scores: "pd.DataFrame", section: str) -> dict[str, int]:
 
 
 def example_spectrograms(cache: "Cache", scores: "pd.DataFrame", most: int = 6) -> "Figure":
-    """The log-mels of the typical and the most anomalous clips of the first sections.
+    """Draw the log-mels of the typical and the most anomalous clips of the first sections.
 
     Args:
-        scores: a row a clip, in the order of the cache.
+        cache: an open log-mel cache of the machine.
+        scores: one row per clip, in the order of the cache.
+        most: largest number of sections.
     """
     sections: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
     for section in sorted(scores["section"].unique())[:most]:
@@ -499,7 +512,7 @@ def machine_figures(
     titles: dict[str, str],
     max_fpr: float,
 ) -> Iterator[tuple[str, "Figure"]]:
-    """Yield the name and the figure, one after the other, of everything that is drawn of one machine.
+    """Yield name and figure of each figure of one machine.
 
     Args:
         features: for the map; None: no map.

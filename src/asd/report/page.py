@@ -1,7 +1,7 @@
-"""The page of a run: its tables, figures and clips, and what made it.
+"""The page of a run: its tables, figures and clips, and its settings and versions.
 
-A template (Jinja2, which escapes whatever comes from outside) is filled with what other stages wrote. The page lies in
-a folder with everything that it shows, opens from disk, and asks for nothing from any network.
+A template (Jinja2, which escapes everything from outside) is filled with the results of other stages. The page is in
+one folder with everything that it shows, opens from disk, and needs no network.
 """
 
 import base64
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 PACKAGES = ("asd", "torch", "timm", "numpy", "scipy", "scikit-learn", "pandas", "h5py", "matplotlib", "snakemake")
 DOMAINS = ("total", "source", "target")
 CAPTIONS = {
-    "roc": "ROC curves. As in the tables, a domain's normal clips stand against the anomalies of both domains; the "
-    "pAUC counts the shaded region.",
-    "scores": "Scores of the test clips. Above the threshold, a quantile of the training clips' scores, a clip is "
-    "called anomalous.",
-    "map": "Embeddings of the network's last stage, flattened by t-SNE (fewer than ten clips: their principal "
-    "components): near clips are alike, far distances mean little. A point of a test clip opens it.",
-    "training": "Training: loss and accuracy on the training clips, augmented as they were.",
+    "roc": "ROC curves. As in the tables, the normal clips of a domain are compared with the anomalies of both "
+    "domains; the pAUC is computed from the shaded region.",
+    "scores": "Scores of the test clips. A clip is anomalous if its score is above the threshold, which is a quantile "
+    "of the training clips' scores.",
+    "map": "Map of the embeddings (the network's last stage) by t-SNE; with fewer than ten clips their principal "
+    "components. Near clips are similar; large distances mean little. Click the point of a test clip to open it.",
+    "training": "Training: loss and accuracy on the augmented training clips.",
     "spectra": "Average spectra of each domain and label, over frames and up to 200 clips.",
     "spectrograms": "Log-mels of a typical normal test clip and of the clip with the highest score, by domain; "
     "above each its label and score.",
@@ -41,7 +41,15 @@ CAPTIONS = {
 
 
 def figure_of(path: Path, titles: dict[str, str]) -> dict[str, str]:
-    """What the page says of a figure <machine>/<kind>[-<model>].svg: kind, model, machine, caption, alt text."""
+    """Return kind, model, machine, caption and alternative text of a figure <machine>/<kind>[-<model>].svg.
+
+    Args:
+        path: the figure.
+        titles: model -> its title.
+
+    Raises:
+        InputError: there is no such kind of figure.
+    """
     kind, _, model = path.stem.partition("-")
     if kind not in CAPTIONS:
         raise InputError(f"{path}: found no such kind of figure; expected {', '.join(CAPTIONS)}")
@@ -53,32 +61,32 @@ def figure_of(path: Path, titles: dict[str, str]) -> dict[str, str]:
 
 
 def inlined(svg: str) -> "Markup":
-    """An SVG of ours as part of a page: its links to clips become marks that a script follows.
+    """Return an SVG as part of a page; its links to clips become marks that a script follows.
 
-    Hundreds of links without a name would be hundreds of stops for who reads with a keyboard; the list of clips is the
-    way to the same clips.
+    With hundreds of links, someone who uses a keyboard would have to step through all of them; the list of clips leads
+    to the same clips.
     """
     from markupsafe import Markup
 
     body = svg[svg.index("<svg") :]
     body = re.sub(r'<a xlink:href="#([^"]*)"[^>]*>', r'<a data-clip="\1">', body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    return Markup(body)  # drawn by us from numbers and validated names; matplotlib escapes text
+    return Markup(body)  # it was drawn from numbers and validated names, and matplotlib escapes text
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
 def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
-    """The development part's AUC and pAUC, by domain.
+    """Return the tables of AUC and pAUC on the development part, by domain.
 
     Args:
         metrics: the long form (`asd.results.long_form.COLUMNS`).
-        reading: which anomalies enter the pAUC of a domain: both or own.
+        reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
 
     Returns:
-        For each table: title, domain, columns, rows; a row has a title and, for each column, a cell: value, low, high
-        in percent (None: undefined) and whether it is the highest of the models'.
+        Per table: title, domain, columns, rows. A row has a title and one cell per column: value, low, high in percent
+        (None: undefined), and whether it is the highest of the models.
     """
     rows = metrics[metrics["part"] == "development"]
     machines = list(rows.loc[rows["machine"] != "", "machine"].unique())
@@ -117,7 +125,7 @@ def _percent(value: float) -> float | None:
 
 
 def choices(selection: pd.DataFrame, titles: dict[str, str], tables: list[dict]) -> list[dict]:
-    """The ensemble's choice for each machine: its model, the reason in words, and each model's deciding value."""
+    """Return the ensemble's choice per machine: the model, the reason as a text, and the value of each model."""
     words = {
         "auc_total": "highest AUC (harmonic mean of source and target over the development sections)",
         "auc_all": "highest AUC of all clips, since a domain is missing",
@@ -145,7 +153,7 @@ def choices(selection: pd.DataFrame, titles: dict[str, str], tables: list[dict])
 
 
 def beside_paper(cells: pd.DataFrame) -> list[dict]:
-    """Ours beside the paper's: for each table its name, columns and rows of (ours, paper) in percent."""
+    """Return our tables beside the paper's: per table its name, columns, and rows of (ours, paper) in percent."""
     tables = []
     for name, part in cells.groupby("table", sort=False):
         columns, models = list(part["machine"].unique()), list(part["model"].unique())
@@ -161,7 +169,7 @@ def beside_paper(cells: pd.DataFrame) -> list[dict]:
 
 
 def versions() -> dict[str, str]:
-    """What this page was made with: Python, the system, packages."""
+    """Return the versions of Python, the system and the packages."""
     found = {"Python": platform.python_version(), "System": f"{platform.system()} {platform.machine()}"}
     for package in PACKAGES:
         try:
@@ -172,11 +180,11 @@ def versions() -> dict[str, str]:
 
 
 def stages(folders: list[Path]) -> list[dict]:
-    """Duration and memory of each stage: of the jobs whose benchmark files are below these folders.
+    """Return duration and memory of each stage, from the benchmark files below these folders.
 
     Returns:
-        For each stage, in the order in which they first ran: stage, jobs, seconds (sum), longest, cpu (seconds, sum),
-        memory (largest resident set, MB); None where Snakemake could not measure it.
+        Per stage, in the order in which they first ran: stage, jobs, seconds (sum), longest, cpu (seconds, sum), memory
+        (largest resident set, MB); None if Snakemake could not measure it.
     """
     files = sorted(
         {path for folder in folders for path in folder.rglob("*.tsv")}, key=lambda path: path.stat().st_mtime
@@ -210,7 +218,7 @@ def _number(value: float) -> float | None:
 
 
 def seeds(settings: "Settings") -> dict[str, int]:
-    """Every seed of the configuration, by its key."""
+    """Return every seed of the configuration, by its key."""
     found = {"metrics.seed": settings.metrics.seed}
     if settings.dataset.kind == "demo":
         found["dataset.demo.seed"] = settings.dataset.demo.seed
@@ -221,10 +229,10 @@ def seeds(settings: "Settings") -> dict[str, int]:
 
 
 def read_clips(folder: Path) -> dict:
-    """Read what `asd.report.clips.write_clips` says of a machine's clips.
+    """Read the list of a machine's clips that `asd.report.clips.write_clips` wrote.
 
     Raises:
-        InputError: no such file, or damaged.
+        InputError: the file is missing or damaged.
     """
     path = folder / "clips.json"
     try:
@@ -237,7 +245,10 @@ def write_page(path: Path, template: Path, **content: object) -> None:
     """Fill a template with content and write the page.
 
     Args:
-        template: whose folder also holds what it includes. Values are escaped; `tojson` makes them safe in a script.
+        path: the page to write.
+        template: the template; the files that it includes are in the same folder. Values are escaped; `tojson` makes
+            them safe in a script.
+        content: the variables of the template.
     """
     import jinja2
 
@@ -256,18 +267,22 @@ def write_page(path: Path, template: Path, **content: object) -> None:
 # --- the page in one file -----------------------------------------------------------------------------------
 
 DATA = '<script type="application/json" id="data">'
-"""Where the page's script begins: what comes from outside cannot hold this, since it is escaped."""
+"""The beginning of the page's script. Values from outside cannot contain it, since they are escaped."""
 KINDS = {".webp": "image/webp", ".svg": "image/svg+xml", ".flac": "audio/flac"}
 
 
 def write_single(path: Path, page: Path) -> None:
-    """Write the page with all that lies beside it inside: one file, for whom a folder is too much.
+    """Write the page and all files beside it as one file.
 
-    Figures become data addresses. The files of the clips become blocks of base64, each named as the file was, before
-    the page's script, which makes a sound or a picture of a block when a clip is looked at.
+    Figures become data URLs. The files of the clips become blocks of base64 with the names of the files; the page's
+    script turns a block into a sound or a picture when its clip is opened.
+
+    Args:
+        path: the file to write.
+        page: the page, in its folder.
 
     Raises:
-        InputError: a file that the page shows is not there.
+        InputError: a file that the page shows is missing.
     """
     try:
         text = page.read_text(encoding="utf-8")

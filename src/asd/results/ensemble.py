@@ -1,7 +1,7 @@
-"""One model for each machine: the one with the highest harmonic-mean AUC over the development sections.
+"""One model per machine: the one with the highest AUC, harmonic mean over the development sections.
 
-The choice looks at the labels of the clips that the paper's tables are then computed on; `asd.results.tables` gives
-the cross-fitted figures beside them.
+The choice uses the labels of the same clips on which the paper's tables are computed; `asd.results.tables` gives the
+cross-fitted figures beside them.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asd.errors import InputError
+from asd.files import read_table
 from asd.results.metrics import (
     ALL,
     FIGURES,
@@ -30,15 +31,14 @@ Scores = dict[str, dict[str, "pd.DataFrame"]]
 """Scored clips (a row a clip, as `asd.scores` reads them) by model, then by machine."""
 
 CRITERIA = (("auc", "total"), ("auc", "all"))
-"""What decides, in the order of preference: the harmonic mean of source and target; where a domain is missing,
-the AUC of all clips."""
+"""Criteria of the choice: the harmonic mean of source and target or, if a domain is missing, the AUC of all clips."""
 
 
 def read_scored(paths: list[Path], models: list[str]) -> Scores:
     """Read the score files of all models and machines, <anything>/<model>/<machine>.csv.
 
     Raises:
-        InputError: a model without a machine that another one has, a path twice or of another model.
+        InputError: a model lacks a machine that another one has, or a path is given twice or belongs to another model.
     """
     from asd.scores import read_scores
 
@@ -63,7 +63,7 @@ def same_clips(scores: Scores) -> None:
     """Refuse models whose scores are not of the same test clips.
 
     Raises:
-        InputError: names the machine, the models and a clip.
+        InputError: they are not. The message names the machine, the models and a clip.
     """
     columns = ["section", "file", "part", "domain", "label"]
 
@@ -85,14 +85,14 @@ def same_clips(scores: Scores) -> None:
 
 
 def choose(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best model by the first criterion that is defined for every model.
+    """Return the best model by the first criterion that is defined for every model.
 
     Args:
         values: (models, figures + totals, weightings), as from `asd.results.metrics.mean_figures`.
 
     Returns:
-        (weightings,) the best model's index, the first of equals, and (weightings,) the index of the criterion
-        that decided; both -1 where none is defined.
+        (weightings,) index of the best model (of equal ones the first), and (weightings,) index of the criterion that
+        decided; both are -1 if no criterion is defined.
     """
     chosen = np.full(values.shape[2], -1)
     criterion = np.full(values.shape[2], -1)
@@ -142,9 +142,7 @@ def chosen_model(selection: Path, machine: str) -> str:
     Raises:
         InputError: the selection says nothing of the machine.
     """
-    import pandas as pd
-
-    table = pd.read_csv(selection, dtype=str, keep_default_na=False)
+    table = read_table(selection)
     chosen = dict(zip(table["machine"], table["model"], strict=True))
     if machine not in chosen:
         raise InputError(f"{selection}: no row of the machine {machine}; found {', '.join(chosen) or 'none'}")
@@ -152,7 +150,14 @@ def chosen_model(selection: Path, machine: str) -> str:
 
 
 def on_halves(machine: str, clips: "pd.DataFrame", splits: int, max_fpr: float = 0.1, seed: int = 0) -> Figures:
-    """A model's figures on random halves of the clips of each domain and label, the same halves for every model.
+    """Return a model's figures on random halves of the clips of each domain and label; all models have the same halves.
+
+    Args:
+        machine: the machine's name.
+        clips: its scored clips, one row per clip.
+        splits: number of halvings.
+        max_fpr: upper limit of the pAUC's false positive rate.
+        seed: of the halvings.
 
     Returns:
         Figures with 2 · splits weightings: one half of each halving, then the other halves in the same order.
@@ -166,14 +171,17 @@ def on_halves(machine: str, clips: "pd.DataFrame", splits: int, max_fpr: float =
 
 
 def cross_fitted(models: dict[str, Figures], fallback: str) -> Figures:
-    """What the choice is worth on clips that it has not seen: choose on one half, judge on the other.
+    """Return the figures of the choice on clips that it has not seen: choose on one half, judge on the other.
+
+    This is two-fold cross-validation of the choice, repeated over many halvings (Varma and Simon 2006, "Bias in error
+    estimation when using cross-validation for model selection").
 
     Args:
         models: the models' figures on halves of one machine's clips (`on_halves`).
-        fallback: the model where a half lacks the labels to choose by.
+        fallback: the model that is chosen if a half lacks labels.
 
     Returns:
-        The figures on each half of the model chosen on the other.
+        The figures on each half, of the model that was chosen on the other half.
     """
     values = np.stack([figures.values for figures in models.values()])
     best, _ = choose(np.stack([mean_figures(figures) for figures in models.values()]))

@@ -1,11 +1,11 @@
-"""How well scores tell anomalous clips from normal ones: a section's figures, their means and intervals.
+"""How well scores separate anomalous from normal clips: the figures of a section, their means and intervals.
 
-A section's figures (Dohi et al., "Description and discussion on DCASE 2022 challenge task 2"; the official
-evaluator's definitions) are the entries of `FIGURES`. Each is computed for many *weightings* of the clips at
-once, a weighting saying how often each clip counts: all ones for the figure itself, the counts of a bootstrap
-resample, zeros and ones for a half of the clips. The clips are sorted once for all of them.
+The figures of a section are the entries of `FIGURES`, as defined by Dohi et al. ("Description and discussion on DCASE
+2022 challenge task 2") and the official evaluator. Each figure is computed for many *weightings* of the clips at once.
+A weighting says how often each clip counts: all ones for the figure itself, the counts of a bootstrap resample, or
+zeros and ones for a half of the clips. The clips are sorted only once for all weightings.
 
-A figure without the clips that it needs (no anomalies, no clips of a domain) is NaN, never 0 or 0.5.
+If the clips that a figure needs are missing (no anomalies, or no clips of a domain), it is NaN, never 0 or 0.5.
 """
 
 import sys
@@ -43,29 +43,29 @@ DECIDED = tuple((metric, domain) for metric in ("precision", "recall", "f1") for
 
 FIGURES = RANKED + DECIDED
 TOTALS = tuple((metric, "total") for metric in ("auc", "pauc_both", "pauc_own", "precision", "recall", "f1"))
-"""Source and target in one: their harmonic mean is the paper's "Total"."""
+"""Source and target together: their harmonic mean is the paper's "Total"."""
 
 ALL = FIGURES + TOTALS
 WITH_INTERVAL = tuple(key for key in ALL if key in RANKED or key[0] in ("auc", "pauc_both", "pauc_own"))
 
 EPSILON = sys.float_info.epsilon
-"""The official evaluator's floor of what enters a harmonic mean, and of a denominator."""
+"""The official evaluator's lower limit for the values of a harmonic mean, and for a denominator."""
 
 
 def roc_area(normal: np.ndarray, anomalous: np.ndarray, max_fpr: float = 1.0) -> np.ndarray:
-    """Area under the ROC curve, whole or up to a false positive rate.
+    """Return the area under the ROC curve, complete or up to a false positive rate.
 
-    The partial area is standardised (McClish 1989, "Analyzing a portion of the ROC curve") so that chance is 0.5,
-    and interpolated linearly where the limit falls between two points, as `sklearn.metrics.roc_auc_score` does.
+    As in `sklearn.metrics.roc_auc_score`, the partial area is standardised so that chance is 0.5 (McClish 1989,
+    "Analyzing a portion of the ROC curve"), and interpolated linearly if the limit falls between two points.
 
     Args:
-        normal: (…, points) normal clips, counted cumulatively over the distinct scores from the highest down,
+        normal: (…, points) cumulative numbers of normal clips over the distinct scores from the highest to the lowest,
             beginning with 0.
         anomalous: (…, points) the same for anomalous clips.
-        max_fpr: upper end of the false positive rates, in (0, 1].
+        max_fpr: upper limit of the false positive rate, in (0, 1].
 
     Returns:
-        (…,) areas; NaN where there are no normal or no anomalous clips.
+        (…,) areas; NaN if there are no normal or no anomalous clips.
     """
     left, right = normal[..., :-1], normal[..., 1:]
     low, high = anomalous[..., :-1], anomalous[..., 1:]
@@ -85,13 +85,13 @@ def roc_area(normal: np.ndarray, anomalous: np.ndarray, max_fpr: float = 1.0) ->
 
 
 def section_figures(clips: "pd.DataFrame", weights: np.ndarray | None = None, max_fpr: float = 0.1) -> np.ndarray:
-    """The figures of one section.
+    """Return the figures of one section.
 
     Args:
-        clips: a row a clip: `domain` (source, target or empty), `label` (normal, anomaly; others do not count),
-            `score` and `decision` (1: anomalous; negative: none was made).
+        clips: one row per clip: `domain` (source, target or empty), `label` (normal, anomaly; others do not count),
+            `score` and `decision` (1: anomalous; negative: no decision).
         weights: (weightings, clips) how often each clip counts; by default once.
-        max_fpr: upper end of the pAUC's false positive rates.
+        max_fpr: upper limit of the pAUC's false positive rate.
 
     Returns:
         (figures, weightings) in the order of `FIGURES`.
@@ -124,7 +124,7 @@ def section_figures(clips: "pd.DataFrame", weights: np.ndarray | None = None, ma
 
 
 def _decided(clips: "pd.DataFrame", weights: np.ndarray, domain: str) -> dict[tuple[str, str], np.ndarray]:
-    """Precision, recall and F1 among the clips of one domain, with the official evaluator's floor below."""
+    """Precision, recall and F1 of the clips of one domain, with the official evaluator's limit for denominators."""
     decision, label = clips["decision"].to_numpy(dtype=float), clips["label"].to_numpy(dtype=str)
     here = (clips["domain"].to_numpy(dtype=str) == domain) & np.isin(label, ("normal", "anomaly"))
     anomaly = here & (label == "anomaly")
@@ -140,7 +140,7 @@ def _decided(clips: "pd.DataFrame", weights: np.ndarray, domain: str) -> dict[tu
 
 
 def harmonic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Harmonic mean of the defined values, each floored at the float epsilon; NaN where none is defined."""
+    """Return the harmonic mean of the defined values, each at least `EPSILON`; NaN if none is defined."""
     values = np.asarray(values, dtype=float)
     defined = ~np.isnan(values)
     inverse = np.where(defined, 1 / np.maximum(np.where(defined, values, 1.0), EPSILON), 0.0)
@@ -149,7 +149,7 @@ def harmonic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def arithmetic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Arithmetic mean of the defined values; NaN where none is defined."""
+    """Return the arithmetic mean of the defined values; NaN if none is defined."""
     values = np.asarray(values, dtype=float)
     defined = ~np.isnan(values)
     count = np.where(defined.any(axis=axis), defined.sum(axis=axis), np.nan)
@@ -157,10 +157,11 @@ def arithmetic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def with_totals(figures: np.ndarray, mean: str = "harmonic") -> np.ndarray:
-    """Append the totals: the mean (harmonic or arithmetic) of source and target, NaN where one of them is.
+    """Append the totals: the mean of source and target; NaN if one of them is.
 
     Args:
         figures: (figures, …) in the order of `FIGURES`.
+        mean: harmonic or arithmetic.
 
     Returns:
         (figures + totals, …) in the order of `ALL`.
@@ -178,18 +179,23 @@ MEANS = {"harmonic": harmonic_mean, "arithmetic": arithmetic_mean}
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence interval of figures between 0 and 1: the bootstrap's standard error on the logit scale.
+    """Return confidence intervals of figures between 0 and 1.
 
-    Simulated with true AUCs of 0.6 to 0.96, 95 % intervals of this kind hold the AUC in 84-98 % of cases with 10 clips
-    of a kind (the bootstrap's percentiles: 80-95 %) and in 93-98 % with 50, the pAUC of all clips in 88-94 % (75-87 %)
-    and 92-96 %; the pAUC of a domain remains the weakest, 85-95 % with 50, since five normal clips decide it.
+    A normal interval with the bootstrap's standard error, on the logit scale (Pepe 2003, "The Statistical Evaluation
+    of Medical Tests for Classification and Prediction", has such intervals of the AUC).
+
+    In simulations with true AUCs of 0.6 to 0.96, such 95 % intervals cover the AUC in 84-98 % of cases with 10 clips
+    per domain and label (percentiles of the bootstrap: 80-95 %) and in 93-98 % with 50. They cover the pAUC of all
+    clips in 88-94 % (75-87 %) and 92-96 %. The pAUC of one domain is covered least, in 85-95 % with 50 clips, since
+    five normal clips decide it.
 
     Args:
         values: (…, 1 + resamples): the figure, and the figure on each resample.
+        level: coverage.
 
     Returns:
-        (…,) lower and (…,) upper ends; NaN where all resamples agree (perfect separation, no resamples): the
-        bootstrap knows nothing of the uncertainty then.
+        (…,) lower and (…,) upper ends; NaN if all resamples agree (perfect separation, or no resamples), since the
+        bootstrap then does not show the uncertainty.
     """
     from scipy.special import expit, logit
     from scipy.stats import norm
@@ -201,14 +207,16 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
 
 
 def compare(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, ...]:
-    """The difference of two systems' figures on the same resamples of the same clips.
+    """Compare the figures of two systems on the same resamples of the same clips.
 
     Args:
-        first, second: (…, 1 + resamples), paired.
+        first: (…, 1 + resamples), the figure of the first system, and on each resample.
+        second: (…, 1 + resamples), the same for the second system.
+        level: coverage of the interval.
 
     Returns:
-        (…,) difference (first - second), lower and upper end of its interval, and the probability that the
-        first system is the better one: that a normal distribution about the difference is above 0.
+        (…,) difference (first - second), lower and upper end of its interval, and the probability that the first system
+        is better: that a normal distribution around the difference is above 0.
     """
     from scipy.stats import norm
 
@@ -220,7 +228,7 @@ def compare(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple
 
 
 def _error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and the deviations of their resamples; differences that are only rounding are none."""
+    """Values, and the standard deviations of their resamples; deviations within rounding errors are set to 0."""
     if values.shape[-1] < 3:
         return values[..., 0], np.full(values.shape[:-1], np.nan)
     error = values[..., 1:].std(axis=-1, ddof=1)
@@ -231,21 +239,26 @@ def _error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A generator of its own for each seed and names (machine, section), whatever else is computed."""
+    """Return a random generator that depends only on the seed and these names (machine, section)."""
     return np.random.default_rng([seed, int(digest("/".join(names), 16), 16)])
 
 
 def _strata(clips: "pd.DataFrame") -> list[np.ndarray]:
-    """Where the clips of each domain and label are."""
+    """The row numbers of the clips of each domain and label."""
     return list(clips.reset_index(drop=True).groupby(["domain", "label"]).indices.values())
 
 
 def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each clip of a section enters each stratified bootstrap resample.
+    """Return how often each clip of a section enters each stratified bootstrap resample.
 
-    Clips are drawn with replacement within their domain and label, since the corpus fixed these numbers of clips;
-    of n clips n - 1, which makes the variance of a mean right instead of too small by (n - 1) / n (Rao and Wu
+    Clips are drawn with replacement within their domain and label, whose numbers of clips are fixed by the corpus. Of n
+    clips n - 1 are drawn, which makes the variance of a mean right instead of too small by (n - 1) / n (Rao and Wu
     1988, "Resampling inference with complex survey data").
+
+    Args:
+        clips: of one section, one row per clip.
+        resamples: how many.
+        rng: draws the clips.
 
     Returns:
         (resamples, clips) counts.
@@ -259,7 +272,12 @@ def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -
 
 
 def halved(clips: "pd.DataFrame", splits: int, rng: np.random.Generator) -> np.ndarray:
-    """Random halvings of a section's clips, within domain and label; the odd clip falls to either side.
+    """Return random halvings of a section's clips, within domain and label; an odd clip falls to either half.
+
+    Args:
+        clips: of one section, one row per clip.
+        splits: how many.
+        rng: draws the halves.
 
     Returns:
         (splits, clips) 1 for the clips of one half, 0 for those of the other.
@@ -299,7 +317,7 @@ class Figures:
 
 
 def joined(parts: Iterable[Figures]) -> Figures:
-    """The figures of several machines as one."""
+    """Return the figures of several machines as one object."""
     parts = list(parts)
     return Figures(
         tuple(section for part in parts for section in part.sections), np.concatenate([part.values for part in parts])
@@ -307,19 +325,21 @@ def joined(parts: Iterable[Figures]) -> Figures:
 
 
 def judged(clips: "pd.DataFrame", part: str = "development") -> "pd.DataFrame":
-    """The test clips of a part of the corpus; training clips have scores too, but are not judged."""
+    """Return the test clips of a part of the corpus; training clips have scores, too, but are not judged."""
     return clips[(clips["part"] == part) & (clips["split"] == "test")]
 
 
 def sections(clips: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
-    """The labelled clips of a machine by section, each sorted by file name, so that draws fall on the same clips
-    whatever the order of the rows."""
+    """Return the labelled clips of a machine by section.
+
+    Each section is sorted by file name, so that random draws do not depend on the order of the rows.
+    """
     labelled = clips[clips["label"].isin(("normal", "anomaly"))].sort_values("file", kind="stable")
     return {str(section): rows for section, rows in labelled.groupby("section")}
 
 
 def lacking(clips: "pd.DataFrame") -> list[str]:
-    """What a section's clips do not have, so that some figures are undefined: 'anomalous clips', …"""
+    """Return what is missing among a section's clips, so that some figures are undefined: 'anomalous clips', …"""
     missing = []
     if not (clips["label"] == "anomaly").any():
         missing.append("anomalous clips")
@@ -334,13 +354,17 @@ def lacking(clips: "pd.DataFrame") -> list[str]:
 def machine_figures(
     machine: str, clips: "pd.DataFrame", max_fpr: float = 0.1, resamples: int = 0, seed: int = 0
 ) -> Figures:
-    """The figures of one machine's sections: on the clips as they are, and on bootstrap resamples of them.
+    """Return the figures of one machine's sections, on the clips themselves and on bootstrap resamples of them.
 
-    The resamples depend on the seed, the machine, the section and the clips' names only: two systems' figures on
-    the same clips are paired, resample by resample.
+    The resamples depend only on the seed, the machine, the section and the names of the clips. The figures of two
+    systems on the same clips are therefore paired, resample by resample.
 
     Args:
-        clips: a row a clip, see `section_figures`, with `file` and `section`.
+        machine: the machine's name.
+        clips: one row per clip, see `section_figures`, with `file` and `section`.
+        max_fpr: upper limit of the pAUC's false positive rate.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
 
     Returns:
         Figures with 1 + resamples weightings, the first of which are the figures themselves.
@@ -354,7 +378,7 @@ def machine_figures(
 
 
 def mean_figures(figures: Figures, mean: str = "harmonic") -> np.ndarray:
-    """A mean over sections, with the totals.
+    """Return a mean over sections, with the totals.
 
     Args:
         figures: of the sections.

@@ -10,7 +10,7 @@ import pandas as pd
 from asd.results.tables import AVERAGE, BEST, TABLES, average, best, read_table, total
 
 ROUNDING = 0.0101
-"""Two decimals computed from two decimals agree to one in the last."""
+"""Values with two decimals that are computed from such values may differ by one in the last decimal."""
 
 Tables = dict[str, pd.DataFrame]
 """By name (an entry of `TABLES`), as `asd.results.tables.read_table` gives them."""
@@ -20,19 +20,19 @@ def read_tables(folder: Path) -> Tables:
     """Read the six tables of a folder.
 
     Raises:
-        InputError: one of them is missing or no such table.
+        InputError: a table is missing or damaged.
     """
     return {name: read_table(folder / f"{name}.csv") for name in TABLES}
 
 
 def audit(printed: Tables) -> pd.DataFrame:
-    """What follows from the tables' own cells, beside what they print.
+    """Recompute cells of the tables from their other cells, beside the printed values.
 
     Returns:
-        A row a cell: check, table, model, machine (or the average), printed, computed, difference (printed - computed),
-        agrees. The checks: total, the harmonic mean of source and target; average, of the machines; best, the highest
-        of the models; one_system, what "Our Best" would be with one model a machine (column model), chosen by the
-        printed AUC total, in every table; one_system_corrected, the same with the totals put right.
+        One row per cell: check, table, model, machine (or the average), printed, computed, difference (printed -
+        computed), agrees. The checks are: total, the harmonic mean of source and target; average, over the machines;
+        best, the highest of the models; one_system, "Our Best" if one model per machine (column model) were chosen by
+        the printed AUC total, in every table; one_system_corrected, the same after correction of the totals.
     """
     corrected = dict(printed)
     rows = []
@@ -79,11 +79,12 @@ def _beside(check: str, name: str, printed: pd.DataFrame, computed: pd.DataFrame
 
 
 def versus(ours: Tables, printed: Tables) -> pd.DataFrame:
-    """Our tables beside the paper's, for the rows and machines that both have.
+    """Put our tables beside the paper's, for the rows and machines that both have.
 
     Returns:
-        A row a cell: table, model, machine, paper, ours, difference (ours - paper). The average is over the machines
-        that both have a value for, on both sides; over all of them the paper's is the printed one.
+        One row per cell: table, model, machine, paper, ours, difference (ours - paper). On both sides the average is
+        over the machines for which both have a value; if these are all machines, the paper's average is the printed
+        one.
     """
     rows = []
     for name in TABLES:
@@ -104,7 +105,7 @@ def versus(ours: Tables, printed: Tables) -> pd.DataFrame:
 
 
 def side_by_side(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """`versus` as a table of texts for each of the six: "ours / paper"."""
+    """Return `versus` as six tables of texts, "ours / paper"."""
     text = cells.apply(lambda row: f"{row['ours']:.2f} / {row['paper']:.2f}".replace("nan", "-"), axis=1)
     named = cells.assign(text=text).rename(columns={"model": "Model"})
     return {

@@ -1,4 +1,4 @@
-"""Which clips to listen to first, over all machines."""
+"""A ranking of the test clips of all machines: which to listen to first."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST = 5
-"""Fewer training scores than these do not tell how widely a machine's normal clips spread."""
+"""With fewer training scores, the spread of a machine's normal clips is unknown."""
 
 NORMAL = 1.4826
 """Standard deviation over median absolute deviation, of a normal distribution."""
@@ -21,10 +21,10 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
         scores: machine -> its score file, `asd.scores.read_scores`.
 
     Returns:
-        rank (from 1), machine, file, section, domain, label, score, deviations (how far the score lies above the
-        median of the machine's training scores, in their robust standard deviations; nan where they are too few or
-        all alike), decision. Clips without deviations come last, those above the threshold
-        first, machine by machine, by score.
+        One row per clip: rank (from 1), machine, file, section, domain, label, score, deviations (how many robust
+        standard deviations the score lies above the median of the machine's training scores; nan if these are too few
+        or all equal), decision. Clips without deviations come last: those above the threshold first, then by machine,
+        then by score.
     """
     import pandas as pd
 
@@ -47,7 +47,15 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
 
 
 def deviations(score: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """How far scores lie above the median of training scores, in 1.4826 median absolute deviations; nan: unknown."""
+    """Return how far scores lie above the median of training scores, in units of 1.4826 median absolute deviations.
+
+    Args:
+        score: (n,) scores.
+        training: (m,) training scores of the same machine.
+
+    Returns:
+        (n,); nan if the spread of the training scores is unknown.
+    """
     if len(training) < FEWEST:
         return np.full(len(score), np.nan)
     middle = np.median(training)

@@ -1,4 +1,4 @@
-"""The tables of a sweep: each combination of values, its mean and spread over the seeds."""
+"""The tables of a sweep: each combination of values with its mean and spread over the seeds."""
 
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,17 @@ SHOWN = {
 
 
 def spread(metrics: pd.DataFrame, variants: "dict[str, Variant]") -> pd.DataFrame:
-    """Every figure of every combination of values over its seeds.
+    """Return every figure of every combination of values, summarised over its seeds.
 
     Args:
-        metrics: the long form (`asd.results.long_form.COLUMNS`), a row a figure of a model.
-        variants: what each model is.
+        metrics: the long form (`asd.results.long_form.COLUMNS`), one row per figure of a model.
+        variants: the values and the seed of each model.
 
     Returns:
-        A row a combination and figure: model and title of the combination, a column a swept key, `KEYS`, seeds (how
-        many), value (their mean), deviation (sample standard deviation; NaN with one seed), lowest, highest. Values
-        are fractions; NaN where the figure is undefined for a seed. Bootstrap intervals are of the clips, and stay in
-        metrics.csv; what is here is of the training.
+        One row per combination and figure: model and title of the combination, one column per swept key, `KEYS`, seeds
+        (how many), value (their mean), deviation (sample standard deviation; NaN with one seed), lowest, highest.
+        Values are fractions; NaN if the figure is undefined for a seed. The deviation is the variation between
+        trainings; the variation between test clips is in the intervals of metrics.csv.
     """
     swept = list(dict.fromkeys(key for variant in variants.values() for key in variant.values))
     rows = metrics[metrics["model"].isin(variants)]
@@ -41,7 +41,7 @@ def spread(metrics: pd.DataFrame, variants: "dict[str, Variant]") -> pd.DataFram
     described = pd.DataFrame.from_dict(known, orient="index", columns=groups)
     table = rows.drop(columns="title").merge(described, left_on="model", right_index=True)
     found = table.groupby([*groups, *KEYS], sort=False)["value"]
-    # All seeds or nothing: pandas would leave an undefined one out and give the mean of the rest.
+    # pandas would leave out the seeds for which a figure is undefined and return the mean of the others.
     whole = found.count() == found.size()
     figures = pd.DataFrame(
         {"value": found.mean(), "deviation": found.std(ddof=1), "lowest": found.min(), "highest": found.max()}
@@ -55,8 +55,10 @@ def _cell(value: object) -> str:
 
 
 def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
-    """The rows of one figure on the development part: each machine's harmonic mean over its sections, and the average
-    over the machines as a machine of its own."""
+    """Return the rows of one figure on the development part.
+
+    These are each machine's harmonic mean over its sections, and the average over the machines.
+    """
     rows = table[(table["metric"] == metric) & (table["domain"] == domain) & (table["part"] == "development")]
     by_machine = rows[(rows["machine"] != "") & (rows["section"] == "") & (rows["mean"] == "harmonic")]
     average = rows[rows["mean"] == "machines"].assign(machine=AVERAGE)
@@ -64,11 +66,11 @@ def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
 
 
 def page(table: pd.DataFrame, reading: str = "both") -> str:
-    """The sweep to look at first, in Markdown: a row a combination, a column a machine, "68.2 ± 1.3" in percent.
+    """Return the most important figures in Markdown: one row per combination, one column per machine, in percent.
 
     Args:
         table: from `spread`.
-        reading: which anomalies enter the pAUC of a domain: both or own.
+        reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
     """
     parts = []
     for (metric, domain), title in SHOWN.items():
@@ -80,10 +82,10 @@ def page(table: pd.DataFrame, reading: str = "both") -> str:
     seeds = sorted(table["seeds"].unique())
     counted = f"{seeds[0]} seeds" if seeds == [seeds[0]] else f"{seeds[0]} to {seeds[-1]} seeds"
     parts.append(
-        f"Mean ± standard deviation over {counted}: what another training would change. What other clips would change\n"
+        f"Mean ± standard deviation over {counted}: the variation between trainings. The variation between test clips\n"
         "is in the intervals of metrics.csv."
         if seeds[-1] > 1
-        else "One seed: nothing is known of what another training would change."
+        else "One seed: the variation between trainings is unknown."
     )
     return "\n\n".join(parts) + "\n"
 
