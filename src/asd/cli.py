@@ -226,7 +226,7 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
         logmel = detector.log_mel(waveform, settings.rate)
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
         title = f"{printable(path.name)}: {found.score:.4g}{limit}, as section {found.section}"
-        drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title)
+        drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title, found.bands)
         figures.save(drawn, picture.parent, picture.name)
     return {
         "file": str(path),

@@ -28,6 +28,7 @@ from pydantic import Field, ValidationError
 
 from asd import audio, soundfiles
 from asd import network as networks
+from asd.bands import band_shares
 from asd.cache import open_cache
 from asd.errors import InputError
 from asd.exposure import doubt
@@ -118,6 +119,9 @@ class Score:
     """(windows,), their scores."""
     members: dict[str, float] = field(default_factory=dict)
     """Of a fusion: the standardised score of each member."""
+    bands: np.ndarray | None = None
+    """(bands,), the share of each band of mel bins in the squared distance (`asd.bands.band_shares`), of the first
+    member that is a Gaussian of a spectrum; None if there is none."""
 
 
 def write_detector(
@@ -214,12 +218,25 @@ class Loaded:
         """
         logmel = log_mel(waveform, self.member.logmel)
         if self.network is None:
-            samples = np.rint(waveform * soundfiles.FULL_SCALE).clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1)
-            rows = features(logmel, samples.astype(np.int16), self.member.spectrum, self.member.logmel)[None].astype(
-                np.float32
-            )
+            rows = self._pooled(waveform, logmel)[None]
             return {section: self.fitted.sections[section].window_scores(rows) for section in sections}
         return self._of_windows(logmel, machine, sections)
+
+    def _pooled(self, waveform: np.ndarray, logmel: np.ndarray) -> np.ndarray:
+        """Return the features of a recording without a network, (d,) float32 as a features file keeps them."""
+        samples = np.rint(waveform * soundfiles.FULL_SCALE).clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1)
+        return features(logmel, samples.astype(np.int16), self.member.spectrum, self.member.logmel).astype(np.float32)
+
+    @property
+    def tells_bands(self) -> bool:
+        """Whether the share of each frequency band in its score is known."""
+        spectrum = self.member.spectrum
+        return bool(spectrum and self.member.detector == "gaussian" and "level" not in spectrum.pool)
+
+    def bands(self, waveform: np.ndarray, section: str) -> np.ndarray:
+        """Return the share of each frequency band in the squared distance of a recording to a section, (bands,)."""
+        row = self._pooled(waveform, log_mel(waveform, self.member.logmel)).astype(np.float64)
+        return band_shares(self.fitted.sections[section], row, self.member.logmel.mels)
 
     @torch.inference_mode()
     def _of_windows(self, logmel: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
@@ -321,7 +338,8 @@ class Detector:
                 break
         limit = np.inf if self.description.threshold is None else self.description.threshold
         worst = float(times[windows.argmax()]) if len(windows) > 1 else None
-        return Score(score, score > limit, nearest, limit, worst, times, windows, shares)
+        bands = next((one.bands(waveform, nearest) for one in self.members if one.tells_bands), None)
+        return Score(score, score > limit, nearest, limit, worst, times, windows, shares, bands)
 
     def _fused(self, scores: list[np.ndarray], section: str) -> tuple[float, dict[str, float]]:
         """Return the score of a recording as a section, and the members' standardised ones of a fusion."""

@@ -70,6 +70,36 @@ class Gaussian:
             squares[begin : begin + ROWS_AT_ONCE] = form
         return np.sqrt(np.maximum(squares, 0))  # rounding can leave a row of the fit itself just below 0
 
+    def falls(self, row: np.ndarray, domain: int, groups: list[np.ndarray]) -> np.ndarray:
+        """Return by how much the squared distance of a row falls when groups of its features become as expected.
+
+        For a group B of the features z = (row - mean) / scale, with the precision P, the conditional mean of B given
+        the other features differs from z_B by P_BB⁻¹ (P z)_B, and setting B to it takes
+
+            (P z)_B' P_BB⁻¹ (P z)_B
+
+        from the squared distance z'P z. It is never negative, unlike the terms z_j (P z)_j, which add up to z'P z.
+
+        Args:
+            row: (d,).
+            domain: to whose mean.
+            groups: the columns of each group.
+
+        Returns:
+            (groups,) float64.
+        """
+        centred = (row - self.means[domain]) / self.scale
+        applied = self.factor.T @ (self.factor @ centred)
+        if self.isotropic:
+            applied = self.isotropic * centred - applied
+        found = np.empty(len(groups))
+        for number, columns in enumerate(groups):
+            block = self.factor[:, columns].T @ self.factor[:, columns]
+            if self.isotropic:
+                block = self.isotropic * np.eye(len(columns)) - block
+            found[number] = applied[columns] @ np.linalg.lstsq(block, applied[columns], rcond=None)[0]
+        return found
+
     @cached_property
     def triangular(self) -> bool:
         """Whether the factor is a square of zeros above the diagonal, an inverted Cholesky factor."""

@@ -13,6 +13,14 @@ def frames(samples: int, settings: LogMel) -> int:
     return 1 + (samples + 2 * (settings.n_fft // 2) - settings.n_fft) // settings.hop
 
 
+def mel_edges(rate: int, mels: int) -> np.ndarray:
+    """Return the edges of the mel bins in Hz, (mels + 2,) float64: bin m rises from edge m, and falls to edge m + 2."""
+    nyquist = rate / 2
+    highest = nyquist * 15 / 1000 if nyquist < 1000 else 15 + 27 * math.log(nyquist / 1000, 6.4)
+    mel = np.linspace(0, highest, mels + 2)
+    return np.where(mel < 15, mel * 1000 / 15, 1000 * 6.4 ** ((mel - 15) / 27))
+
+
 def mel_filters(rate: int, n_fft: int, mels: int) -> np.ndarray:
     """Return triangular filters of equal area from 0 Hz to half the rate: (n_fft // 2 + 1, mels) float64.
 
@@ -22,10 +30,7 @@ def mel_filters(rate: int, n_fft: int, mels: int) -> np.ndarray:
     Raises:
         InputError: so many bins that some lie between two frequencies of the transform and would hold nothing.
     """
-    nyquist = rate / 2
-    highest = nyquist * 15 / 1000 if nyquist < 1000 else 15 + 27 * math.log(nyquist / 1000, 6.4)
-    mel = np.linspace(0, highest, mels + 2)
-    edges = np.where(mel < 15, mel * 1000 / 15, 1000 * 6.4 ** ((mel - 15) / 27))
+    edges = mel_edges(rate, mels)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     frequency = np.fft.rfftfreq(n_fft, 1 / rate)[:, None]
     triangles = np.minimum((frequency - low) / (centre - low), (high - frequency) / (high - centre)).clip(min=0)

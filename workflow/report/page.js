@@ -116,10 +116,13 @@ function choose(clip, play, quietly = false) {
   of("logmel").src = media(clip, "webp");
   of("logmel").alt = `Log-mel spectrogram of ${clip.file}`;
   of("frame").src = address(`${machine.folder}/frame.svg`);
-  of("curve").hidden = clip.worst === null;
-  if (clip.worst !== null) {
+  const curved = clip.worst !== null || clip.band !== null;
+  of("curve").hidden = !curved;
+  if (curved) {
     of("curve").src = media(clip, "svg");
-    of("curve").alt = `Scores of its windows over time, highest at ${clip.worst.toFixed(2)} s`;
+    of("curve").alt = [
+      clip.worst === null ? "" : `Scores of its windows over time, highest at ${clip.worst.toFixed(2)} s`,
+      clip.band === null ? "" : `Shares of the frequency bands, largest from ${band(clip)}`].filter(Boolean).join(". ");
   }
   player.src = media(clip, "flac");
   tell();
@@ -147,7 +150,12 @@ function tell() {
     ? `Below the log-mel: the score of each window of ${data.titles[machine.windowed]}, at its middle; their mean is that model's score of the clip, the dashed line its threshold.` +
       (clip.worst === null ? "" : ` Most anomalous between ${worst(clip).map((one) => one.toFixed(1)).join(" and ")} s.`)
     : "No model of this run scores windows, so there is no curve over time.";
+  if (machine.spectral && clip.band !== null) {
+    of("explained").textContent += ` On the right: the share of each frequency band in the squared distance of ${data.titles[machine.spectral]}; the largest is from ${band(clip)}.`;
+  }
 }
+
+function band(clip) { return clip.band.map((one) => (one / 1000).toFixed(2)).join(" to ") + " kHz"; }
 
 // The seconds at which the window with the highest score begins and ends.
 function worst(clip) {

@@ -10,6 +10,16 @@ WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[na
 MAPPED = [name for name in ON_NETWORKS if name not in WINDOWED] or ON_NETWORKS
 MAPPED = [name for name in MAPPED if settings.models[name].network in TRAINED_NETWORKS] or MAPPED
 SHOWN = (WINDOWED or settings.run_models)[0]  # the model whose log-mels are shown
+# A model of spectra whose share of each band is drawn beside the log-mels that it was made from.
+SPECTRAL = [
+    name
+    for name in SCORED
+    if (one := settings.models[name]).spectrum
+    and settings.models[SHOWN].network
+    in ("", *(n for n, b in settings.networks.items() if b.logmel == settings.logmel))
+    and one.detector == "gaussian"
+    and "level" not in settings.spectra[one.spectrum].pool
+]
 FIGURES = [
     *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
     *(["map"] if MAPPED else []),
@@ -78,6 +88,8 @@ rule clips:
         features=WINDOW_FEATURES,
         selection=rules.ensemble.output.selection,
         fitted=[fitted_path(name, "{machine}") for name in WINDOWED[:1]],
+        spectra=[features_path(name, "{machine}") for name in SPECTRAL[:1]],
+        spectra_fitted=[fitted_path(name, "{machine}") for name in SPECTRAL[:1]],
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
         clips=directory(CLIPS),
@@ -94,6 +106,11 @@ rule clips:
     params:
         script=f"{SCRIPTS}/clips.py",
         code=code("clips"),
+        spectra=lambda wildcards, input: (
+            f"--spectra {shlex.quote(input.spectra[0])} --spectra-fitted {shlex.quote(input.spectra_fitted[0])}"
+            if input.spectra
+            else ""
+        ),
         windows=lambda wildcards, input: (
             f"--features {shlex.quote(input.features[0])} --fitted {shlex.quote(input.fitted[0])}"
             if input.fitted
@@ -104,6 +121,7 @@ rule clips:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.windows}"
+        " {params.spectra}"
         " --scores {input.scores:q}"
         " --threads {params.threads}"
         " --out-dir {output.clips:q}"

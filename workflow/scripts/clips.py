@@ -16,6 +16,8 @@ def main(
     scores: list[Path],
     features: Path | None = None,
     fitted: Path | None = None,
+    spectra: Path | None = None,
+    spectra_fitted: Path | None = None,
     threads: int = 2,
     out_dir: Path,
 ) -> None:
@@ -26,6 +28,8 @@ def main(
         scores: scores of the models, the ensemble's among them.
         features: features of the machine's windows (HDF5).
         fitted: the detector fitted to these features (HDF5), in the folder of its model.
+        spectra: features of the machine's clips from spectra (HDF5), for the curves along the frequency.
+        spectra_fitted: the Gaussian fitted to these features (HDF5), in the folder of its model.
         threads: of the linear algebra.
         out_dir: the folder to write.
     """
@@ -44,9 +48,11 @@ def main(
         threadpool_limits(threads),
         open_cache(cache) as opened,
         open_features(features) if features else nullcontext() as windows,
+        open_features(spectra) if spectra else nullcontext() as pooled,
     ):
         windowed = (fitted.parent.name, windows, read_sections(fitted)) if windows and fitted else None
-        write_clips(out_dir, opened, dict(zip(models, map(read_scores, scores), strict=True)), windowed)
+        spectral = (spectra_fitted.parent.name, pooled, read_sections(spectra_fitted)) if spectra_fitted else None
+        write_clips(out_dir, opened, dict(zip(models, map(read_scores, scores), strict=True)), windowed, spectral)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 
+from asd.bands import band_edges, band_shares
 from asd.errors import InputError
 from asd.features import window_times
 from asd.files import written
+from asd.mel import mel_edges
 from asd.progress import progress
 from asd.report.figures import COLORMAP, STYLE, evenly, level_range, mel_ticks, time_span
 from asd.scores import threshold_of
@@ -65,18 +67,23 @@ class Picture:
 
     style = STYLE | {"figure.constrained_layout.use": False}
 
-    def __init__(self, frames: int, settings: "LogMel", limits: tuple[float, float] | None) -> None:
+    def __init__(
+        self, frames: int, settings: "LogMel", limits: tuple[float, float] | None, most: float | None = None
+    ) -> None:
         """Args:
         frames: of a log-mel.
         settings: of the log-mel.
         limits: of the axis of the window scores; None: there are no scores, and no lower axes.
+        most: the end of the axis of the bands' shares; None: there are none, and no axes on the right.
         """
         from matplotlib.figure import Figure
 
         self.settings = settings
         self.limits = limits
+        self.most = most
         self.span = time_span(frames, settings)
-        self.box = (0.08, 0.42, 0.9, 0.56) if limits else (0.08, 0.16, 0.9, 0.82)
+        width = 0.76 if most else 0.9
+        self.box = (0.08, 0.42, width, 0.56) if limits else (0.08, 0.16, width, 0.82)
         with matplotlib.rc_context(self.style):
             self.figure = Figure(figsize=(8, 4.2 if limits else 2.8), facecolor="none")
             if limits:
@@ -84,12 +91,30 @@ class Picture:
                 self.lower = self.figure.add_axes((self.box[0], 0.12, self.box[2], 0.27), facecolor="none")
                 self.lower.set(xlim=self.span, ylim=(limits[0] - margin, limits[1] + margin))
                 (self.line,) = self.lower.plot([], [], color="#c04a00")
+            if most:
+                left, bottom, width, height = self.box
+                self.right = self.figure.add_axes((left + width + 0.02, bottom, 0.12, height), facecolor="none")
+                self.right.set(xlim=(0, most), ylim=(-0.5, settings.mels - 0.5))
+                (self.steps,) = self.right.plot([], [], color="#0072b2")
 
-    def write_curve(self, path: Path, times: np.ndarray, scores: np.ndarray) -> None:
-        """Write the curve of a clip's scores (windows,) at the seconds `times` (windows,) as SVG, without the axes."""
-        self.line.set_data(times, scores)
-        self.line.set_marker("o" if len(scores) == 1 else "")
-        self.lower.set_axis_off()  # the axes are in the frame; drawing them takes ten times as long as the curve
+    def write_curve(self, path: Path, times: np.ndarray, scores: np.ndarray, shares: np.ndarray) -> None:
+        """Write the curves of a clip as SVG, without the axes.
+
+        Args:
+            path: the file to write.
+            times: (windows,) seconds.
+            scores: (windows,) their scores; none if there are no lower axes.
+            shares: (bands,) as `asd.bands.band_shares` gives them; none if there are no axes on the right.
+        """
+        # The axes are in the frame; drawing them takes ten times as long as the curves.
+        if self.limits:
+            self.line.set_data(times, scores)
+            self.line.set_marker("o" if len(scores) == 1 else "")
+            self.lower.set_axis_off()
+        if self.most:
+            edges = band_edges(self.settings.mels) - 0.5
+            self.steps.set_data(np.repeat(shares, 2), np.repeat(edges, 2)[1:-1])
+            self.right.set_axis_off()
         self._save(path)
 
     def write_frame(self, path: Path, threshold: float) -> None:
@@ -109,6 +134,13 @@ class Picture:
                 upper.tick_params(labelbottom=False)
             else:
                 upper.set_xlabel("time, s")
+            if self.most:
+                self.steps.remove()
+                self.right.set_axis_on()
+                self.right.set(
+                    xlabel="share of the\nsquared distance", yticks=mel_ticks(self.settings)[0], yticklabels=[]
+                )
+                self.right.locator_params(axis="x", nbins=2)
         self._save(path)
 
     def _save(self, path: Path) -> None:
@@ -121,13 +153,14 @@ def write_clips(
     cache: "Cache",
     scores: "dict[str, pd.DataFrame]",
     windowed: "tuple[str, Features, Sections] | None" = None,
+    spectral: "tuple[str, Features, Sections] | None" = None,
 ) -> None:
     """Write the folder of a machine's test clips.
 
     Args:
         scores: model -> scores, one row per clip in the order of the cache.
-        windowed: a model whose network sees windows, its features and its detector; None: no curves.
-
+        windowed: a model whose network sees windows, its features and its detector; None: no curves over time.
+        spectral: a model of spectra with a Gaussian, likewise; None: no curves along the frequency.
     Raises:
         InputError: scores or features of other clips.
     """
@@ -135,7 +168,7 @@ def write_clips(
     from matplotlib.image import imsave
 
     clips, settings = cache.clips, cache.settings
-    tables = {**scores, **({"features": windowed[1].clips} if windowed else {})}
+    tables = {**scores, **{f"features of {one[0]}": one[1].clips for one in (windowed, spectral) if one}}
     for name, table in tables.items():
         if not table[["split", "section", "file"]].equals(clips[["split", "section", "file"]]):
             raise InputError(f"{cache.path}: {name}: not of the same clips; run the workflow again")
@@ -143,15 +176,18 @@ def write_clips(
     rows = np.flatnonzero(clips["split"] == "test")
     curves = dict(_curves(rows, settings, windowed))
     limit = limits[windowed[0]] if windowed else np.inf
-    picture = Picture(cache.frames, settings, _range(curves, limit))
+    shares = dict(_shares(rows, settings.mels, spectral))
+    most = max((float(one.max()) for one in shares.values()), default=0.0) * 1.05
+    picture = Picture(cache.frames, settings, _range(curves, limit), most or None)
     colours = level_range(cache.read_logmel([row])[0] for row in evenly(rows, CLIPS_A_RANGE)) if len(rows) else (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
     for row in progress(rows, "clips", "clips"):
         row = int(row)
         times, curve = curves.get(row, (np.empty(0), np.empty(0)))
-        if len(curve):
-            picture.write_curve(folder / f"{row}.svg", times, curve)
+        share = shares.get(row, np.empty(0))
+        if len(curve) or len(share):
+            picture.write_curve(folder / f"{row}.svg", times, curve, share)
         look = {"cmap": COLORMAP, "origin": "lower", "vmin": colours[0], "vmax": colours[1]}
         imsave(folder / f"{row}.webp", cache.read_logmel([row])[0], format="webp", pil_kwargs={"quality": 85}, **look)
         soundfile.write(folder / f"{row}.flac", cache.read_waveform([row])[0], settings.rate, format="FLAC")
@@ -164,6 +200,7 @@ def write_clips(
                 "scores": {model: float(table["score"].iloc[row]) for model, table in scores.items()},
                 "decisions": {model: int(table["decision"].iloc[row]) for model, table in scores.items()},
                 "worst": float(times[curve.argmax()]) if len(curve) else None,
+                "band": _loudest(share, settings) if len(share) else None,
             }
         )
     picture.write_frame(folder / "frame.svg", limit)
@@ -177,6 +214,7 @@ def write_clips(
             "box": picture.box,
             "shape": (picture.figure.get_size_inches() * 100).round().astype(int).tolist(),
             "windowed": windowed[0] if windowed else None,
+            "spectral": spectral[0] if spectral else None,
             "window": _cut(windowed[1])["window"] * settings.hop / settings.rate if windowed else None,
             "thresholds": {model: one if np.isfinite(one) else None for model, one in limits.items()},
             "clips": listed,
@@ -202,6 +240,25 @@ def _curves(
         for row in rows:
             curve = window_scores(features, sections, row)
             yield int(row), (window_times(len(curve), cut["test_hop"], cut["window"], settings), curve)
+
+
+def _shares(
+    rows: np.ndarray, mels: int, spectral: "tuple[str, Features, Sections] | None"
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each row with the share of each band in its squared distance, (bands,)."""
+    if spectral:
+        _, features, sections = spectral
+        for row in rows:
+            section = sections.sections[features.clips["section"].iloc[row]]
+            values = features.rows(features.offsets[row], features.offsets[row] + 1)[0].astype(np.float64)
+            yield int(row), band_shares(section, values, mels)
+
+
+def _loudest(shares: np.ndarray, settings: "LogMel") -> list[float]:
+    """The frequencies in Hz between which the band with the largest share lies."""
+    edges = band_edges(settings.mels)
+    band = int(shares.argmax())
+    return mel_edges(settings.rate, settings.mels)[[edges[band], edges[band + 1] + 1]].tolist()
 
 
 def _cut(features: "Features") -> dict[str, int]:

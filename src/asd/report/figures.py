@@ -394,20 +394,38 @@ def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float
 
 @matplotlib.rc_context(STYLE)
 def clip(
-    logmel: np.ndarray, settings: "LogMel", times: np.ndarray, scores: np.ndarray, threshold: float, title: str
+    logmel: np.ndarray,
+    settings: "LogMel",
+    times: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    title: str,
+    shares: np.ndarray | None = None,
 ) -> "Figure":
-    """Draw one clip: its log-mel and, if there are several windows, their scores over time.
+    """Draw one clip: its log-mel, and beside it what is known of when and at which frequencies it is anomalous.
 
     Args:
         logmel: (mels, frames) in dB.
+        settings: of the log-mel.
         times: (windows,), seconds at the middle of the windows.
-        scores: (windows,).
+        scores: (windows,) their scores; drawn if there are several.
+        threshold: infinite if there is none.
+        title: of the figure.
+        shares: (bands,) as `asd.bands.band_shares` gives them; None: not drawn.
     """
     curved = len(scores) > 1
     figure, grid = _axes(1 + curved, 1, 7, 1.8, sharex=True)
     draw_logmel(grid[0, 0], logmel, settings, *level_range([logmel]))
     grid[0, 0].grid(False)
     grid[0, 0].set(title=title, ylabel="frequency, kHz")
+    if shares is not None:
+        from asd.bands import band_edges
+
+        beside = grid[0, 0].inset_axes((1.02, 0, 0.14, 1))
+        edges = band_edges(settings.mels) - 0.5
+        beside.plot(np.repeat(shares, 2), np.repeat(edges, 2)[1:-1], color="#0072b2")
+        beside.set(ylim=grid[0, 0].get_ylim(), yticks=[], xlabel="share of the\nsquared distance")
+        beside.set_xlim(left=0)
     if curved:
         grid[1, 0].plot(times, scores, color="#c04a00")
         if np.isfinite(threshold):
