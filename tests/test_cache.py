@@ -141,9 +141,24 @@ def test_crop_and_pad(tmp_path):
 
 def test_many_lengths_make_a_short_message():
     with pytest.raises(InputError) as caught:
-        common_length({f"{i}.wav": 1000 + i // 5 for i in range(500)}, "equal")
+        common_length({f"{i}.wav": 1000 + i // 5 for i in range(500)}, LogMel())
     assert "(5.wav, 6.wav, 7.wav and 2 more)" in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+def test_what_cropping_and_padding_cost_is_said(caplog):
+    samples = {"a.wav": 16000, "b.wav": 12000, "c.wav": 16000}
+    crop, pad = LogMel(lengths="crop"), LogMel(lengths="pad")
+    assert common_length(samples, crop) == 12000
+    assert "cropped to the 0.75 s of the shortest, b.wav: 18 % of all sound is left out" in caplog.text
+    assert common_length(samples, pad) == 16000
+    assert "padded with zeros to the 1.00 s of the longest, a.wav: 8 % of all is zeros" in caplog.text
+    with pytest.raises(InputError, match=r"of the shortest, b\.wav: 23 % .*expected 20 % at most \(logmel\.crop_limit"):
+        common_length(samples | {"b.wav": 11000}, crop)
+    assert common_length(samples | {"b.wav": 100}, LogMel(lengths="crop", crop_limit=1)) == 100
+    caplog.clear()
+    assert common_length({"a.wav": 9, "b.wav": 9}, crop) == common_length({"a.wav": 9, "b.wav": 9}, pad) == 9
+    assert not caplog.text
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import string
 from contextlib import suppress
 from pathlib import Path
 
+import conftest
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from asd.corpus import (
     COLUMNS,
     attribute_label,
+    check_complete,
     parse_name,
     read_attributes,
     read_manifest,
@@ -188,6 +190,39 @@ def test_scan(tmp_path):
         "attributes": '{"m-n": "W"}',
     }
     assert (test["split"], test["part"], test["domain"], test["label"]) == ("test", "development", "target", "anomaly")
+
+
+def test_recordings_behind_links_and_what_is_left_out(tmp_path, caplog):
+    for split in ("train", "test"):
+        (tmp_path / "disk" / split).mkdir(parents=True)
+        (tmp_path / "disk" / split / f"section_00_source_{split}_normal_0000.wav").touch()
+        (tmp_path / "fan").mkdir(exist_ok=True)
+        (tmp_path / "fan" / split).symlink_to(tmp_path / "disk" / split)
+    (tmp_path / "disk/train/section_00_source_train_normal_0001.flac").touch()
+    (tmp_path / "disk/train/section_00_source_train_normal_0002.m4a").touch()
+    assert len(scan(tmp_path, "fan")) == 2
+    assert "2 left out" in caplog.text
+    assert "0001.flac (not a wav; a manifest.csv can list it)" in caplog.text
+    assert "0002.m4a (.m4a is no format that can be read" in caplog.text
+    (tmp_path / "fan/test/section_00_source_test_normal_0003.wav").symlink_to(
+        tmp_path / "disk/train/section_00_source_train_normal_0000.wav"
+    )
+    with pytest.raises(InputError, match="are one recording"):
+        scan(tmp_path, "fan")
+
+
+def test_what_a_manifest_tells_is_said_before_any_stage(caplog):
+    row = conftest.manifest_row
+    rows = [row("0.wav"), row("1.wav"), row("2.wav", "test")]
+    check_complete(conftest.manifest(*rows), "fan.csv")
+    assert not caplog.text
+    with pytest.raises(InputError, match=r"section 01 has 2 test clips, but no training clips \(00 have some"):
+        check_complete(conftest.manifest(*rows, row("3.wav", "test", "01"), row("4.wav", "test", "01")), "fan.csv")
+    with pytest.raises(InputError, match=r"fan\.csv: found no training clips"):
+        check_complete(conftest.manifest(rows[2]), "fan.csv")
+    check_complete(conftest.manifest(*rows, row("3.wav", section="02")), "fan.csv")
+    assert "section 02 has a single training clip" in caplog.text
+    assert "section 02 has no test clips" in caplog.text
 
 
 def test_only_the_base_name_says_domain_and_label(tmp_path):

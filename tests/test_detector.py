@@ -1,10 +1,15 @@
 """A detector in one file: the very scores of the workflow, refusals that say why, and the command asd score."""
 
+import errno
 import importlib.util
+import inspect
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from io import StringIO
 from pathlib import Path
@@ -14,13 +19,16 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from asd import cli, exposure, sections
 from asd import network as networks
 from asd.cache import open_cache
 from asd.detector import Detector, Loaded
 from asd.errors import InputError
-from asd.export import Graph
+from asd.export import Graph, export
 from asd.features import open_features, write_features
 from asd.fusion import fuse_tables
 from asd.network import Description, Network
@@ -151,7 +159,19 @@ def test_floats_and_integers_are_the_same_sound(folder, recordings):
         (np.zeros((16000, 2)), 16000, None, r"float64 of shape \(16000, 2\); expected one channel"),
         (np.zeros(16000, np.int32), 16000, None, "found int32 of shape"),
         (np.zeros(0), 16000, None, "found no samples"),
-        (np.full(16000, np.nan), 16000, None, "some that are no numbers"),
+        (np.full(16000, np.nan), 16000, None, "samples that are no numbers"),
+        (np.full(16000, 1e30), 16000, None, "up to 1e.30, expected full scale at 1"),
+        (np.arange(-8000.0, 8000.0), 16000, None, "up to 8000, expected full scale at 1"),
+        (np.zeros(16000, np.complex64), 16000, None, "found complex64 of shape"),
+        (np.zeros(16000, bool), 16000, None, "found bool of shape"),
+        ([[0.0], [0.0, 0.1]], 16000, None, "waveform: not an array of samples"),
+        ("recording.wav", 16000, None, "expected one channel of samples"),
+        (None, 16000, None, "expected one channel of samples"),
+        (torch.zeros(16000, requires_grad=True), 16000, None, "waveform: not an array of samples"),
+        (np.zeros(16000), "16000", None, r"rate: found '16000' \(str\); expected a number of Hz: 16000"),
+        (np.zeros(16000), None, None, "rate: found None"),
+        (np.zeros(16000), True, None, "rate: found True"),
+        (np.zeros(16000), np.nan, None, "rate: found nan Hz"),
         (np.zeros(4000), 16000, None, r"found 0\.25 s; a window of the detector takes 0\.48 s"),
         (np.zeros(16000), 16000, "07", "section: found '07'; the detector knows 00, 01"),
     ],
@@ -159,6 +179,69 @@ def test_floats_and_integers_are_the_same_sound(folder, recordings):
 def test_what_it_cannot_score_is_refused(folder, waveform, rate, section, message):
     with pytest.raises(InputError, match=message):
         Detector.load(folder / "local/fan.zip").score(waveform, rate, section)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda sound: sound[::-1][::-1],
+        lambda sound: np.stack([sound, sound], 1)[:, 1],
+        lambda sound: sound.astype(">f8"),
+        lambda sound: sound.astype(np.float16).astype(np.longdouble),
+        lambda sound: sound.tolist(),
+        lambda sound: torch.from_numpy(sound),
+        lambda sound: np.rint(sound * 32768).astype(">i2"),
+        lambda sound: np.rint(sound * 32768).astype(np.int16)[::-1][::-1],
+    ],
+)
+def test_the_layout_of_the_array_does_not_matter(folder, recordings, layout):
+    detector = Detector.load(folder / "global/fan.zip")
+    sound = soundfile.read(next(iter(recordings.values())), dtype="float64")[0]
+    sound = sound.astype(np.float16).astype(np.float64) if "float16" in inspect.getsource(layout) else sound
+    assert detector.score(layout(sound), 16000.0).score == pytest.approx(detector.score(sound, 16000).score, rel=1e-5)
+
+
+def test_a_read_only_recording_is_scored_and_left_as_it_is(folder, recordings):
+    sound = soundfile.read(next(iter(recordings.values())), dtype="int16")[0]
+    sound.setflags(write=False)
+    before = sound.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Detector.load(folder / "global/fan.zip").score(sound, np.int64(16000), section="00")
+    np.testing.assert_array_equal(sound, before)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    waveform=st.one_of(
+        arrays(np.float64, st.integers(0, 9000), elements=st.floats(width=64), fill=st.floats(width=64)),
+        arrays(np.float32, st.integers(0, 9000), elements=st.floats(-1, 1, width=32), fill=st.just(0)),
+        arrays(np.int16, st.integers(0, 9000), fill=st.integers(-32768, 32767)),
+        arrays(np.uint8, st.integers(0, 4)),
+        st.lists(st.floats() | st.text(max_size=2) | st.none(), max_size=4),
+    ),
+    rate=st.just(16000) | st.floats() | st.text(max_size=3) | st.none(),
+    section=st.sampled_from([None, "00", "", 7]),
+)
+def test_any_array_has_a_finite_score_or_is_refused(folder, waveform, rate, section):
+    detector = Detector.load(folder / "global/fan.zip")
+    try:
+        found = detector.score(waveform, rate, section)
+    except InputError:
+        return
+    assert np.isfinite(found.score)
+    assert np.isfinite(found.windows).all()
+    assert found.section in ("00", "01")
+
+
+def test_no_decision_on_a_score_that_is_not_finite(folder, recordings):
+    detector = Detector.load(folder / "global/fan.zip")
+    sound = soundfile.read(next(iter(recordings.values())), dtype="int16")[0]
+    first = next(iter(detector.members[0].network.parameters()))
+    with torch.no_grad():
+        first.fill_(torch.nan)
+    with pytest.raises(InputError, match="score: found a value that is not finite, so there is no decision"):
+        detector.score(sound, 16000)
 
 
 def damaged(path: Path, source: Path, **contents: bytes | None) -> Path:
@@ -288,6 +371,35 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, t
     assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
 
 
+def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(folder, recordings, tmp_path):
+    good, bad = (tmp_path / os.fsdecode(name) for name in (b"L\xfcfter.wav", b"in/y.wav"))
+    shutil.copy(next(iter(recordings.values())), good)
+    bad.parent.mkdir()
+    shutil.copy(good, bad)
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    names = [good, tmp_path / "loop.wav", tmp_path / ("x" * 300 + ".wav")]
+    words = [
+        sys.executable,
+        "-c",
+        "from asd.cli import main; main()",
+        "score",
+        "--detector",
+        folder / "global/fan.zip",
+        "--format",
+    ]
+    for locale in ("C", "C.UTF-8"):
+        run = {"capture_output": True, "env": os.environ | {"LC_ALL": locale}}
+        said = subprocess.run([*words, "jsonl", *names], **run)
+        assert said.returncode in (1, 3), said.stderr
+        assert b"Traceback" not in said.stderr
+        (row,) = map(json.loads, said.stdout.splitlines())
+        assert row["file"] == str(good)
+        for reason in (errno.ELOOP, errno.ENAMETOOLONG):
+            assert os.strerror(reason).encode() in said.stderr
+    table = subprocess.run([*words, "table", good], **run).stdout.decode("utf-8")
+    assert "L\\udcfcfter.wav" in table
+
+
 def test_recordings_of_another_length_are_scored_with_a_warning(folder, tmp_path, monkeypatch, capsys, caplog):
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, np.zeros(32000, np.int16), 16000)
@@ -359,7 +471,7 @@ def test_a_folder_is_watched_and_a_restart_goes_on(folder, recordings, tmp_path,
     (inbox / "notes.txt").write_text("no recording")
     (inbox / "broken.wav").write_bytes(first.read_bytes()[:1000])
     words = ("watch", inbox, "--detector", folder / "local/fan.zip", "--once", "--interval", "0.01")
-    assert asd(monkeypatch, capsys, *words)[0] == 0
+    assert asd(monkeypatch, capsys, *words)[0] == 1  # one could not be scored
     rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
     assert {row["file"] for row in rows} == {first.name, second.name, "broken.wav"}
     scored = {row["file"]: row.get("score") for row in rows}
@@ -397,6 +509,16 @@ def test_the_onnx_graph_gives_the_same_scores(folder, recordings, tmp_path, monk
     assert scores.shape == (5, 2)
     for number, section in enumerate(("00", "01")):
         np.testing.assert_allclose(scores[:, number], detector.score(waveform, rate, section).windows, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_graph_whose_scores_are_not_finite_is_not_written(folder, tmp_path):
+    detector = Detector.load(folder / "local/fan.zip")
+    with torch.no_grad():
+        next(iter(detector.members[0].network.parameters())).fill_(torch.nan)
+    with pytest.raises(InputError, match=r"fan\.onnx: the detector's scores of noise are not finite"):
+        export(detector, tmp_path / "fan.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("model", ["oe", "spectrum"])

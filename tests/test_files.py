@@ -1,13 +1,18 @@
 """Nothing half-written carries a final name."""
 
+import errno
+import os
 import platform
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from asd.files import digest, written
+from asd.errors import InputError
+from asd.files import digest, printable, read_table, walk, written
 
 
 def fail_halfway(path):
@@ -88,3 +93,58 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_and_by_no_other(tmp_pa
 
 def test_digest_is_sha256():
     assert digest("abc", 8) == "ba7816bf"
+
+
+def test_a_walk_follows_links_and_names_what_it_leaves_out(tmp_path):
+    for name in ("b.wav", "a/c.wav", ".hidden/d.wav", "a/.e.wav", "lost+found/f.wav"):
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).touch()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/g.wav").touch()
+    (tmp_path / "tree/linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "tree/a/up").symlink_to(tmp_path / "tree")
+    (tmp_path / "tree/self").symlink_to("self")
+    (tmp_path / "root").symlink_to("tree")
+    files, skipped = walk(tmp_path / "root")
+    assert [str(path.relative_to(tmp_path / "root")) for path in files] == ["a/c.wav", "b.wav", "linked/g.wav"]
+    assert {str(path.relative_to(tmp_path / "root")): why for path, why in skipped.items()} == {
+        "a/up": "a link to a folder that it lies in",
+        "self": os.strerror(errno.ELOOP),
+    }
+    assert walk(tmp_path / "none") == ([], {tmp_path / "none": os.strerror(errno.ENOENT)})
+
+
+def test_a_folder_that_may_be_listed_but_not_entered(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "in/b.wav"):
+        (tmp_path / name).touch()
+    stat = Path.stat
+
+    def guarded(path, **options):
+        if path.parent.name == "in":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", guarded)
+    assert walk(tmp_path) == ([tmp_path / "a.wav"], {tmp_path / "in/b.wav": os.strerror(errno.EACCES)})
+
+
+def test_a_name_that_is_no_text_is_printable():
+    name = os.fsdecode(b"L\xfcfter.wav")
+    assert printable(name) == "L\\udcfcfter.wav"
+    assert printable("Lüfter.wav") == "Lüfter.wav"
+
+
+def test_names_of_a_table_are_text(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("machine,section,value\n1,00,0.5\nNA,01,\ntrue,1e3,nan\n")
+    table = read_table(path, ["value"])
+    assert table["machine"].tolist() == ["1", "NA", "true"]
+    assert table["section"].tolist() == ["00", "01", "1e3"]
+    np.testing.assert_array_equal(table["value"], [0.5, np.nan, np.nan])
+    for text, said in (("machine,value\n1,high\n", "high"), ("machine\n1\n", "value"), ("", "No columns")):
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"metrics\.csv: not a readable table .*{said}"):
+            read_table(path, ["value"])
+    with pytest.raises(InputError, match="not a readable table"):
+        read_table(tmp_path / "none.csv")

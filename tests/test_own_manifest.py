@@ -1,9 +1,13 @@
 """A plain tree of recordings: reading its manifest, and proposing a first one."""
 
+import csv
+import errno
+import io
 import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -99,7 +103,15 @@ def test_the_machine_s_own_manifest_comes_first(tmp_path):
     [
         ("file,machine\n1.wav,fan\n", "found the columns file, machine; expected also split"),
         ("file,machine,split\n", "found no rows"),
-        ("file,machine,split\n1.wav,fan,train,more\n", "found no rows, or rows of more cells"),
+        ("file,machine,split\n1.wav,fan,train,more\n", "row 2: found 4 cells, the header has 3"),
+        ("", "found the columns ; expected also file, machine, split"),
+        (",file,machine,split\n0,1.wav,fan,train\n", "column 1 has no name .*'0'.*row numbers"),
+        ("Unnamed: 0,file,machine,split\n0,1.wav,fan,train\n", "column 1 has no name .*'Unnamed: 0'"),
+        ("file,machine,split,rpm,rpm\n1.wav,fan,train,1,2\n", "the column 'rpm' is there 2 times"),
+        ("file,machine,split\n1.wav,fan,train\nfile,machine,split\n", "row 3: the header a second time"),
+        ("file;machine\n1.wav;fan\n", r"found the columns file;machine \(separated by semicolons\?\)"),
+        ('file,machine,split\n"1.wav,fan,train\n', "not a readable csv"),
+        ("file,machine,split\n\n\n1.wav,fan,Train\n", "row 4: split: found 'Train'"),
         ("file,machine,split\n1.wav,fan,Train\n", "row 2: split: found 'Train', expected 'train' or 'test'"),
         ("file,machine,split\n1.wav,fan,train\n2.wav,fan,\n", "row 3: split: found ''"),
         ("file,machine,split\n1.wav,fan,train\n1.wav,fan,test\n", "row 3: file: found '1.wav', expected each .* once"),
@@ -129,8 +141,102 @@ def test_a_file_without_a_row_is_said(tmp_path, caplog):
         tmp_path, "file,machine,split\n1.wav,fan,train\n", "deep/2.FLAC", "notes.txt", ".hidden/3.wav", "._1.wav"
     )
     assert len(listed(path, "fan")) == 1
-    assert "1 recordings below it have no row and are left out" in caplog.text
-    assert "2.FLAC" in caplog.text
+    assert "1 left out" in caplog.text
+    assert "2.FLAC (no row in the manifest)" in caplog.text
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_what_spreadsheets_write(tmp_path, mark):
+    path = tree(tmp_path, FULL)
+    expected = read_all(path)
+    text = FULL.replace('"new, bearing"', '"new, bearing"' if mark == "," else "new§ bearing").replace(",", mark)
+    text = text.replace("§", ",").replace("\n", "\r\n")
+    header, rows = text.split("\r\n", 1)
+    text = f"{header}{mark}{mark}\r\n{rows.replace(chr(13), 2 * mark + chr(13))}{mark * 9}\r\n\r\n"  # padded
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    pd.testing.assert_frame_equal(read_all(path), expected)
+
+
+def test_one_recording_under_two_names(tmp_path):
+    text = "file,machine,split\na/1.wav,fan,train\nb/2.wav,fan,test\n{},fan,test\n"
+    path = tree(tmp_path, text.format("a/3.wav"))
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "b/hard.wav").hardlink_to(tmp_path / "a/1.wav")
+    for name in ("./a/1.wav", "b/../a/1.wav", "link/1.wav", "b/hard.wav", str(tmp_path / "a/1.wav")):
+        path.write_text(text.format(name))
+        with pytest.raises(InputError, match=r"a/1\.wav and .* are one recording"):
+            read_all(path)
+    path.write_text(text.format("a/1.wav").replace("a/1.wav,fan,test", "a/1.wav,press,train"))
+    assert len(read_all(path)) == 3  # another machine may have it too
+
+
+def test_names_that_are_spelled_alike(tmp_path, monkeypatch):
+    lay(tmp_path, unicodedata.normalize("NFD", "a/Lüfter.wav"), "b/2.wav", "home/3.wav")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = "file,machine,split\na/Lüfter.wav,fan,train\nb\\2.wav,fan,test\n~/3.wav,fan,test\n"
+    (tmp_path / "manifest.csv").write_text(text, encoding="utf-8")
+    clips = read_all(tmp_path / "manifest.csv")
+    assert all(Path(one).is_file() for one in clips["path"])
+    assert set(clips["file"]) == {"a/Lüfter.wav", "b\\2.wav", "~/3.wav"}
+
+
+def test_an_attribute_that_numbers_the_rows_is_said(tmp_path, caplog):
+    rows = [f"{i}.wav,fan,{'train' if i < 6 else 'test'},{i % 2},{i}" for i in range(8)]
+    read_all(tree(tmp_path, "\n".join(["file,machine,split,speed,number", *rows])))
+    (said,) = [one for one in caplog.messages if "attribute" in one]
+    assert "machine fan: the attribute 'number' is different for each of 8 clips" in said
+
+
+def test_recordings_behind_links_are_found(tmp_path, caplog):
+    lay(tmp_path, "disk/train/1.wav", "disk/test/2.wav", "disk/test/.trash/3.wav", "disk/$RECYCLE.BIN/4.wav")
+    (tmp_path / "tree/pump").mkdir(parents=True)
+    for split in ("train", "test"):
+        (tmp_path / "tree/pump" / split).symlink_to(tmp_path / "disk" / split)
+    (tmp_path / "tree/pump/again").symlink_to(tmp_path / "tree")
+    (tmp_path / "tree/gone.wav").symlink_to("nowhere.wav")
+    table = propose(tmp_path / "tree", ["{machine}/{split}/*"], {}, {})
+    assert list(table["file"]) == ["pump/test/2.wav", "pump/train/1.wav"]
+    assert "pump/again (a link to a folder that it lies in)" in caplog.text
+    assert f"gone.wav ({os.strerror(errno.ENOENT)})" in caplog.text
+
+
+def test_what_cannot_be_read_is_named(tmp_path, caplog):
+    lay(tmp_path, "pump/train/1.wav", "pump/train/2.m4a", "pump/train/3.aiff", "pump/train/4.opus", "notes.txt")
+    (tmp_path / "pump/train" / os.fsdecode(b"L\xfcfter.wav")).write_bytes(b"sound")
+    table = propose(tmp_path, ["{machine}/{split}/*"], {}, {})
+    assert [Path(file).name for file in table["file"]] == ["1.wav", "3.aiff", "4.opus"]
+    assert "2 left out" in caplog.text
+    assert "2.m4a (.m4a is no format that can be read; convert it to wav or FLAC)" in caplog.text
+    assert "L\\udcfcfter.wav (a name that is not UTF-8; rename it)" in caplog.text
+    caplog.text.encode("utf-8")
+
+
+CELLS = st.sampled_from(["", "train", "test", "a.wav", "b.wav", "./a.wav", "fan", "anomaly", "source", "x,y", '"', "0"])
+HEADERS = st.sampled_from(["file", "machine", "split", "section", "label", "domain", "rpm", "", "Unnamed: 0", "file"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    header=st.lists(HEADERS, max_size=7) | st.just(["file", "machine", "split", "label", "rpm"]),
+    rows=st.lists(st.lists(CELLS, max_size=7), max_size=6),
+    mark=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_a_table_of_any_cells_is_a_manifest_or_an_input_error(tmp_path_factory, header, rows, mark, end):
+    path = lay(tmp_path_factory.mktemp("any"), "a.wav", "b.wav") / "manifest.csv"
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=mark, lineterminator=end).writerows([header, *rows])
+    path.write_bytes(text.getvalue().encode())
+    try:
+        clips = read_all(path)
+    except InputError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        return
+    assert list(clips.columns) == COLUMNS
+    assert all(Path(one).is_file() for one in clips["path"])
+    assert not clips.duplicated(["machine", "file"]).any()
+    write_manifest(path.with_name("again.csv"), clips)
+    pd.testing.assert_frame_equal(read_manifest(path.with_name("again.csv"))[COLUMNS[1:]], clips[COLUMNS[1:]])
 
 
 @settings(deadline=None, max_examples=60)
@@ -207,7 +313,7 @@ def test_make_manifest(tmp_path):
 def test_a_proposal_is_a_manifest_of_the_real_recordings(tmp_path):
     if not (real := os.environ.get("ASD_REAL_DATA")):
         pytest.skip("ASD_REAL_DATA does not name a folder of real recordings of 2023")
-    for number, path in enumerate(recordings_below(Path(real))):
+    for number, path in enumerate(recordings_below(Path(real))[0]):
         target = (
             tmp_path / path.parts[-3] / {"train": "reference", "test": "march"}[path.parts[-2]] / f"{number:04}.wav"
         )

@@ -76,7 +76,8 @@ def test_clips_of_different_length_are_cut_to_the_shortest_and_that_is_said(cach
         joined = Joined([long, short])
         assert joined.read_logmel([0, 1]).shape == (2, 64, short.frames)
         np.testing.assert_array_equal(joined.read_waveform([0])[0], long.read_waveform([0])[0, :8000])
-    assert "clips of different length (samples: long 12000, valve 8000)" in caplog.text
+    assert "cropped to the 0.50 s of the shortest" in caplog.text
+    assert "valve.h5" in caplog.text
 
 
 def test_caches_of_other_settings_are_refused(caches, tmp_path):

@@ -1,5 +1,6 @@
 """A watched folder: what is being written waits, what was dealt with is known again."""
 
+import json
 import os
 
 import pytest
@@ -39,6 +40,7 @@ def test_what_is_in_the_log_is_done_until_it_changes(tmp_path):
     watched.ready()
     watched.append(watched.ready()[0], {"score": 1.5})
     assert watched.ready() == watched.ready() == []
+    watched.close()
     again = Watched(tmp_path, log)
     assert again.ready() == again.ready() == []
     put(tmp_path / "a.wav", b"2", 2)
@@ -66,3 +68,42 @@ def test_a_half_written_line_is_cut_off(tmp_path):
 def test_no_such_folder(tmp_path):
     with pytest.raises(InputError, match="none: no such folder"):
         Watched(tmp_path / "none", tmp_path / "log.jsonl").ready()
+
+
+def test_one_writer_at_a_time(tmp_path):
+    log = tmp_path / "log.jsonl"
+    first = Watched(tmp_path, log)
+    with pytest.raises(InputError, match=r"log\.jsonl: another asd watch writes this log"):
+        Watched(tmp_path, log)
+    Watched(tmp_path, tmp_path / "other.jsonl")
+    first.close()
+    Watched(tmp_path, log)
+
+
+def test_links_are_followed_and_what_cannot_be_looked_at_is_said_once(tmp_path, caplog):
+    put(tmp_path / "disk/a.wav", b"1", 1)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "in/up").symlink_to(tmp_path / "in")
+    (tmp_path / "in/loop.wav").symlink_to("loop.wav")
+    put(tmp_path / "in/memo.m4a", b"1", 1)
+    put(tmp_path / "in/$RECYCLE.BIN/b.wav", b"1", 1)
+    watched = Watched(tmp_path / "in", tmp_path / "log.jsonl")
+    watched.ready()
+    assert [name for name, *_ in watched.ready()] == ["linked/a.wav"]
+    assert len(caplog.messages) == 1
+    assert "3 left out" in caplog.text
+    for said in ("loop.wav (", "up (a link to a folder that it lies in)", "memo.m4a (.m4a is no format"):
+        assert said in caplog.text
+
+
+def test_a_name_that_is_no_text_is_known_again(tmp_path):
+    log, name = tmp_path / "log.jsonl", os.fsdecode(b"L\xfcfter.wav")
+    put(tmp_path / name, b"1", 1)
+    watched = Watched(tmp_path, log)
+    watched.ready()
+    watched.append(watched.ready()[0], {"score": 1.5})
+    watched.close()
+    assert json.loads(log.read_bytes().decode("utf-8"))["file"] == name
+    again = Watched(tmp_path, log)
+    assert again.ready() == again.ready() == []

@@ -73,7 +73,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
     lengths = (soundfiles.length(file, settings) for file in files)
-    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings.lengths)
+    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings)
     if settings.convert or settings.channel != "mono":
         for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")
@@ -139,18 +139,18 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
     return logmel, waveform
 
 
-def common_length(samples: dict[str, int], policy: str) -> int:
-    """Return the length in samples to which all clips are cropped or padded.
+def common_length(samples: dict[str, int], settings: LogMel) -> int:
+    """The length that all clips are brought to; what that costs is said.
 
     Args:
-        samples: path -> number of samples.
-        policy: equal, crop (to the shortest) or pad (with zeros to the longest).
+        samples: path -> its samples.
+        settings: `lengths`, equal, crop (to the shortest) or pad (with zeros to the longest), and `crop_limit`.
 
     Raises:
-        InputError: the policy is `equal`, and the lengths are not.
+        InputError: `equal`, and they are not; `crop`, and more than `crop_limit` of the sound would be cut off.
     """
     counts = Counter(samples.values())
-    if policy == "equal" and len(counts) > 1:
+    if settings.lengths == "equal" and len(counts) > 1:
         (usual, times), *others = counts.most_common()
         odd = {length: [file for file in samples if samples[file] == length] for length, _ in others[:5]}
         raise InputError(
@@ -159,7 +159,39 @@ def common_length(samples: dict[str, int], policy: str) -> int:
             + (f"; and so on for {len(others) - 5} lengths more" if len(others) > 5 else "")
             + "; expected one length; set logmel.lengths to crop or pad, or remove the others"
         )
-    return max(samples.values()) if policy == "pad" else min(samples.values())
+    total = sum(samples.values())
+    if settings.lengths == "pad":
+        longest = max(samples, key=samples.__getitem__)
+        length = samples[longest]
+        if length * len(samples) > total:
+            log.warning(
+                "clips of different length are padded with zeros to the %.2f s of the longest, %s: "
+                "%.0f %% of all is zeros",
+                length / settings.rate,
+                longest,
+                100 * (1 - total / (length * len(samples))),
+            )
+        return length
+    shortest = min(samples, key=samples.__getitem__)
+    length = samples[shortest]
+    _check_crop(shortest, length, 1 - length * len(samples) / total, settings)
+    return length
+
+
+def _check_crop(shortest: str, length: int, lost: float, settings: LogMel) -> None:
+    """Say which clip all are cropped to, and refuse where too large a share of the sound is lost."""
+    if lost <= 0:
+        return
+    said = (
+        f"clips of different length are cropped to the {length / settings.rate:.2f} s of the shortest, {shortest}: "
+        f"{100 * lost:.0f} % of all sound is left out"
+    )
+    if lost > settings.crop_limit:
+        raise InputError(
+            f"{said}; expected {100 * settings.crop_limit:.0f} % at most (logmel.crop_limit). Remove the short ones, "
+            "set logmel.lengths to pad, or raise logmel.crop_limit"
+        )
+    log.warning("%s", said)
 
 
 def _some(files: list[str]) -> str:
@@ -235,9 +267,13 @@ class Joined:
                 raise InputError(
                     f"{cache.path}: has other settings than {self.caches[0].path}; a network needs caches of one kind"
                 )
-        if len({cache.samples for cache in self.caches}) > 1:
-            lengths = ", ".join(f"{cache.path.stem} {cache.samples}" for cache in self.caches)
-            log.warning("clips differ in length (samples: %s); they are cut to the shortest", lengths)
+        clips = {str(cache.path): len(cache.file["logmel"]) for cache in self.caches}
+        samples = {str(cache.path): cache.samples for cache in self.caches}
+        total = sum(clips[path] * samples[path] for path in clips)
+        shortest = min(samples, key=samples.__getitem__)
+        _check_crop(
+            shortest, samples[shortest], 1 - samples[shortest] * sum(clips.values()) / total, self.caches[0].settings
+        )
 
     @property
     def path(self) -> Path:

@@ -3,16 +3,19 @@
 import json
 import logging
 import os
+import stat
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from asd.command import share_processor
+from asd.command import say_anything, share_processor
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,8 +89,9 @@ def watch(
 ) -> int:
     """Score the recordings that appear in a folder, until it is interrupted (Ctrl-C).
 
-    A recording is scored if it has not changed for an interval. Its result is printed, and appended to the log as one
-    line of JSON. Recordings that are in the log are not scored again, also after a restart.
+    A recording is scored when nothing about it has changed for an interval. What was found is appended to the log as a
+    JSON object a line, and said; what the log has is not scored again, also after a restart. What cannot be looked at
+    or scored is named, and the rest goes on; with --once the exit status is 1 then, otherwise 0.
 
     Args:
         folder: the folder; its subfolders are watched, too.
@@ -105,30 +109,38 @@ def watch(
 
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
-    watched = Watched(folder, out or folder / "asd.jsonl")
-    watched.ready()
-    what = f"{loaded.description.machine}, {loaded.description.title}"
-    print(f"watching {folder} ({what}; {len(watched.done)} done before); Ctrl-C ends it", file=sys.stderr, flush=True)
+    with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:
+        watched.ready()
+        what = f"{loaded.description.machine}, {loaded.description.title}"
+        done = f"{len(watched.done)} done before"
+        print(f"watching {folder} ({what}; {done}); Ctrl-C ends it", file=sys.stderr, flush=True)
+        failed = False
+        try:
+            while True:
+                time.sleep(interval)
+                for stamp in watched.ready():
+                    failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp))
+                if once:
+                    return UNREADABLE if failed or watched.left_out else NONE
+        except KeyboardInterrupt:
+            return NONE
+
+
+def _watched(detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None]) -> bool:
+    """Score what appeared, say and append what was found; return whether it could be scored."""
+    if not os.path.lexists(path):  # moved away since
+        return True
     try:
-        while True:
-            time.sleep(interval)
-            for stamp in watched.ready():
-                path = folder / stamp[0]
-                if not path.exists():
-                    continue
-                try:
-                    found = _one(loaded, path, section)
-                except InputError as error:
-                    found = {"error": _named(path, error)}
-                    log.error("%s", found["error"])
-                else:
-                    _warn_of_lengths(loaded, [found])
-                    print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
-                watched.append(stamp, {**found, "file": stamp[0], "scored": datetime.now(UTC).isoformat()})
-            if once:
-                return NONE
-    except KeyboardInterrupt:
-        return NONE
+        found = _one(detector, path, section)
+    except InputError as error:
+        found = {"error": _named(path, error)}
+        log.error("%s", found["error"])
+    else:
+        _warn_of_lengths(detector, [found])
+        print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
+        del found["file"]  # the log has it below the folder
+    append({**found, "scored": datetime.now(UTC).isoformat()})
+    return "error" not in found
 
 
 def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
@@ -196,11 +208,15 @@ def _scored(
 def _one(detector: "Detector", path: Path, section: str | None, picture: Path | None = None) -> dict:
     """The result of a recording; if there is a path `picture`, its picture is written to <picture>.svg and .png."""
     from asd import soundfiles
+    from asd.files import printable
 
-    if path.is_dir():
-        raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:  # a link to itself, a folder that may not be entered, a name that is too long
+        raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
     settings = detector.description.logmel
     waveform = soundfiles.read(path, settings)
     found = detector.score(waveform, settings.rate, section)
@@ -209,7 +225,7 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
 
         logmel = detector.log_mel(waveform, settings.rate)
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
-        title = f"{path.name}: {found.score:.4g}{limit}, as section {found.section}"
+        title = f"{printable(path.name)}: {found.score:.4g}{limit}, as section {found.section}"
         drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title)
         figures.save(drawn, picture.parent, picture.name)
     return {
@@ -261,6 +277,7 @@ def _print(rows: list[dict], format: str) -> None:
 def main() -> None:
     """Run the command."""
     share_processor()
+    say_anything()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         status = tyro.extras.subcommand_cli_from_dict(

@@ -1,5 +1,6 @@
 """Turn a function into a command: flags from its typed arguments, errors as one message."""
 
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,13 @@ def share_processor() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def say_anything() -> None:
+    """Have what cannot be written in the terminal's encoding (names from old systems, LC_ALL=C) written as numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
@@ -31,6 +39,7 @@ def run(main: Callable, description: str) -> None:
     the code and keep their traceback.
     """
     share_processor()
+    say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))

@@ -17,15 +17,18 @@ Rows are sorted by split (train first) and file.
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asd.errors import InputError
-from asd.files import written
+from asd.files import printable, written
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ["path", "file", "machine", "section", "split", "part", "domain", "label", "attributes"]
 
@@ -208,20 +211,43 @@ def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _recordings(home: Path) -> list[Path]:
-    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error."""
+    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error, not skipped."""
+    from asd.soundfiles import find, said
+
     if not home.is_dir():
         raise InputError(f"{home}: no such folder; expected the machine's recordings in its folders train and test")
+    found, left_out = find(home)
+    left_out |= {path: "not a wav; a manifest.csv can list it" for path in found if path.suffix.lower() != ".wav"}
+    if left_out:
+        log.warning("%s: %s", home, said(left_out))
+    wavs = [path for path in found if path.suffix.lower() == ".wav"]
     folders = [home / split for split in VALUES["split"]]
-    inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if _is_wav(path)]
-    outside = sorted(path for path in home.rglob("*") if _is_wav(path) and path.parent not in folders)
-    if outside:
-        raise InputError(f"{str(outside[0])!r}: a recording outside the folders train and test; move or remove it")
-    return inside
+    if outside := [path for path in wavs if path.parent not in folders]:
+        raise InputError(
+            f"{printable(outside[0])!r}: a recording outside the folders train and test; move or remove it"
+        )
+    check_once(home, wavs)
+    return wavs
 
 
-def _is_wav(path: Path) -> bool:
-    # Hidden files are no recordings: they are incomplete, or left by macOS beside copied files (._name.wav).
-    return path.suffix.lower() == ".wav" and not path.name.startswith(".")
+def check_once(where: Path, files: list[Path], names: list[str] | None = None) -> None:
+    """Refuse one recording under two names: another spelling of its path, or a link.
+
+    Args:
+        where: the folder or manifest, for the message.
+        files: the recordings of a machine.
+        names: what they are called in the message; their paths otherwise.
+    """
+    seen: dict[tuple[int, int], str] = {}
+    for path, name in zip(files, names or map(str, files), strict=True):
+        state = path.stat()
+        one = (state.st_dev, state.st_ino)
+        if one in seen:
+            raise InputError(
+                f"{where}: {seen[one]} and {printable(name)} are one recording (a link, or another spelling of its "
+                "path); keep one of them"
+            )
+        seen[one] = printable(name)
 
 
 def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
@@ -298,6 +324,33 @@ def as_json(attributes: dict[str, str]) -> str:
 
 
 # --- manifests ----------------------------------------------------------------------------------------------
+
+
+def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
+    """What the stages after the first would refuse, hours later: all that a machine's manifest can tell.
+
+    Args:
+        clips: the manifest's columns, a row a clip, of one machine.
+        where: the manifest or folder, for the message.
+
+    Raises:
+        InputError: no training clips, or a section that has test clips only.
+    """
+    training = clips["split"] == "train"
+    if not training.any():
+        raise InputError(f"{where}: found no training clips; expected normal recordings of the split train")
+    known = clips["section"][training]
+    unknown = ~training & ~clips["section"].isin(known)
+    if unknown.any():
+        raise InputError(
+            f"{where}: section {', '.join(sorted(set(clips['section'][unknown])))} has {unknown.sum()} test clips, but "
+            f"no training clips ({', '.join(sorted(set(known)))} have some); add them, or take its test clips out"
+        )
+    for section, times in known.value_counts().items():
+        if times < 2:
+            log.warning("%s: section %s has a single training clip; nothing can be learnt from one", where, section)
+    for section in sorted(set(known) - set(clips["section"][~training])):
+        log.warning("%s: section %s has no test clips: it is learnt from, and nothing of it is scored", where, section)
 
 
 def write_manifest(path: Path, clips: "pd.DataFrame") -> None:

@@ -3,6 +3,7 @@
 `examine` reads every clip; `write_plots` draws each machine's levels and spectra by split and domain.
 """
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -44,10 +45,11 @@ def examine(
         threads: number of recordings that are read at the same time.
 
     Returns:
-        A table with one row per clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak
-        (dB of full scale), clipped (share of samples), fault ("", unreadable, silent, clipped or short), reason,
-        refused (bool). And the spectra (clips, 29): level of each third-octave band in dB of full scale, nan above
-        half the rate.
+        A row a clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak (dB of full
+        scale, the level without the mean), clipped (share of samples), silence (share of the time), sound (SHA-256
+        of the samples), fault ("", or of unreadable, silent, gaps, clipped, short, repeated), reason, refused
+        (bool). And its spectrum (clips, 29): level of each third-octave band in dB of full scale, nan above half the
+        rate.
     """
     import pandas as pd
 
@@ -55,34 +57,66 @@ def examine(
         heard = pool.map(partial(_heard, logmel=logmel, check=check), files)
         found = list(progress(heard, "check", "recordings", len(files)))
     table = pd.DataFrame([facts for facts, _ in found])
+    _mark_repeated(clips, table, check)
     table["refused"] = table["fault"].isin({"unreadable", *check.refuse})
     return pd.concat([clips[COLUMNS].reset_index(drop=True), table], axis=1), np.stack([bands for _, bands in found])
 
 
 def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
-    """The row of a recording in the table, and its spectrum (29,)."""
-    facts = {"rate": 0, "seconds": np.nan, "level": np.nan, "peak": np.nan, "clipped": np.nan}
+    """What a recording is like, and its spectrum (29,)."""
+    unknown = dict.fromkeys(("seconds", "level", "peak", "clipped", "silence"), np.nan)
+    facts = {"rate": 0, **unknown, "sound": ""}
     try:
         sound, rate = read_float(path, logmel)
     except InputError as error:
         return facts | {"fault": "unreadable", "reason": str(error)}, np.full(len(BANDS), np.nan)
-    power, peak = float(np.mean(np.square(sound, dtype=np.float64))), float(np.abs(sound).max())
+    power, peak = float(np.var(sound, dtype=np.float64)), float(np.abs(sound).max())
     facts = {
         "rate": rate,
         "seconds": len(sound) / rate,
         "level": _decibel(power),
         "peak": _decibel(peak**2),
         "clipped": float(np.mean(np.abs(sound) >= FULL)),
+        "silence": silence(sound, rate, check.silent),
+        "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
     }
     reasons = {
         "short": (facts["seconds"] < check.short, f"{facts['seconds']:.3f} s"),
         "silent": (facts["level"] < check.silent, f"level {facts['level']:.1f} dB"),
+        "gaps": (facts["silence"] > check.gaps, f"{facts['silence']:.1%} of the time silent"),
         "clipped": (facts["clipped"] > check.clipped, f"{facts['clipped']:.2%} of the samples at full scale"),
     }
-    # The first fault that is refused; if none is, the first fault.
+    if reasons["silent"][0]:
+        del reasons["gaps"]  # of a silent recording they say nothing more
+    # The first that is refused, else the first.
     faults = sorted((name for name, (found, _) in reasons.items() if found), key=lambda name: name not in check.refuse)
     fault = faults[0] if faults else ""
     return facts | {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}, spectrum(sound, rate)
+
+
+def silence(sound: np.ndarray, rate: int, level: float) -> float:
+    """The share of a recording that is silent, in pieces of 10 ms, each without its mean.
+
+    Args:
+        sound: (samples,), full scale 1.
+        level: a piece is silent below this, in dB of full scale.
+    """
+    size = max(2, rate // 100)
+    pieces = sound[: len(sound) // size * size].reshape(-1, size)
+    return float(np.mean(_decibel(pieces.var(axis=1, dtype=np.float64)) < level)) if len(pieces) else 0.0
+
+
+def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -> None:
+    """Mark the recordings whose very sound is also in the other split of the machine, in place."""
+    rows = clips[["machine", "split", "file"]].reset_index(drop=True).assign(sound=table["sound"])
+    for _, same in rows[rows["sound"] != ""].groupby(["machine", "sound"], sort=False):
+        if same["split"].nunique() < 2:
+            continue
+        for row, split in same["split"].items():
+            if table.at[row, "fault"] in ("", *({"gaps", "clipped", "short", "silent"} - {*check.refuse})):
+                other = same["file"][same["split"] != split].iloc[0]
+                table.at[row, "fault"] = "repeated"
+                table.at[row, "reason"] = f"the same sound as {other}, which is in the other split"
 
 
 def _decibel(power: np.ndarray | float) -> np.ndarray | float:

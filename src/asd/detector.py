@@ -13,6 +13,7 @@ A model has one member, itself; a fusion has several.
     >>> found.score, found.decision, found.section, found.worst
 """
 
+import numbers
 import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,9 +23,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from pydantic import Field, ValidationError
 
-from asd import audio
+from asd import audio, soundfiles
 from asd import network as networks
 from asd.cache import open_cache
 from asd.errors import InputError
@@ -206,14 +208,16 @@ class Loaded:
         """Return the scores of a recording's windows as each of some sections, by domain: (windows, domains) float64.
 
         Args:
-            waveform: (samples,) int16, or float32 with full scale at 1.
+            waveform: (samples,) float32 with full scale at 1.
             machine: of the detector.
             sections: which.
         """
         logmel = log_mel(waveform, self.member.logmel)
         if self.network is None:
-            samples = waveform if waveform.dtype == np.int16 else np.int16((waveform * 32768).clip(-32768, 32767))
-            rows = features(logmel, samples, self.member.spectrum, self.member.logmel)[None].astype(np.float32)
+            samples = np.rint(waveform * soundfiles.FULL_SCALE).clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1)
+            rows = features(logmel, samples.astype(np.int16), self.member.spectrum, self.member.logmel)[None].astype(
+                np.float32
+            )
             return {section: self.fitted.sections[section].window_scores(rows) for section in sections}
         return self._of_windows(logmel, machine, sections)
 
@@ -274,21 +278,21 @@ class Detector:
             ) from None
         return cls(description, members)
 
-    def score(self, waveform: np.ndarray, rate: int, section: str | None = None) -> Score:
+    def score(self, waveform: ArrayLike, rate: float, section: str | None = None) -> Score:
         """Score a recording.
 
         Args:
-            waveform: (samples,) int16, or floating point with full scale at 1.
+            waveform: (samples,) int16, or floating point with full scale at 1; any array-like that numpy takes.
             rate: its sample rate in Hz, which must be that of the training recordings.
             section: of the machine; None: the one that it is nearest to.
 
         Raises:
-            InputError: another rate, several channels, too short for a window, samples that are no numbers, or a
-                section that the detector does not know.
+            InputError: another rate, several channels, too short for a window, samples that are no numbers or have
+                another full scale, a section that the detector does not know, or a score that is not finite.
         """
         waveform = self._checked(waveform, rate)
         known = self.description.sections
-        if section is not None and section not in known:
+        if section is not None and str(section) not in known:
             raise InputError(f"section: found {section!r}; the detector knows {', '.join(known)}")
         for member in (loaded.member for loaded in self.members):
             needed = (member.windows.window - 1) * member.logmel.hop / rate
@@ -296,9 +300,14 @@ class Detector:
                 raise InputError(
                     f"waveform: found {len(waveform) / rate:.2f} s; a window of the detector takes {needed:.2f} s"
                 )
-        sections = [section] if section else known
+        sections = known if section is None else [str(section)]
         machine = self.description.machine
         by_member = [loaded.scores(waveform, machine, sections) for loaded in self.members]
+        if not all(np.isfinite(found).all() for scores in by_member for found in scores.values()):
+            raise InputError(
+                "score: found a value that is not finite, so there is no decision; the detector is damaged or its "
+                "training failed: make it again"
+            )
         found = {one: self._fused([scores[one] for scores in by_member], one) for one in sections}
         nearest = min(sections, key=lambda one: found[one][0])
         score, shares = found[nearest]
@@ -327,30 +336,39 @@ class Detector:
         names = [loaded.member.model for loaded in self.members]
         return float(score), dict(zip(names, standardised, strict=True))
 
-    def log_mel(self, waveform: np.ndarray, rate: int) -> np.ndarray:
+    def log_mel(self, waveform: ArrayLike, rate: float) -> np.ndarray:
         """Return the log-mel of a recording, (mels, frames) float32 in dB; raises as `score` does."""
         return log_mel(self._checked(waveform, rate), self.description.logmel)
 
-    def _checked(self, waveform: np.ndarray, rate: int) -> np.ndarray:
-        """Return a waveform as int16 or float32, or refuse it."""
-        settings = self.description.logmel
-        waveform = np.asarray(waveform)
-        if rate != settings.rate:
-            raise InputError(f"rate: found {rate} Hz, but the detector was made from {settings.rate} Hz; resample it")
-        if waveform.ndim != 1 or not (waveform.dtype == np.int16 or np.issubdtype(waveform.dtype, np.floating)):
+    def _checked(self, waveform: ArrayLike, rate: float) -> np.ndarray:
+        """A waveform of any memory layout as (samples,) float32 with full scale at 1; raises as `score` does."""
+        expected = self.description.logmel.rate
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+            raise InputError(f"rate: found {rate!r} ({type(rate).__name__}); expected a number of Hz: {expected}")
+        if rate != expected:
+            raise InputError(f"rate: found {rate} Hz, but the detector was made from {expected} Hz; resample it")
+        try:
+            waveform = np.asarray(waveform)
+        except (TypeError, ValueError, RuntimeError) as error:  # a ragged list; a tensor with a gradient, or on a GPU
+            raise InputError(f"waveform: not an array of samples ({error}); expected (samples,) numbers") from None
+        int16 = waveform.dtype.kind == "i" and waveform.dtype.itemsize == 2  # of either byte order
+        if waveform.ndim != 1 or not (int16 or waveform.dtype.kind == "f"):
             raise InputError(
                 f"waveform: found {waveform.dtype} of shape {waveform.shape}; expected one channel of samples, int16 "
                 "or floating point with full scale at 1"
             )
-        if len(waveform) == 0 or not np.isfinite(waveform).all():
-            raise InputError("waveform: found no samples, or some that are no numbers")
-        return waveform if waveform.dtype == np.int16 else waveform.astype(np.float32)
+        if len(waveform) == 0:
+            raise InputError("waveform: found no samples")
+        if int16:
+            return waveform.astype(np.float32) / np.float32(soundfiles.FULL_SCALE)
+        if fault := soundfiles.fault_of(waveform):
+            raise InputError(f"waveform: {fault}")
+        return waveform.astype(np.float32)
 
 
 def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
-    """Return the log-mel of a waveform (samples,), int16 or float32 with full scale at 1: (mels, frames) float32."""
-    samples = audio.as_float(waveform) if waveform.dtype == np.int16 else torch.from_numpy(waveform)
-    return audio.log_mel(samples, settings).numpy()
+    """Return the log-mel of a waveform (samples,), float32 with full scale at 1: (mels, frames) float32."""
+    return audio.log_mel(torch.from_numpy(waveform), settings).numpy()
 
 
 def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str | torch.device) -> Loaded:

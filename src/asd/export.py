@@ -162,6 +162,8 @@ def export(detector: Detector, path: Path) -> dict[str, float]:
                 expected = graph(noise[:size]).numpy()
             (found,) = session.run(None, {"logmel": noise[:size].numpy()})
             worst = max(worst, float((np.abs(found - expected) / np.abs(expected).clip(1e-9)).max()))
+            if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+                raise InputError(f"{path}: the detector's scores of noise are not finite; it is damaged: make it again")
         if worst > TOLERANCE:
             raise RuntimeError(f"{path}: the graph's scores differ from torch's by {worst:.1e}, more than {TOLERANCE}")
     with torch.inference_mode():

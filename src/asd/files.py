@@ -1,15 +1,26 @@
-"""Writing files so that an incomplete file never has its final name."""
+"""Writing files so that a half-written one never carries a final name; walking folders through links."""
 
 import errno
 import hashlib
+import logging
 import os
 import platform
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asd.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+TRASH = {"$RECYCLE.BIN", "System Volume Information", "RECYCLER", "lost+found", "__MACOSX", "@eaDir", "#recycle"}
+"""Folders of systems and storage devices that hold what was deleted, or their own; hidden ones are left out anyhow."""
 
 
 @contextmanager
@@ -72,6 +83,75 @@ def _synchronise(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """List the files in a folder and below it, through links, without hidden ones and what was deleted.
+
+    Args:
+        folder: it, or a link to it.
+
+    Returns:
+        The files, sorted. And what could not be looked at, with the reason: a folder that may not be entered, a link
+        to itself, or to a folder that it lies in.
+    """
+    files: list[Path] = []
+    skipped: dict[Path, str] = {}
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        inner, above = waiting.pop()
+        try:
+            state = inner.stat()
+            here = (state.st_dev, state.st_ino)
+            if here in above:
+                skipped[inner] = "a link to a folder that it lies in"
+                continue
+            with os.scandir(inner) as entries:
+                names = [entry.name for entry in entries]
+        except OSError as error:
+            skipped[inner] = error.strerror or str(error)
+            continue
+        for name in names:
+            if name.startswith(".") or name in TRASH:
+                continue
+            path = inner / name
+            try:
+                directory = stat.S_ISDIR(path.stat().st_mode)
+            except OSError as error:
+                gone = isinstance(error, FileNotFoundError) and not path.is_symlink()  # since it was listed
+                if not gone:
+                    skipped[path] = error.strerror or str(error)
+                continue
+            if directory:
+                waiting.append((path, above | {here}))
+            else:
+                files.append(path)
+    return sorted(files), dict(sorted(skipped.items()))
+
+
+def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
+    """Read a CSV of the workflow's own: text as it is written (a machine may be called 1 or NA), but for `numbers`.
+
+    Args:
+        numbers: the columns that hold numbers; an empty cell is nan.
+
+    Raises:
+        InputError: no such file, no such table, or a cell of `numbers` that is none.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        for column in numbers:
+            table[column] = table[column].replace("", "nan").astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable table ({error}); delete it and run again") from None
+    return table
+
+
+def printable(path: Path | str) -> str:
+    """A path for messages and pictures: bytes that are no UTF-8 (names from old systems) as their numbers."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def digest(text: str, length: int = 10) -> str:

@@ -7,19 +7,24 @@ The manifest is a CSV in this folder, or one in the folder of each machine, with
     domain, label          source or target; normal or anomaly; empty or missing: unknown
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
-Training recordings are assumed to be normal. `propose` makes a first manifest from the recordings' names.
+Columns are separated by commas, semicolons or tabs (as spreadsheets in some languages write them). Empty rows are
+passed over. Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
 """
 
+import csv
+import io
 import logging
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asd.corpus import COLUMNS, VALUES, as_json, read_manifest, sorted_clips, with_parts
+from asd.corpus import COLUMNS, VALUES, as_json, check_once, read_manifest, sorted_clips, with_parts
 from asd.errors import InputError
-from asd.soundfiles import SUFFIXES
+from asd.files import printable
+from asd.soundfiles import SUFFIXES, find, said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,38 +81,105 @@ def read_all(path: Path) -> "pd.DataFrame":
     """Read the rows of all machines from an owner's manifest; otherwise as `listed`."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-        table = table.fillna("")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable csv ({error}); expected {', '.join(REQUIRED)}, … in UTF-8") from None
-    home = path.parent.resolve()
+    table = _table(path)
     if list(table.columns) == COLUMNS:
+        home = path.parent.resolve()
         clips = read_manifest(path)
         clips = clips.assign(path=[os.path.normpath(home / one) for one in clips["path"]])
         _check_files(path, clips)
         return clips
-    if missing := [column for column in REQUIRED if column not in table.columns]:
-        raise InputError(
-            f"{path}: found the columns {', '.join(table.columns)}; expected also {', '.join(missing)}; add them, or "
-            "let make_manifest.py write a first manifest"
-        )
-    if not isinstance(table.index, pd.RangeIndex) or table.empty:
-        raise InputError(f"{path}: found no rows, or rows of more cells than the header; expected a row a recording")
-    table = table.apply(lambda column: column.str.strip())
     attributes = [column for column in table.columns if column not in REQUIRED + OPTIONAL]
     clips = table.reindex(columns=REQUIRED + OPTIONAL, fill_value="")
     clips["section"] = clips["section"].replace("", "00")
     training = clips["split"] == "train"
     clips.loc[training & (clips["label"] == ""), "label"] = "normal"
     _check(path, clips)
-    clips["path"] = [os.path.normpath(home / file) for file in clips["file"]]
+    clips["path"] = [_located(path.parent.resolve(), file) for file in clips["file"]]
     clips["attributes"] = [
         as_json({key: value for key, value in row.items() if value}) for row in table[attributes].to_dict("records")
     ]
     _check_files(path, clips)
+    _warn_of_row_numbers(path, clips, table[attributes])
     parts = [with_parts(rows) for _, rows in clips.groupby("machine", sort=False)]
     return sorted_clips(pd.concat(parts))[COLUMNS]
+
+
+def _table(path: Path) -> "pd.DataFrame":
+    """The cells of a manifest, all text, without white space around them; the index is the number of the row."""
+    import pandas as pd
+
+    expected = f"expected {', '.join(REQUIRED)}, … in UTF-8, separated by commas"
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        fits = (mark for mark in ",;\t" if set(REQUIRED) <= {name.strip(' \r"') for name in first.split(mark)})
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=next(fits, ","), skipinitialspace=True, strict=True)
+        cells = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable csv ({error}); {expected}") from None
+    cells = [(number, row) for number, row in cells if any(row)]
+    header = cells[0][1] if cells else []
+    if missing := [column for column in REQUIRED if column not in header]:
+        separated = " (separated by semicolons?)" if ";" in first and len(header) < len(first.split(";")) else ""
+        raise InputError(
+            f"{path}: found the columns {', '.join(header)}{separated}; expected also {', '.join(missing)}, separated "
+            "by commas; add them, or let make_manifest.py write a first manifest"
+        )
+    if not cells[1:]:
+        raise InputError(f"{path}: found no rows; expected a row a recording")
+    for number, row in cells[1:]:
+        if any(row[len(header) :]):
+            raise InputError(
+                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put what has a comma in "
+                "it between quotation marks"
+            )
+        if row == header[: len(row)]:
+            raise InputError(f"{path}: row {number}: the header a second time; remove it")
+    padded = [(row + [""] * len(header))[: len(header)] for _, row in cells[1:]]
+    table = pd.DataFrame(padded, columns=header, index=[number for number, _ in cells[1:]], dtype=str)
+    _check_header(path, header, table)
+    return table.loc[:, [name != "" for name in header]]
+
+
+def _check_header(path: Path, header: list[str], table: "pd.DataFrame") -> None:
+    if twice := [name for name, times in Counter(header).items() if name and times > 1]:
+        raise InputError(f"{path}: the column {twice[0]!r} is there {header.count(twice[0])} times; keep one")
+    for number, name in enumerate(header):
+        # An empty column at the end is what spreadsheets leave.
+        if re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) or (name == "" and table.iloc[:, number].any()):
+            raise InputError(
+                f"{path}: column {number + 1} has no name (found {name!r}, with {table.iloc[0, number]!r} in its first "
+                "row): row numbers, as pandas' to_csv writes them? Remove it (to_csv(…, index=False)), or name it"
+            )
+
+
+def _located(home: Path, file: str) -> str:
+    """Where a recording is that a manifest names: below its folder, or absolute.
+
+    Where there is none of that very name, one is taken that is spelled alike: with the other Unicode form of its
+    umlauts (macOS decomposes them), or with / for a Windows system's backslashes.
+    """
+    file = str(Path(file).expanduser()) if file.startswith("~/") else file
+    spellings = [file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD"))]
+    spellings += [one.replace("\\", "/") for one in spellings]
+    paths = [os.path.normpath(home / one) for one in spellings]
+    return next((path for path in paths if Path(path).is_file()), paths[0])
+
+
+def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.DataFrame") -> None:
+    """An attribute that is different for every clip of a machine teaches the network to tell clips apart."""
+    for machine, rows in attributes.groupby(clips["machine"], sort=False):
+        for column in rows.columns:
+            values = rows[column][rows[column] != ""]
+            if len(values) > 3 and values.is_unique:
+                log.warning(
+                    "%s: machine %s: the attribute %r is different for each of %d clips: row numbers, or dates? "
+                    "Networks learn to tell the values of the first attribute apart; remove the column",
+                    path,
+                    machine,
+                    column,
+                    len(values),
+                )
 
 
 def _check(path: Path, clips: "pd.DataFrame") -> None:
@@ -132,36 +204,44 @@ def _check(path: Path, clips: "pd.DataFrame") -> None:
     ]
     for column, wrong, expected in faults:
         if wrong.any():
-            row = int(wrong.to_numpy().argmax())
+            row = wrong.idxmax()
             raise InputError(
-                f"{path}: row {row + 2}: {column}: found {clips[column][row]!r}, expected {expected}; correct it"
+                f"{path}: row {row}: {column}: found {clips[column][row]!r}, expected {expected}; correct it"
                 + (f" ({wrong.sum()} such rows)" if wrong.sum() > 1 else "")
             )
 
 
 def _check_files(path: Path, clips: "pd.DataFrame") -> None:
-    """Check that every row has its file; warn about files without a row, which may have been forgotten."""
-    missing = [file for file, found in zip(clips["file"], map(Path, clips["path"]), strict=True) if not found.is_file()]
+    """Every row has its file, no two of a machine the same; files without a row are said."""
+    missing = [
+        (row, file)
+        for row, file, found in zip(clips.index, clips["file"], clips["path"], strict=True)
+        if not Path(found).is_file()
+    ]
     if missing:
         raise InputError(
-            f"{path}: row {clips.index[clips['file'] == missing[0]][0] + 2}: names {missing[0]!r}, found no such file "
-            f"({len(missing)} such rows); add it or remove the row"
+            f"{path}: row {missing[0][0]}: names {missing[0][1]!r}, found no such file ({len(missing)} such rows); add "
+            "it or remove the row"
         )
-    known = set(clips["path"])
-    if forgotten := [str(file) for file in recordings_below(path.parent.resolve()) if str(file) not in known]:
-        log.warning(
-            "%s: %d recordings below it have no row and are left out: %s%s",
-            path,
-            len(forgotten),
-            ", ".join(forgotten[:3]),
-            ", …" if len(forgotten) > 3 else "",
-        )
+    for _, rows in clips.groupby("machine", sort=False):
+        check_once(path, [Path(one) for one in rows["path"]], list(rows["file"]))
+    recordings, left_out = recordings_below(path.parent.resolve())
+    known = {_identity(one) for one in clips["path"]}
+    left_out |= {one: "no row in the manifest" for one in recordings if _identity(one) not in known}
+    if left_out:
+        log.warning("%s: of the recordings below it %s", path, said(left_out))
 
 
-def recordings_below(folder: Path) -> list[Path]:
-    """Return the sound files anywhere below a folder, without hidden ones (incomplete, or left by macOS)."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def _identity(path: str | Path) -> tuple[int, int]:
+    state = Path(path).stat()
+    return state.st_dev, state.st_ino
+
+
+def recordings_below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """The recordings anywhere in a folder, and what is left out with the reason: also names that a CSV cannot hold."""
+    found, left_out = find(folder)
+    strange = {path: "a name that is not UTF-8; rename it" for path in found if printable(path) != str(path)}
+    return [path for path in found if path not in strange], left_out | strange
 
 
 # --- a first manifest ---------------------------------------------------------------------------------------
@@ -196,7 +276,10 @@ def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dic
     """
     import pandas as pd
 
-    files = [path.relative_to(folder).as_posix() for path in recordings_below(folder)]
+    found, left_out = recordings_below(folder)
+    if left_out:
+        log.warning("%s: %s", folder, said(left_out))
+    files = [path.relative_to(folder).as_posix() for path in found]
     if not files:
         raise InputError(f"{folder}: found no recordings; expected files that end in {', '.join(SUFFIXES)}")
     compiled = [_compiled(pattern) for pattern in patterns]

@@ -170,6 +170,8 @@ class LogMel(Model):
     """Number of mel bins (Slaney's scale and normalisation) from 0 Hz to half the rate."""
     lengths: Literal["equal", "crop", "pad"] = "equal"
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
+    crop_limit: float = Field(0.2, ge=0, le=1)
+    """Largest share of a machine's sound that `crop` may cut off; what it cuts off is said, more is refused."""
 
     @property
     def file(self) -> str:
@@ -180,10 +182,14 @@ class LogMel(Model):
 class Check(Model):
     """What makes a recording of one's own suspect, and which suspects end the run before anything is computed."""
 
-    refuse: list[Literal["silent", "clipped", "short"]] = ["silent", "short"]
-    """Faults that are refused; the others are listed and let through. What cannot be read whole is always refused."""
+    refuse: list[Literal["silent", "gaps", "clipped", "short", "repeated"]] = ["silent", "gaps", "short", "repeated"]
+    """Faults that are refused; the others are listed and let through. What cannot be read whole is always refused.
+    repeated: the very sound is also in the other split of the machine, so that the test is no test."""
     silent: float = -90.0
-    """A recording is silent below this level (root mean square, dB of full scale)."""
+    """A recording is silent below this level (root mean square of the sound without its mean, dB of full scale)."""
+    gaps: float = Field(0.01, ge=0, le=1)
+    """A recording has gaps where more than this share of it, in pieces of 10 ms, is silent: dropouts, or a microphone
+    that went dead."""
     clipped: float = Field(0.001, gt=0, le=1)
     """A recording is clipped where more than this share of its samples is at full scale or beyond."""
     short: float = Field(1.0, ge=0)

@@ -1,20 +1,25 @@
 """Sound files as int16 samples at one rate.
 
-By default a recording must be a mono 16-bit PCM wav of the right rate, which is read without any change.
-`logmel.convert` takes all files that libsndfile reads (wav of any depth, FLAC, Ogg, mp3) at any rate; `logmel.channel`
-takes recordings with several channels.
+Unless the settings say otherwise a recording must be a mono 16-bit PCM wav of the right rate, which is then read bit
+for bit. `logmel.convert` takes whatever libsndfile reads (wav of any depth, FLAC, Ogg, mp3, …) at any rate;
+`logmel.channel` takes recordings of several channels.
 """
 
+import io
 import logging
+import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from asd.errors import InputError
+from asd.files import printable, walk
 from asd.settings import LogMel
 
 log = logging.getLogger(__name__)
@@ -22,11 +27,58 @@ log = logging.getLogger(__name__)
 FULL_SCALE = 32768
 """The absolute value of the int16 sample that stands for -1.0."""
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Suffixes of the names of recordings."""
+LOUDEST = 8.0
+"""Floating-point samples beyond this (18 dB above full scale) have another full scale than 1."""
+
+SUFFIXES = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
+)
+"""What recordings are called that libsndfile reads."""
+
+OTHER_SUFFIXES = (
+    *(".m4a", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".3gpp", ".webm", ".mka", ".mov", ".avi", ".mkv"),
+    *(".ape", ".wv", ".ac3", ".dsf", ".mpc", ".tta", ".ra", ".dts", ".spx", ".caff", ".bwf", ".mp2", ".sd2"),
+)
+"""What sound is called that it does not read (or not for certain): named where it is left out."""
 
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 """Bytes per sample of a wav, by libsndfile's name of the format."""
+
+BLOCK = 2**20
+"""Frames that are read at a time: no header, however wrong, makes more memory be taken than the file fills."""
+
+
+# --- finding ------------------------------------------------------------------------------------------------
+
+
+def find(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """Find the recordings in a folder and below it, through links (see `asd.files.walk`).
+
+    Returns:
+        The recordings, sorted. And what is left out with the reason: sound of formats that cannot be read, folders that
+        may not be entered, links that lead nowhere.
+    """
+    files, skipped = walk(folder)
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    left_out = skipped | {
+        path: f"{path.suffix.lower()} is no format that can be read; convert it to wav or FLAC"
+        for path in files
+        if path.suffix.lower() in OTHER_SUFFIXES
+    }
+    return found, left_out
+
+
+def said(left_out: dict[Path, str]) -> str:
+    """What is left out, in words: `3 left out: a.m4a, b.m4a (.m4a is no format …); in (Permission denied)`."""
+    by_reason: dict[str, list[str]] = {}
+    for path, why in left_out.items():
+        by_reason.setdefault(why, []).append(printable(path))
+    parts = [f"{', '.join(some[:3])}{', …' if len(some) > 3 else ''} ({why})" for why, some in by_reason.items()]
+    return f"{len(left_out)} left out: {'; '.join(parts)}"
+
+
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def read(path: Path, settings: LogMel) -> np.ndarray:
@@ -39,12 +91,12 @@ def read(path: Path, settings: LogMel) -> np.ndarray:
         (samples,) int16 at the rate of the settings.
 
     Raises:
-        InputError: the file is missing, empty or truncated, has samples that are not numbers, or is not as the settings
-            require.
+        InputError: not there, empty, truncated, with samples that are no numbers or have another full scale than 1, or
+            not as the settings want it.
     """
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
-            return sound.read(dtype="int16")
+            return _decoded(path, sound, "int16")[:, 0]
         mono = _mono(_decoded(path, sound), settings)
         if (peak := np.abs(mono).max()) > 1:
             log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
@@ -71,7 +123,23 @@ def length(path: Path, settings: LogMel) -> int:
         InputError: as in `read`, as far as the header shows it.
     """
     with _opened(path, settings) as sound:
-        return _resampled_length(sound.frames, sound.samplerate, settings.rate)
+        frames = sound.frames if _knows_its_length(sound) else len(_decoded(path, sound))
+        return _resampled_length(frames, sound.samplerate, settings.rate)
+
+
+def fault_of(samples: np.ndarray) -> str:
+    """What is wrong with floating-point samples (any shape) whose full scale must be 1, in words; "" for nothing."""
+    if not np.isfinite(samples).all():
+        return "found samples that are no numbers (nan or infinite)"
+    if samples.size == 0 or (peak := float(np.abs(samples).max())) <= 1:
+        return ""
+    # Converted integers are whole, and so tell themselves from a float recording that goes a little beyond 1.
+    if peak > LOUDEST or (np.rint(samples) == samples).all():
+        return (
+            f"found floating-point samples up to {peak:.6g}, expected full scale at 1; divide them by that of the "
+            f"integers that they come from ({FULL_SCALE} for 16 bit)"
+        )
+    return ""
 
 
 def converted(path: Path, settings: LogMel) -> str:
@@ -95,29 +163,39 @@ def to_int16(sound: np.ndarray) -> np.ndarray:
 @contextmanager
 def _opened(path: Path, settings: LogMel) -> Iterator[soundfile.SoundFile]:
     expected = _expected(settings)
+    kind = "sound file" if settings.convert else "wav"
     try:
-        if path.stat().st_size == 0:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for without end
+            what = "a folder" if stat.S_ISDIR(state.st_mode) else "not a file"
+            raise InputError(f"{path}: not a readable {kind} ({what}); {expected}; remove it")
+        if state.st_size == 0:
             raise InputError(f"{path}: an empty file; {expected}; copy it again or remove it")
-        sound = soundfile.SoundFile(path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        kind = "sound file" if settings.convert else "wav"
-        raise InputError(f"{path}: not a readable {kind} ({error}); {expected}; copy it again or remove it") from None
-    with sound:
-        found = f"{path}: found {sound.format} {sound.subtype}, channels: {sound.channels}, {sound.samplerate} Hz"
-        if not settings.convert and (sound.samplerate != settings.rate or not _is_wav16(sound)):
-            raise InputError(f"{found}; {expected}; convert it, or set logmel.convert")
-        if sound.channels > 1 and settings.channel == "mono":
-            raise InputError(f"{found}; {expected}; convert it, or set logmel.channel")
-        if sound.channels < (settings.channel if isinstance(settings.channel, int) else 1):
-            raise InputError(f"{found}; expected a channel {settings.channel}; correct logmel.channel")
-        promised = _promised_frames(path, sound)
-        if sound.frames < promised:
+        file = path.open("rb", buffering=0)  # libsndfile goes on from where the system has it
+    except OSError as error:  # the system's reason: copying again is no remedy for a missing right
+        raise InputError(f"{path}: not a readable {kind} ({error.strerror}); {expected}") from None
+    with file:
+        header = _wav_header(file, state.st_size)
+        try:
+            # From the open file: by its name libsndfile would also look at what macOS leaves beside it (._name).
+            sound = soundfile.SoundFile(_mended(path, file, header, state.st_size), closefd=False)
+        except (OSError, RuntimeError, TypeError) as error:  # the last: a header of no channels
             raise InputError(
-                f"{path}: truncated: found {sound.frames} samples, the header promises {promised}; copy it again"
-            )
-        if sound.frames == 0:
-            raise InputError(f"{path}: found no samples; {expected} with sound in it; copy it again or remove it")
-        yield sound
+                f"{path}: not a readable {kind} ({error}); {expected}; copy it again or remove it"
+            ) from None
+        with sound:
+            found = f"{path}: found {sound.format} {sound.subtype}, channels: {sound.channels}, {sound.samplerate} Hz"
+            if not settings.convert and (sound.samplerate != settings.rate or not _is_wav16(sound)):
+                raise InputError(f"{found}; {expected}; convert it, or set logmel.convert")
+            if sound.channels > 1 and settings.channel == "mono":
+                raise InputError(f"{found}; {expected}; convert it, or set logmel.channel")
+            if sound.channels < (settings.channel if isinstance(settings.channel, int) else 1):
+                raise InputError(f"{found}; expected a channel {settings.channel}; correct logmel.channel")
+            if header:
+                _check_length(path, sound, header, state.st_size)
+            if sound.frames == 0:
+                raise InputError(f"{path}: found no samples; {expected} with sound in it; copy it again or remove it")
+            yield sound
 
 
 def _expected(settings: LogMel) -> str:
@@ -135,35 +213,138 @@ def _is_native(sound: soundfile.SoundFile, settings: LogMel) -> bool:
     return _is_wav16(sound) and sound.channels == 1 and sound.samplerate == settings.rate
 
 
-def _promised_frames(path: Path, sound: soundfile.SoundFile) -> int:
-    """Samples per channel according to the header of a wav; libsndfile silently uses the number that is there."""
-    if sound.format not in ("WAV", "WAVEX") or sound.subtype not in SAMPLE_BYTES:
-        return 0  # libsndfile knows the end of the other formats, or `_decoded` finds it
-    with path.open("rb") as file:
-        file.seek(12)  # "RIFF", size, "WAVE"
-        while len(head := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"data":
-                return size // (SAMPLE_BYTES[sound.subtype] * sound.channels)
-            file.seek(size + size % 2, 1)
-    return 0
+# --- how long a wav is --------------------------------------------------------------------------------------
 
 
-def _decoded(path: Path, sound: soundfile.SoundFile) -> np.ndarray:
-    """(samples, channels) float32."""
+class WavHeader(NamedTuple):
+    """Where the samples of a wav are, by its header."""
+
+    begin: int
+    """The byte at which they begin."""
+    size: int
+    """Their bytes as the header states them."""
+    format: str
+    """RIFF, or RF64, whose sizes have 64 bits."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the size stands for an unknown one, as recorders write it that cannot go back to the header.
+
+        0 (also after a crash), 0x7FFFF000 (sox), 0x7FFFFF00 and 0x80000000 (arecord), 0xFFFFFFFF (ffmpeg) and a little
+        less, where the size of the header is taken off.
+        """
+        return self.size == 0 or 0x7FFFF000 <= self.size <= 0x80000000 or 0xFFFFF000 <= self.size <= 0xFFFFFFFF
+
+
+def _wav_header(file: io.FileIO, size: int) -> WavHeader | None:
+    """Read where the samples of a wav are; None of another format, or without samples. Leaves the file at its begin."""
     try:
-        read = sound.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        begin = file.read(12)
+        if begin[:4] not in (b"RIFF", b"RF64") or begin[8:] != b"WAVE":
+            return None
+        name, long = begin[:4].decode(), None
+        while len(head := file.read(8)) == 8:
+            chunk, stated = struct.unpack("<4sI", head)
+            if chunk == b"ds64" and name == "RF64":
+                long = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
+                file.seek(-min(16, stated), os.SEEK_CUR)
+            if chunk == b"data":
+                stated = long if long is not None and stated == 0xFFFFFFFF else stated
+                return WavHeader(file.tell(), stated, name)
+            if file.seek(stated + stated % 2, os.SEEK_CUR) > size:
+                return None
+        return None
+    finally:
+        file.seek(0)
+
+
+def _mended(path: Path, file: io.FileIO, header: WavHeader | None, size: int) -> int | io.BytesIO:
+    """What libsndfile is to read: the file's descriptor, or a copy with its true size in place of a placeholder."""
+    if header is None or header.format != "RIFF" or not header.unfinished or size - header.begin in (0, header.size):
+        return file.fileno()
+    held = size - header.begin
+    if held > 0xFFFFFFFF - header.begin:
+        raise InputError(
+            f"{path}: more than 4 GiB, which the header of a wav cannot say; cut it, or save it as RF64 or W64"
+        )
+    log.info("%s: the header does not say how long it is; read to its end", path)
+    copy = bytearray(file.read())
+    struct.pack_into("<I", copy, 4, len(copy) - 8)
+    struct.pack_into("<I", copy, header.begin - 4, held)
+    return io.BytesIO(copy)
+
+
+def _check_length(path: Path, sound: soundfile.SoundFile, header: WavHeader, size: int) -> None:
+    """Compare what a wav's header states with the file; libsndfile silently takes the smaller.
+
+    Raises:
+        InputError: the file ends before the samples do, or is more than 4 GiB and the 32 bits of its size went round.
+    """
+    if sound.subtype not in SAMPLE_BYTES or (header.unfinished and header.format == "RIFF"):
+        return  # of compressed ones `_decoded` finds out
+    frame = SAMPLE_BYTES[sound.subtype] * sound.channels
+    promised = header.size // frame
+    held = size - header.begin
+    counts_itself = header.size - held in (header.begin, header.begin - 8)  # as some recorders' headers do
+    if sound.frames < promised and not counts_itself:
+        raise InputError(
+            f"{path}: truncated: found {sound.frames} samples, the header promises {promised}; copy it again"
+        )
+    rest = held - header.size - header.size % 2
+    if rest < frame or _is_chunk(path, header.begin + header.size + header.size % 2):
+        return
+    if header.format == "RIFF" and rest >= 2**32 - header.begin:
+        raise InputError(
+            f"{path}: the file has {held / 2**30:.1f} GiB of samples, its header says {promised} samples: a wav's size "
+            "ends at 4 GiB; cut it, or save it as RF64 or W64"
+        )
+    log.warning(
+        "%s: the header says %.2f s, and the file goes on for %.2f s, which are left out",
+        path,
+        promised / sound.samplerate,
+        rest // frame / sound.samplerate,
+    )
+
+
+def _is_chunk(path: Path, at: int) -> bool:
+    """Whether a chunk of a wav begins at a byte (titles, say, which may follow the samples), or only zeros."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(at)
+        head = file.read(min(4096, end - at))
+    if end - at <= 4096 and not any(head):  # padding to a whole block
+        return True
+    name, stated = struct.unpack("<4sI", head[:8].ljust(8, b"\0"))
+    return all(32 <= letter < 127 for letter in name) and at + 8 + stated <= end + 1
+
+
+# --- samples ------------------------------------------------------------------------------------------------
+
+
+def _knows_its_length(sound: soundfile.SoundFile) -> bool:
+    """Whether the header tells the samples; a FLAC or au that was streamed has none or the highest number there."""
+    return sound.frames < 2**40
+
+
+def _decoded(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> np.ndarray:
+    """(samples, channels)."""
+    if not _knows_its_length(sound):
+        sound.seekable = lambda: False  # else soundfile seeks after each block, which fails where there is no end
+    blocks = []
+    try:
+        while len(block := sound.read(BLOCK, dtype=dtype, always_2d=True)):
+            blocks.append(block)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); copy it again or remove it") from None
-    if len(read) < sound.frames:
+    read = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty((0, sound.channels), dtype), *blocks])
+    if len(read) < sound.frames and (_knows_its_length(sound) or not len(read)):
         raise InputError(
             f"{path}: truncated: found {len(read)} samples, the header promises {sound.frames}; copy it again"
         )
-    if not np.isfinite(read).all():
-        row = int((~np.isfinite(read)).any(1).argmax())
-        raise InputError(
-            f"{path}: sample {row} is {read[row].tolist()}; expected numbers; record it again or remove it"
-        )
+    if dtype != "int16" and (fault := fault_of(read)):
+        finite = np.isfinite(read).all(1)
+        row = int((~finite).argmax() if not finite.all() else np.abs(read).max(1).argmax())
+        raise InputError(f"{path}: sample {row} is {read[row].tolist()}; {fault}; record it again or remove it")
     return read
 
 

@@ -1,16 +1,21 @@
 """A folder in which recordings appear: which of them are complete, and which were scored before.
 
-The log has one line of JSON per recording: its file, size and time of change, by which it is recognised, and its
-result. Each line is written to the disk at once, so that after a restart the work continues where the last run ended.
+The log is JSON lines, one a recording: its file, size and time of change, by which it is known again, and what was
+found. It is appended to and flushed to the disk after each, so that a restart goes on where the last run ended. One
+process at a time writes it: a second one is refused.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from asd.errors import InputError
-from asd.soundfiles import SUFFIXES
+from asd.soundfiles import find, said
+
+_log = logging.getLogger(__name__)
 
 Stamp = tuple[str, int, int]
 """A recording's path below the folder, its size in bytes and its time of change in nanoseconds."""
@@ -19,8 +24,8 @@ BEGIN = b'{"file": '
 """The beginning of every line of a log."""
 
 
-def stamps(folder: Path) -> list[Stamp]:
-    """Return the recordings in a folder and its subfolders, in the order of their times of change.
+def stamps(folder: Path) -> tuple[list[Stamp], dict[Path, str]]:
+    """The recordings in a folder and below, in the order of their times of change; what is left out, with the reason.
 
     Raises:
         InputError: there is no such folder.
@@ -28,14 +33,17 @@ def stamps(folder: Path) -> list[Stamp]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it, or name the one that recordings appear in")
     found = []
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            try:
-                state = path.stat()
-            except FileNotFoundError:  # moved away meanwhile
-                continue
-            found.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
-    return sorted(found, key=lambda stamp: (stamp[2], stamp[0]))
+    recordings, left_out = find(folder)
+    for path in recordings:
+        try:
+            state = path.stat()
+        except FileNotFoundError:  # moved away between the two looks
+            continue
+        except OSError as error:
+            left_out[path] = error.strerror or str(error)
+            continue
+        found.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
+    return sorted(found, key=lambda stamp: (stamp[2], stamp[0])), left_out
 
 
 class Watched:
@@ -43,15 +51,29 @@ class Watched:
 
     def __init__(self, folder: Path, log: Path) -> None:
         """Raises:
-        InputError: the log is not one of this command, or there is no such folder.
+        InputError: a log that is none or that another process writes, or no such folder.
         """
         self.folder, self.log = folder, log
         self.before: set[Stamp] = set()
+        self.left_out: dict[Path, str] = {}
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; make it, or name the one that recordings appear in")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.file = log.open("ab")
+        _lock(self.file, log)
         self.done = set(_known(log))
 
+    def close(self) -> None:
+        """Give the log back, for another process."""
+        self.file.close()
+
     def ready(self) -> list[Stamp]:
-        """Return the recordings that are new and complete, that is, have not changed since the last call."""
-        now = [stamp for stamp in stamps(self.folder) if stamp not in self.done]
+        """The recordings that are new, and whole: nothing about them has changed since the last call."""
+        found, left_out = stamps(self.folder)
+        if new := {path: why for path, why in left_out.items() if path not in self.left_out}:
+            _log.warning("%s: %s", self.folder, said(new))
+        self.left_out = left_out
+        now = [stamp for stamp in found if stamp not in self.done]
         whole = [stamp for stamp in now if stamp in self.before and stamp[1] > 0]
         self.before = set(now)
         return whole
@@ -59,12 +81,29 @@ class Watched:
     def append(self, stamp: Stamp, found: dict) -> None:
         """Append a recording's result to the log."""
         row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **found}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row, ensure_ascii=False) + "\n")
-            log.flush()
-            os.fsync(log.fileno())
+        text = json.dumps(row, ensure_ascii=False)
+        try:
+            line = text.encode()
+        except UnicodeEncodeError:  # a name that is not UTF-8, which JSON has as numbers
+            line = json.dumps(row).encode()
+        self.file.write(line + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
         self.done.add(stamp)
+
+
+def _lock(file: BinaryIO, log: Path) -> None:
+    """Take the log for this process; the kernel gives it back when the process ends, however it does."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{log}: another asd watch writes this log; end that one, or name another log (--out)"
+        ) from None
+    except OSError as error:
+        _log.warning("%s: no locks on this file system (%s); see that one asd watch at a time writes it", log, error)
 
 
 def _known(log: Path) -> Iterator[Stamp]:

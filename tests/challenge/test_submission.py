@@ -316,17 +316,17 @@ def test_settings_of_a_submission_are_refused(block):
 
 
 def test_development_results():
-    """From the long form as it is read from its file: empty texts are missing values there."""
+    """From the long form as it is read from its file."""
     figures = [("auc", "source", 0.8), ("auc", "target", 0.6), ("pauc", "all", np.nan), ("auc", "all", 0.7)]
     frame = pd.DataFrame(
         [
             (model, machine, "development", section, mean, selection, metric, domain, value + 0.1 * (model != "oe"))
-            for model, selection in (("oe", np.nan), ("ensemble", "in_sample"), ("ensemble", "cross_fitted"))
+            for model, selection in (("oe", ""), ("ensemble", "in_sample"), ("ensemble", "cross_fitted"))
             for machine, section, mean in (
-                ("fan", np.nan, "harmonic"),
-                ("fan", np.nan, "arithmetic"),
-                ("fan", "00", np.nan),
-                (np.nan, np.nan, "harmonic"),
+                ("fan", "", "harmonic"),
+                ("fan", "", "arithmetic"),
+                ("fan", "00", ""),
+                ("", "", "harmonic"),
             )
             for metric, domain, value in figures
         ],

@@ -39,6 +39,13 @@ def test_tables_3_and_4_follow_from_5_to_8(metric):
     assert derived.loc["CNN-Local", "ToyTrain"] == pytest.approx(right, abs=0.005)
 
 
+def test_titles_and_machines_are_text(tmp_path):
+    (tmp_path / "auc.csv").write_text("Model,1,NA\nNA,50.0,\n2,40.5,1\n")
+    table = tables.read_table(tmp_path / "auc.csv")
+    assert (list(table.index), list(table.columns)) == (["NA", "2"], ["1", "NA"])
+    np.testing.assert_array_equal(table.to_numpy(), [[50, np.nan], [40.5, 1]])
+
+
 @pytest.mark.parametrize("name", tables.TABLES)
 def test_best_and_average_follow_from_the_models(name):
     printed = paper(name)

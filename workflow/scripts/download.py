@@ -1,10 +1,10 @@
 """List a machine's recordings, after downloading them (published years) or synthesising them (the demo).
 
-Reads  with --kind demo: nothing; with folder: the recordings, and their owner's manifest if there is one (see
-       asd/own_manifest.py); with dcase2020 to dcase2026: the archives of that year from --published.base_url or
-       --published.archives, unless they were unpacked before.
-Writes manifest.csv, one row per recording; asd/corpus.py explains its columns. For the demo also the recordings; for a
-       published year also the recordings, contents.csv and checksums.csv (see asd/dcase/download.py).
+Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
+       they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the
+       archives of that year, from --published.base_url or --published.archives, unless they were unpacked before.
+Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what
+       asd/dcase/download.py lists: the recordings, contents.csv and checksums.csv.
 """
 
 import logging
@@ -35,9 +35,10 @@ def main(
         threads: number of clips that are synthesised at the same time.
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
-    from asd.corpus import scan, write_manifest
+    from asd.corpus import check_complete, scan, write_manifest
 
     folder = out.absolute().parent.parent
+    source: Path | str = dataset.kind
     if dataset.is_published:
         from asd.dcase.download import receive
         from asd.releases import with_truth
@@ -58,6 +59,8 @@ def main(
         tree = Path(dataset.folder.path)
         own = manifest_of(tree, machine)
         clips = listed(own, machine) if own else scan(tree, machine)
+        source = own or tree / machine
+    check_complete(clips, source)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
 

@@ -41,19 +41,17 @@ def main(
     import os
     import shutil
 
-    import pandas as pd
     import yaml
 
-    from asd.files import written
+    from asd.files import read_table, written
     from asd.report import figures as drawing
     from asd.report import page
+    from asd.results.long_form import NUMBERS
     from asd.settings import Settings
 
     settings = Settings.model_validate_json(configuration)
     titles = {name: settings.models[name].title for name in settings.run_models}
-    texts = {"dtype": str, "keep_default_na": False}
-    labels = dict.fromkeys(("model", "title", "machine", "part", "section", "domain", "mean", "over", "selection"), "")
-    table = pd.read_csv(metrics, dtype=dict.fromkeys(labels, str)).fillna(labels)
+    table = read_table(metrics, NUMBERS)
     tables = page.result_tables(table, settings.metrics.pauc_anomalies)
     panels = {"AUC": ("auc", "total"), "pAUC": (f"pauc_{settings.metrics.pauc_anomalies}", "total")}
     drawing.save(drawing.overview(table, panels), overview_dir, "overview")
@@ -77,8 +75,8 @@ def main(
         settings=settings,
         titles=titles | {"ensemble": "Ensemble"},
         tables=tables,
-        choices=page.choices(pd.read_csv(selection, **texts), titles, tables),
-        versus=page.beside_paper(pd.read_csv(versus)) if versus else [],
+        choices=page.choices(read_table(selection), titles, tables),
+        versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
         machines=machines,
         figures=shown,
         configuration=yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True),

@@ -39,13 +39,14 @@ def main(
     """
     import logging
 
-    import pandas as pd
     import yaml
 
     from asd.challenge import meta as form
     from asd.challenge.submission import clips_of_manifests, write_system
     from asd.corpus import read_manifest
+    from asd.files import read_table
     from asd.results.ensemble import read_scored
+    from asd.results.long_form import NUMBERS
     from asd.results.tables import read_selection
     from asd.settings import Submission, load
 
@@ -53,7 +54,7 @@ def main(
     settings = load(yaml.safe_load(configuration))
     read = read_scored(scores, [*settings.run_models, "ensemble"])
     chosen = read_selection(selection, {name: read[name] for name in settings.run_models})
-    figures = pd.read_csv(metrics, dtype={"section": str})
+    figures = read_table(metrics, NUMBERS)
     clips = clips_of_manifests(manifests)
     machines = list(dict.fromkeys(machine for machine, _ in clips))
     selected = dict(zip(chosen["machine"], chosen["model"], strict=True))

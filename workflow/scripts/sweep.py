@@ -22,14 +22,12 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
     """
     import json
 
-    import pandas as pd
-
-    from asd.files import written
+    from asd.files import read_table, written
     from asd.report import figures
     from asd.results import sweep_tables
     from asd.settings import Variant
 
-    read = pd.read_csv(metrics, dtype={"section": str}, keep_default_na=False, na_values={"value": [""]})
+    read = read_table(metrics, ("value",))
     known = {name: Variant.model_validate(block) for name, block in json.loads(variants).items()}
     table = sweep_tables.spread(read, known)
     with written(out_dir / "sweep.csv") as aside:

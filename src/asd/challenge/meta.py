@@ -272,15 +272,15 @@ def development_results(metrics: "pd.DataFrame", name: str) -> dict[str, dict[st
     """The development results of a system by machine, in percent: harmonic means over the sections.
 
     Args:
-        metrics: the long form (`asd.results.long_form`).
+        metrics: the long form (`asd.results.long_form`), texts empty where there is none.
         name: the model, or ensemble.
     """
     rows = metrics[
         (metrics["model"] == name)
         & (metrics["part"] == "development")
         & (metrics["mean"] == "harmonic")
-        & metrics["section"].isna()
-        & metrics["machine"].notna()
+        & (metrics["section"] == "")
+        & (metrics["machine"] != "")
         & (metrics["selection"] != "cross_fitted")
     ]
     figures = {"auc_source": ("auc", "source"), "auc_target": ("auc", "target"), "pauc": ("pauc", "all")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asd.errors import InputError
+from asd.files import read_table
 from asd.results.metrics import (
     ALL,
     FIGURES,
@@ -141,9 +142,7 @@ def chosen_model(selection: Path, machine: str) -> str:
     Raises:
         InputError: the selection says nothing of the machine.
     """
-    import pandas as pd
-
-    table = pd.read_csv(selection, dtype=str, keep_default_na=False)
+    table = read_table(selection)
     chosen = dict(zip(table["machine"], table["model"], strict=True))
     if machine not in chosen:
         raise InputError(f"{selection}: no row of the machine {machine}; found {', '.join(chosen) or 'none'}")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("model", "title", "machine", "part", "section", "domain", "metric", "value")
 COLUMNS += ("low", "high", "mean", "over", "selection")
+NUMBERS = ("value", "low", "high")
 """The long form, values as fractions. A row is a section's figure, or a mean of such: `mean` is harmonic or
 arithmetic, of a machine's sections (`section` empty) or of all machines' sections (`machine` empty as well), or
 machines, the arithmetic mean over machines of their harmonic means; `over` names the sections or machines that

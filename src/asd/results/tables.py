@@ -86,10 +86,10 @@ def read_table(path: Path) -> pd.DataFrame:
         InputError: it is not a table with the column Model first.
     """
     try:
-        table = pd.read_csv(path, index_col=0)
-        if table.index.name != "Model":
-            raise InputError(f"{path}: the first column must be Model; found {table.index.name}")
-        return table.astype(float)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a title or machine may be called 1 or NA
+        if table.columns[0] != "Model":
+            raise InputError(f"{path}: the first column must be Model; found {table.columns[0]}")
+        return table.set_index("Model").replace("", "nan").astype(float)
     except InputError:
         raise
     except (OSError, ValueError) as error:
