@@ -211,7 +211,7 @@ def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _recordings(home: Path) -> list[Path]:
-    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error, not skipped."""
+    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error."""
     from asd.soundfiles import find, said
 
     if not home.is_dir():
@@ -231,12 +231,15 @@ def _recordings(home: Path) -> list[Path]:
 
 
 def check_once(where: Path, files: list[Path], names: list[str] | None = None) -> None:
-    """Refuse one recording under two names: another spelling of its path, or a link.
+    """Refuse a recording that has two names: a link, or another spelling of its path.
 
     Args:
         where: the folder or manifest, for the message.
         files: the recordings of a machine.
-        names: what they are called in the message; their paths otherwise.
+        names: their names in the message; by default their paths.
+
+    Raises:
+        InputError: two names belong to the same file.
     """
     seen: dict[tuple[int, int], str] = {}
     for path, name in zip(files, names or map(str, files), strict=True):
@@ -327,14 +330,14 @@ def as_json(attributes: dict[str, str]) -> str:
 
 
 def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
-    """What the stages after the first would refuse, hours later: all that a machine's manifest can tell.
+    """Check whether a machine's manifest has what later stages need, so that they do not fail hours later.
 
     Args:
-        clips: the manifest's columns, a row a clip, of one machine.
+        clips: the manifest's columns, one row per clip, of one machine.
         where: the manifest or folder, for the message.
 
     Raises:
-        InputError: no training clips, or a section that has test clips only.
+        InputError: there are no training clips, or a section has only test clips.
     """
     training = clips["split"] == "train"
     if not training.any():
@@ -390,7 +393,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     if list(clips.columns) != COLUMNS:
         raise InputError(f"{path}: found the columns {list(clips.columns)}, expected {COLUMNS}; make it again")
     if clips.empty:
-        raise InputError(f"{path}: no clips; expected a row a recording; make it again")
+        raise InputError(f"{path}: no clips; expected one row per recording; make it again")
 
     faults = {column: ~clips[column].isin(allowed) for column, allowed in VALUES.items()}
     faults |= {column: clips[column] == "" for column in ("path", "machine", "section")}
