@@ -115,7 +115,7 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     grammar = GRAMMARS[names]
     match = next((found for pattern in grammar.patterns if (found := pattern.fullmatch(file))), None)
     if match is None:
-        raise InputError(f"{file!r} is off the grammar of file names: expected {grammar.expected}; rename or remove it")
+        raise InputError(f"{file!r} does not follow the naming scheme: expected {grammar.expected}; rename it")
     fields = match.groupdict("")
     label = fields.get("label", "")
     split = fields.get("split", "" if label else "test")
@@ -127,7 +127,7 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     attributes = _pairs(words)
     if attributes is None:
         raise InputError(
-            f"{file!r} is off the grammar of file names: after the number expected pairs of a key and a value, "
+            f"{file!r} does not follow the naming scheme: after the number expected pairs of a key and a value, "
             f"each key once; found {'_'.join(words)!r}; rename it"
         )
     return ClipName(fields["section"], split, fields.get("domain", ""), label, attributes)

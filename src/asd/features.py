@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from asd.network import Network
 
 FRAMES_AT_ONCE = {"cpu": 1024, "cuda": 65536}
-"""Frames that go through the network together: on a CPU so few that the stages stay in its caches (4096 take 1.2 to 1.5
-times as long, on one core), on a GPU so many that it is busy."""
+"""Frames that go through the network together: on a CPU few, so that the stages stay in its caches (4096 take 1.2 to
+1.5 times as long, on one core); on a GPU many, so that it is busy."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,11 @@ def window_times(count: int, hop: int, window: int, settings: LogMel) -> np.ndar
 def computed(
     function: Callable[["torch.Tensor"], "torch.Tensor"], cache: "Cache", cut: Cut, device: "torch.device", title: str
 ) -> Iterator[tuple[int, int, "torch.Tensor"]]:
-    """Yield (first row, last row + 1, the function's values of these rows) of all rows in order, telling the progress.
+    """Yield (first row, last row + 1, the function's values of these rows) for all rows in order, and show the
+    progress.
 
-    On a CPU as many batches are computed at a time as torch has threads, each by one thread. No thread then waits for
-    another after every layer, as the threads that share a layer do, and the values do not depend on how many there are.
+    On a CPU one batch per thread is computed at the same time. If several threads shared a batch, they would wait for
+    one another after every layer, and the values would depend on the number of threads.
 
     Args:
         function: of log-mels (rows, mels, window) on the device.
@@ -97,7 +98,7 @@ def computed(
     workers = threads if device.type == "cpu" else 1
     compute = torch.inference_mode()(lambda logmel: function(logmel).cpu())
     waiting = deque()
-    torch.set_num_threads(threads // workers)  # of each worker, which takes it over when it begins
+    torch.set_num_threads(threads // workers)  # of each worker, which copies it when it starts
     try:
         with ThreadPoolExecutor(workers) as pool:
             for begin, end, logmel in _batches(cache, cut, device, title):
@@ -183,12 +184,12 @@ def open_features(path: Path) -> Iterator[Features]:
     """Open a features file for reading.
 
     Raises:
-        InputError: damaged, or no features file.
+        InputError: the file is damaged, or not a features file.
     """
     import h5py
 
     try:
-        file = h5py.File(path, locking=False)  # it appeared whole, and some network file systems refuse locks
+        file = h5py.File(path, locking=False)  # it is complete, and some network file systems refuse locks
     except OSError as error:
         raise _damaged(path, error) from None
     with file:
