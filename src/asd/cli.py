@@ -156,7 +156,7 @@ def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     found = write(_loaded(detector, False, None, "cpu", threads), onnx)
     print(
         f"{onnx}: within {found['difference']:.1e} of torch's scores; "
-        f"{1000 * found['latency']:.1f} ms a row by onnxruntime, {1000 * found['torch']:.1f} ms by torch"
+        f"{1000 * found['latency']:.1f} ms per row with onnxruntime, {1000 * found['torch']:.1f} ms with torch"
     )
     return NONE
 

@@ -115,7 +115,9 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     grammar = GRAMMARS[names]
     match = next((found for pattern in grammar.patterns if (found := pattern.fullmatch(file))), None)
     if match is None:
-        raise InputError(f"{file!r} does not follow the naming scheme: expected {grammar.expected}; rename it")
+        raise InputError(
+            f"{file!r} does not follow the naming scheme: expected {grammar.expected}; rename or remove it"
+        )
     fields = match.groupdict("")
     label = fields.get("label", "")
     split = fields.get("split", "" if label else "test")
