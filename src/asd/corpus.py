@@ -283,6 +283,7 @@ def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, st
     name may also be only the last part of the path, or the last two.
 
     Args:
+        path: the file.
         clips: the machine's clips, one row per clip, among which the names must be.
 
     Returns:

@@ -159,10 +159,15 @@ def _content(settings: Settings, kind: str, name: str) -> list:
 def _add(
     expanded: dict, settings: Settings, model: str, values: dict[str, Any], matters: dict, runs: bool = True
 ) -> str:
-    """Add a model with the values that matter to it, and all that it rests on with those that matter to that.
+    """Add a model, and the entries that it uses, with the values that affect them.
 
     Args:
-        runs: whether the model is swept, or a member of one that is.
+        expanded: the configuration to which they are added.
+        settings: the configuration with the values of the combination.
+        model: the entry that is swept.
+        values: the values of the combination, by key.
+        matters: (kind, entry) -> the swept keys that affect it.
+        runs: True: the model itself is swept. False: it is a member of a model that is swept.
 
     Returns:
         The name of the new model.

@@ -67,8 +67,12 @@ class Demo(Model):
 
 
 class Folder(Model):
-    """Recordings on disk: a folder with a manifest.csv (see `asd.own_manifest`), or with one per machine; or without a
-    manifest and laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
+    """Recordings on disk.
+
+    The folder has a manifest.csv (see `asd.own_manifest`), or one per machine; or it is laid out like the published
+    data
+    sets: <path>/<machine>/{train,test}/*.wav.
+    """
 
     path: str = ""
     """The folder of the recordings."""

@@ -25,8 +25,9 @@ BEGIN = b'{"file": '
 
 
 def stamps(folder: Path) -> tuple[list[Stamp], dict[Path, str]]:
-    """Return the recordings below a folder in the order of their times of change, and path -> reason of what is left
-    out.
+    """Return the recordings below a folder in the order of their times of change, and what is left out.
+
+    What is left out is given as path -> reason.
 
     Raises:
         InputError: there is no such folder.
@@ -51,8 +52,10 @@ class Watched:
     """A folder with its log."""
 
     def __init__(self, folder: Path, log: Path) -> None:
-        """Raises:
-        InputError: the log is not one of this command, another process writes it, or there is no such folder.
+        """Open and lock the log.
+
+        Raises:
+            InputError: the log is not one of this command, another process writes it, or there is no such folder.
         """
         self.folder, self.log = folder, log
         self.before: set[Stamp] = set()

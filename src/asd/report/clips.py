@@ -66,10 +66,12 @@ class Picture:
     style = STYLE | {"figure.constrained_layout.use": False}
 
     def __init__(self, frames: int, settings: "LogMel", limits: tuple[float, float] | None) -> None:
-        """Args:
-        frames: of a log-mel.
-        settings: of the log-mel.
-        limits: of the axis of the window scores; None: there are no scores, and no lower axes.
+        """Draw the axes.
+
+        Args:
+            frames: of a log-mel.
+            settings: of the log-mel.
+            limits: of the axis of the window scores; None: there are no scores, and no lower axes.
         """
         from matplotlib.figure import Figure
 
@@ -125,11 +127,13 @@ def write_clips(
     """Write the folder of a machine's test clips.
 
     Args:
+        folder: the folder to write.
+        cache: an open log-mel cache of the machine.
         scores: model -> scores, one row per clip in the order of the cache.
         windowed: a model whose network sees windows, its features and its detector; None: no curves.
 
     Raises:
-        InputError: scores or features of other clips.
+        InputError: scores or features are of other clips.
     """
     import soundfile
     from matplotlib.image import imsave

@@ -107,6 +107,7 @@ def long_form(
         halves: machine -> model that the ensemble chooses from -> figures, as from `half_figures`.
         titles: model -> its title.
         selection: `machine` and `model`, one row per machine (`asd.results.ensemble.selection`).
+        settings: how figures are computed from scores.
 
     Returns:
         The columns `COLUMNS`.
@@ -157,6 +158,7 @@ def rows(
     Args:
         figures: of its sections.
         machines: the machines that get means, with or without sections.
+        settings: how figures are computed from scores.
         averaged: True: a value is the mean over all weightings (halves of the clips), without an interval. False: it is
             that of the first weighting (the clips themselves), with an interval from the others.
         labels: model, title, part, selection, which are the same in every row.

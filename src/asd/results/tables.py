@@ -57,12 +57,12 @@ def total(source: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(models: pd.DataFrame) -> pd.Series:
-    """ "Our Best": the highest of the models' values in each column."""
+    """Return "Our Best": the highest of the models' values in each column."""
     return models.max(axis=0).rename(BEST)
 
 
 def average(table: pd.DataFrame) -> pd.Series:
-    """ "Total (Ave.)": the arithmetic mean over the machines that have a value."""
+    """Return "Total (Ave.)": the arithmetic mean over the machines that have a value."""
     return pd.Series(arithmetic_mean(table.to_numpy(float), axis=1), index=table.index, name=AVERAGE)
 
 
