@@ -1,25 +1,29 @@
-"""How well the models of a configuration detect, beside two references without a network and beside no training.
+"""How well the models of a configuration detect, beside no training at all.
 
     python benchmarks/detection.py --work /tmp/detection --demo-seeds 1 2 --seeds 1 2 3
+    python benchmarks/detection.py --work /tmp/detection --folder /recordings --config config/config.yaml
+    python benchmarks/detection.py --work /tmp/detection --confirm
 
-makes demo corpora (or takes a folder of recordings with a manifest), trains and scores, and prints Markdown tables. A
-row of `rows.csv` in the working folder is a corpus, a machine, a model, its settings and a training seed; what has a
-row is not computed again, so that an interrupted run goes on, and corpora, log-mels and networks are kept there too.
+makes demo corpora (or takes a folder of recordings with a manifest.csv), trains, scores and fuses as the workflow does,
+and prints Markdown tables. --confirm takes the demo seeds 1 to 5, on which no setting was chosen: all machines with one
+training seed, then the first of `CONFIRMED` with two more.
 
-- spectrum: the Gaussian of each section (Ledoit-Wolf) on the log-mel averaged over time, in dB;
-- nearest: the Euclidean distance of the same vector to the nearest training clip of the section;
-- the entries of the configuration's `models` that have a network;
-- each of these with the Gaussian once more, its network not trained: pre-trained weights, input statistics measured.
+A row of the table (`--table`, by default rows.csv in the working folder) is a corpus, a machine, a model, its settings
+and a training seed. What has a row is not computed again, so that an interrupted run goes on; corpora, log-mels,
+networks and scores are kept in the working folder too.
 
-AUC (source) and (target) have the normal test clips of that domain and all anomalous ones, harmonic mean over the
-sections; AUC is the harmonic mean of the two; AUC (all clips) has all normal clips, arithmetic mean over the sections.
+"<model> untrained" is the model with the network that its training starts from, after 0 epochs; for a fusion, with such
+members. AUC (source) and (target) have the normal test clips of that domain and all anomalous ones, harmonic mean over
+the sections; AUC is the harmonic mean of the two; AUC (all clips) has all normal clips, arithmetic mean over the
+sections.
 """
 
 import csv
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,14 +38,16 @@ if TYPE_CHECKING:
 
     from asd.cache import Cache
     from asd.network import Network
-    from asd.settings import Settings
+    from asd.settings import Demo, Settings
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("auc_source", "auc_target", "auc", "auc_all")
-COLUMNS = ("corpus", "machine", "model", "variant", "seed", *FIGURES, "section_accuracy", "seconds", "settings")
+COLUMNS = ("corpus", "machine", "model", "seed", *FIGURES, "section_accuracy", "seconds", "settings")
 UNTRAINED = " untrained"
 """What the name of a model ends with whose network is not trained."""
-REFERENCES = ("spectrum", "nearest")
+MODELS = ("level", "nearest", "spectrum", "global", "local", "fusion")
+CONFIRMED = "fan", "ToyCar", "valve"
+DEMO_SEEDS = 1, 2, 3, 4, 5
 
 log = logging.getLogger("detection")
 
@@ -49,59 +55,59 @@ log = logging.getLogger("detection")
 def main(
     *,
     work: Path,
+    table: Path | None = None,
     config: tuple[Path, ...] = (ROOT / "config/config.yaml",),
     set: tuple[str, ...] = (),
-    variant: str = "",
-    models: tuple[str, ...] = ("spectrum", "nearest", "global", "local"),
-    untrained: bool = True,
+    models: tuple[str, ...] = MODELS,
     machines: tuple[str, ...] = (),
     demo_seeds: tuple[int, ...] = (),
     folder: Path | None = None,
-    seeds: tuple[int, ...] = (42,),
+    seeds: tuple[int, ...] = (1,),
+    confirm: bool = False,
     threads: int = 2,
-    keep_features: Path | None = None,
 ) -> None:
     """Compare models.
 
     Args:
-        work: folder of corpora, log-mels, networks and rows.csv.
+        work: folder of corpora, log-mels, networks and scores.
+        table: the table of all rows (CSV), which grows.
         config: configuration and overlays, merged as Snakemake merges them.
         set: settings that differ, `train.rate=3e-4` and so on; values are YAML.
-        variant: a name for these settings, so that several can be told apart in the tables.
-        models: entries of the configuration's models, spectrum or nearest.
-        untrained: whether models with the Gaussian have a second row, without training.
+        models: entries of the configuration's models; the members of a fusion before it.
         machines: those of the corpora; by default the configuration's, of a folder all that its manifest lists.
         demo_seeds: `dataset.demo.seed` of the demo corpora, one each.
         folder: a folder of recordings with a manifest.csv, one corpus more.
         seeds: training seeds.
+        confirm: take demo seeds, machines and training seeds as told above.
         threads: of the computation.
-        keep_features: where to write the clips' features, <corpus>-<machine>/<model>[-<seed>].npz.
     """
     from asd.device import prepare
     from asd.settings import Compute
 
     settings = configured(config, set)
-    device = prepare(Compute(device="cpu", threads=threads))
-    table = Rows(work / "rows.csv")
+    prepare(Compute(device="cpu", threads=threads))
+    rows = Rows(table or work / "rows.csv")
+    runs = [(seed, machines) for seed in seeds]
+    if confirm:
+        demo_seeds = DEMO_SEEDS
+        runs = [(1, CONFIRMED), (2, CONFIRMED[:1]), (3, CONFIRMED[:1])]
     kept = []
-    for corpus, machine, make in corpora(settings, machines, demo_seeds, folder):
-        for model in models:
-            for name in (model, model + UNTRAINED) if untrained and has_gaussian(settings, model) else (model,):
-                for seed in seeds if name == model and model not in REFERENCES else (0,):
-                    key = {"corpus": corpus, "machine": machine, "model": name, "seed": seed}
-                    key |= {"settings": described(settings, name), "variant": variant}
+    for seed, chosen in runs:
+        for corpus in corpora(settings, demo_seeds, folder, work):
+            for machine in chosen or corpus.machines:
+                for name in named(settings, models):
+                    bench = Bench(settings, corpus, machine, seed if learns(settings, name) else 0, work)
+                    key = bench.key(name)
+                    if key in kept:
+                        continue
                     kept.append(key)
-                    out = keep_features and keep_features / f"{corpus}-{machine}" / feature_file(key)
-                    if table.has(key) and not (out and not out.exists()):
+                    if rows.has(key):
                         continue
                     begin = time.perf_counter()
-                    with opened(work / "corpora" / corpus, machine, settings, make) as cache:
-                        one = Job(settings, cache, corpus, machine, name, seed, work, device, out)
-                        score, accuracy = one.scores()
-                        clips = cache.clips
-                    took = {"seconds": round(time.perf_counter() - begin, 1), "section_accuracy": accuracy}
-                    table.add(key | figures(machine, clips, score) | took)
-    print(markdown(table.chosen(kept)))
+                    clips = bench.scored(name)
+                    took = {"seconds": round(time.perf_counter() - begin, 1)}
+                    rows.add(key | figures(machine, clips) | {"section_accuracy": bench.accuracy(name)} | took)
+    print(markdown(rows.chosen(kept), {name: settings.models[name].members for name in models}))
 
 
 # --- what is compared ---------------------------------------------------------------------------------------
@@ -134,208 +140,255 @@ def configured(files: tuple[Path, ...], changes: tuple[str, ...]) -> "Settings":
     return load(merged)
 
 
-def corpora(
-    settings: "Settings", machines: tuple[str, ...], demo_seeds: tuple[int, ...], folder: Path | None
-) -> list[tuple[str, str, Callable]]:
-    """The name of each corpus, a machine of it, and a function that lists its recordings in a folder."""
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus: its name, and how the recordings of each machine are listed."""
+
+    name: str
+    home: Path
+    machines: dict[str, Callable[[Path], "pd.DataFrame"]]
+    """By machine, a function that makes its recordings in a folder where they are not there, and lists them."""
+
+    @contextmanager
+    def opened(self, machine: str, settings: "Settings") -> Iterator["Cache"]:
+        """The log-mel cache of a machine, open; made where it is not there yet."""
+        from asd.cache import open_cache, write_cache
+        from asd.corpus import write_manifest
+
+        cache = self.home / f"{machine}-{settings.logmel.file}.h5"
+        if not cache.exists():
+            manifest = self.home / machine / "manifest.csv"
+            clips = self.machines[machine](self.home)
+            manifest.parent.mkdir(parents=True, exist_ok=True)
+            write_manifest(manifest, clips)
+            write_cache(cache, manifest, settings.logmel)
+        with open_cache(cache) as found:
+            yield found
+
+
+def corpora(settings: "Settings", demo_seeds: tuple[int, ...], folder: Path | None, work: Path) -> list[Corpus]:
+    """The corpora that are asked for."""
     found = []
     for seed in demo_seeds:
         demo = settings.dataset.demo.model_copy(update={"seed": seed})
-        for machine in machines or settings.machines:
-            found.append((demo_name(demo), machine, lambda home, machine=machine, demo=demo: made(home, machine, demo)))
+        name = demo_name(demo)
+        listed = {machine: synthesised(machine, demo) for machine in settings.machines}
+        found.append(Corpus(name, work / "corpora" / name, listed))
     if folder:
         from asd.own_manifest import listed, manifest_of, read_all
 
-        for machine in machines or sorted(set(read_all(folder / "manifest.csv")["machine"])):
-            own = manifest_of(folder, machine)
-            found.append((folder.name, machine, lambda home, machine=machine, own=own: listed(own, machine)))
+        names = sorted(set(read_all(folder / "manifest.csv")["machine"]))
+        own = {name: lambda home, name=name: listed(manifest_of(folder, name), name) for name in names}
+        found.append(Corpus(folder.name, work / "corpora" / folder.name, own))
     return found
 
 
-def demo_name(demo) -> str:
+def demo_name(demo: "Demo") -> str:
     """The name of a demo corpus: its seed, and its sizes where they are not the default ones."""
     usual = type(demo)()
     other = [f"{key}{value}" for key, value in demo if key != "seed" and value != getattr(usual, key)]
     return "-".join([f"demo{demo.seed}", *other])
 
 
-def made(home: Path, machine: str, demo) -> "pd.DataFrame":
-    """Synthesise a machine of a demo corpus and list its recordings."""
-    from asd.corpus import scan
-    from asd.demo.synthesis import write_machine
+def synthesised(machine: str, demo: "Demo") -> Callable[[Path], "pd.DataFrame"]:
+    """A function that synthesises a machine of a demo corpus, and lists its recordings."""
 
-    write_machine(home, machine, demo)
-    return scan(home, machine)
+    def make(home: Path) -> "pd.DataFrame":
+        from asd.corpus import scan
+        from asd.demo.synthesis import write_machine
 
+        write_machine(home, machine, demo)
+        return scan(home, machine)
 
-def opened(home: Path, machine: str, settings: "Settings", make: Callable):
-    """The log-mel cache of a machine, open; made where it is not there yet."""
-    from asd.cache import open_cache, write_cache
-    from asd.corpus import write_manifest
-
-    cache = home / f"{machine}-{settings.logmel.file}.h5"
-    if not cache.exists():
-        manifest = home / machine / "manifest.csv"
-        clips = make(home)
-        manifest.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(manifest, clips)
-        write_cache(cache, manifest, settings.logmel)
-    return open_cache(cache)
+    return make
 
 
-def has_gaussian(settings: "Settings", model: str) -> bool:
-    """Whether a model is a network with a Gaussian."""
-    if model in REFERENCES:
-        return False
+def networks_of(settings: "Settings", model: str) -> list[str]:
+    """The networks that a model rests on, of a fusion those of its members, each with those that it starts from."""
     if model not in settings.models:
-        raise InputError(f"--models: found {model!r}; expected spectrum, nearest or of {', '.join(settings.models)}")
-    return settings.models[model].detector == "gaussian"
+        raise InputError(f"--models: found {model!r}; expected of {', '.join(settings.models)}")
+    one = settings.models[model]
+    chain = [one.network] if one.network else []
+    while chain and (start := settings.networks[chain[-1]].warm_start):
+        chain.append(start)
+    return chain + [network for member in one.members for network in networks_of(settings, member)]
 
 
-def chain(settings: "Settings", network: str) -> list[str]:
-    """A network and those that it starts from, the first one first."""
-    start = settings.networks[network].warm_start
-    return [*(chain(settings, start) if start else []), network]
+def learns(settings: "Settings", name: str) -> bool:
+    """Whether a model's scores depend on the training seed."""
+    networks = [] if name.endswith(UNTRAINED) else networks_of(settings, name)
+    return any(settings.networks[network].epochs for network in networks)
 
 
-def described(settings: "Settings", name: str) -> str:
-    """What a model's scores depend on beside corpus and training seed, as a text."""
-    from asd.settings import canonical
-
-    if name in REFERENCES:
-        return ""
-    model = settings.models[name.removesuffix(UNTRAINED)]
-    parts = [canonical(model.mvg)] if model.detector == "gaussian" else []
-    parts.append(canonical(settings.networks[model.network].windows))
-    for network in chain(settings, model.network):
-        training = settings.networks[network].training.model_copy(update={"seed": 0})
-        parts.append("" if name.endswith(UNTRAINED) else canonical(training))
-    return " ".join(parts)
+def named(settings: "Settings", models: tuple[str, ...]) -> list[str]:
+    """The models, those that learn also untrained; a classifier's doubt needs training."""
+    names = []
+    for model in models:
+        networks_of(settings, model)  # refuses what is no model
+        parts = [settings.models[part].detector for part in (model, *settings.models[model].members)]
+        names += [model + UNTRAINED] if learns(settings, model) and "exposure" not in parts else []
+        names.append(model)
+    return names
 
 
 # --- a row --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Job:
-    """A model on a machine of a corpus."""
+class Bench:
+    """A machine of a corpus, with a training seed."""
 
     settings: "Settings"
-    cache: "Cache"
-    corpus: str
+    corpus: Corpus
     machine: str
-    name: str
     seed: int
     work: Path
-    device: object
-    features: Path | None
-    """Where its features are to be kept."""
 
-    def scores(self) -> tuple[np.ndarray, float]:
-        """Return the score of every clip, nan where it has none, and the last epoch's section accuracy."""
-        if self.name in REFERENCES:
-            vectors = self.cache.read_logmel(range(len(self.cache.clips))).mean(2)
-            self.keep(vectors, np.arange(len(vectors) + 1))
-            return reference(self.name, vectors, self.cache.clips), np.nan
-        from asd import exposure
-        from asd.features import open_features, write_features
-        from asd.gaussian import fit_sections, scores
-        from asd.network import fold
+    def key(self, name: str) -> dict[str, str]:
+        """What a row of a model is known by."""
+        from asd.settings import canonical
 
-        model = self.settings.models[self.name.removesuffix(UNTRAINED)]
-        windows = self.settings.networks[model.network].windows
-        network, accuracy = self.trained(model.network)
-        network = fold(network)
-        if model.detector == "exposure":
-            return exposure.scores(network, self.cache, windows, self.device), accuracy
-        with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            path = Path(folder, "features.h5")
-            write_features(path, network, self.cache, windows, self.device)
-            with open_features(path) as features:
-                self.keep(features.values[:], features.offsets)
-                sections = fit_sections(features, model.mvg, model.threshold.folds, np.random.default_rng(0))
-                return scores(features, sections), accuracy
+        model = self.settings.models[name.removesuffix(UNTRAINED)]
+        parts = [self.settings.logmel.file, canonical(model)]
+        parts += [canonical(self.settings.spectra[model.spectrum])] if model.spectrum else []
+        parts += [self.key(self._member(name, member))["settings"] for member in model.members]
+        for network in networks_of(self.settings, name.removesuffix(UNTRAINED)):
+            parts += [canonical(self.settings.networks[network].windows), self._described(network, name)]
+        return {
+            "corpus": self.corpus.name,
+            "machine": self.machine,
+            "model": name,
+            "seed": str(self.seed),
+            "settings": " ".join(parts),
+        }
 
-    def trained(self, network: str) -> tuple["Network", float]:
-        """Return a network, from its file where it has one, and the last epoch's section accuracy."""
-        from asd import network as networks
-        from asd import training, weights
-        from asd.files import digest
+    def _member(self, name: str, member: str) -> str:
+        """The name of a fusion's member: untrained if the fusion is, and if it learns."""
+        return member + UNTRAINED if name.endswith(UNTRAINED) and learns(self.settings, member) else member
+
+    def _described(self, network: str, name: str) -> str:
+        """What a network depends on beside corpus and seed."""
         from asd.settings import canonical
 
         block = self.settings.networks[network]
-        chosen = block.training.model_copy(update={"seed": self.seed})
-        if self.name.endswith(UNTRAINED):
-            chosen = chosen.model_copy(update={"epochs": 0})
-        trainings = [self.settings.networks[one].training for one in chain(self.settings, network)]
-        told = [self.corpus, self.machine, str(self.seed), block.backbone.file, block.logmel.file, str(chosen.epochs)]
-        path = self.work / "networks" / f"{digest(' '.join(told + [canonical(one) for one in trainings]))}.safetensors"
-        curve = path.with_suffix(".csv")
+        chosen = block.training.model_copy(update={"seed": 0})
+        chosen = chosen.model_copy(update={"epochs": 0}) if name.endswith(UNTRAINED) else chosen
+        return f"{block.backbone.file} {block.logmel.file} {canonical(chosen)}"
+
+    def scored(self, name: str) -> "pd.DataFrame":
+        """Return the scores of a model, as `asd.scores.read_scores` does, from its file where it has one."""
+        from asd.files import digest
+        from asd.scores import read_scores, write_scores
+
+        path = self.work / "scores" / f"{digest(' '.join(self.key(name).values()))}.csv"
         if not path.exists():
-            if block.warm_start:
-                self.trained(block.warm_start)
-                begun = self.work / "networks" / "start.safetensors"
-                networks.save(begun, self.trained(block.warm_start)[0])
-                start = networks.read(begun)
-            else:
-                metadata = {"content": "weights", "backbone": block.backbone.name, "source": block.backbone.weights}
-                start = weights.fetch(block.backbone), metadata
-            net = training.begin(start, self.cache, chosen, path).to(self.device)
-            data = training.training_set(self.cache, net.description, chosen, self.device)
-            training.measure(net, data.logmel)
-            rows = training.train(net, data, chosen, self.cache.settings) if chosen.epochs else []
             path.parent.mkdir(parents=True, exist_ok=True)
-            training.write_curve(curve, rows)
-            networks.save(path, net)
-        with curve.open() as file:
+            clips, score = self._scores(name)
+            write_scores(path, clips, score, self.settings.models[name.removesuffix(UNTRAINED)].threshold.quantile)
+        return read_scores(path)
+
+    def _scores(self, name: str) -> tuple["pd.DataFrame", np.ndarray]:
+        """Return the clips of the machine and the score of each."""
+        import torch
+
+        from asd import exposure, sections
+        from asd.features import open_features, write_features
+        from asd.fusion import fuse_tables
+        from asd.network import fold
+        from asd.spectra import write_spectra
+
+        model = self.settings.models[name.removesuffix(UNTRAINED)]
+        if model.members:
+            members = [self._member(name, member) for member in model.members]
+            benches = {
+                member: Bench(self.settings, self.corpus, self.machine, self._seed(member), self.work)
+                for member in members
+            }
+            tables = {member: bench.scored(member) for member, bench in benches.items()}
+            return fuse_tables(tables, model.fuse, model.weights)
+        with (
+            self.corpus.opened(self.machine, self.settings) as cache,
+            tempfile.TemporaryDirectory(dir=self.work) as folder,
+        ):
+            features = Path(folder, "features.h5")
+            if model.spectrum:
+                write_spectra(features, cache, self.settings.spectra[model.spectrum])
+            else:
+                network = fold(self._network(model.network, name))
+                windows, device = self.settings.networks[model.network].windows, torch.device("cpu")
+                if model.detector == "exposure":
+                    return cache.clips, exposure.scores(network, cache, windows, device)
+                write_features(features, network, cache, windows, device)
+            with open_features(features) as opened:
+                fitted = sections.fit_sections(opened, model.fit, np.random.default_rng(0))
+                return opened.clips, sections.scores(opened, fitted)
+
+    def _seed(self, name: str) -> int:
+        return self.seed if learns(self.settings, name) else 0
+
+    def _path(self, network: str, name: str) -> Path:
+        """The file of a network."""
+        from asd.files import digest
+
+        chain = networks_of(self.settings, name.removesuffix(UNTRAINED))
+        chain = chain[chain.index(network) :] if network in chain else chain
+        scope = "all" if self.settings.networks[network].scope == "all" else self.machine
+        told = [self.corpus.name, scope, str(self._seed(name)), *(self._described(one, name) for one in chain)]
+        return self.work / "networks" / f"{digest(' '.join(told))}.safetensors"
+
+    def _network(self, network: str, name: str) -> "Network":
+        """Return a network, trained where it has no file yet."""
+        import torch
+
+        from asd import network as networks
+        from asd import training, weights
+        from asd.cache import Joined
+
+        block, path = self.settings.networks[network], self._path(network, name)
+        if path.exists():
+            return networks.load(path)
+        chosen = block.training.model_copy(update={"seed": self.seed})
+        if name.endswith(UNTRAINED):
+            chosen = chosen.model_copy(update={"epochs": 0})
+        if block.warm_start:
+            self._network(block.warm_start, name)
+            start = networks.read(self._path(block.warm_start, name))
+        else:
+            metadata = {"content": "weights", "backbone": block.backbone.name, "source": block.backbone.weights}
+            start = weights.fetch(block.backbone), metadata
+        with ExitStack() as stack:
+            names = self.corpus.machines if chosen.scope == "all" else [self.machine]
+            caches = [stack.enter_context(self.corpus.opened(one, self.settings)) for one in names]
+            cache = Joined(caches) if chosen.scope == "all" else caches[0]
+            net = training.begin(start, cache, chosen, path)
+            data = training.training_set(cache, net.description, chosen, torch.device("cpu"))
+            training.measure(net, data.logmel)
+            curve = training.train(net, data, chosen, cache.settings) if chosen.epochs else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        training.write_curve(path.with_suffix(".csv"), curve)
+        networks.save(path, net)
+        return networks.load(path)
+
+    def accuracy(self, name: str) -> float:
+        """The section accuracy in the last epoch of a model's network; nan where there is none."""
+        network = self.settings.models[name.removesuffix(UNTRAINED)].network
+        if not network or not learns(self.settings, name):
+            return np.nan
+        with self._path(network, name).with_suffix(".csv").open() as file:
             rows = list(csv.DictReader(file))
-        return networks.load(path), float(rows[-1]["section_accuracy"]) if rows else np.nan
-
-    def keep(self, features: np.ndarray, offsets: np.ndarray) -> None:
-        """Write the clips' features: clip i has the rows offsets[i]:offsets[i + 1]."""
-        if self.features:
-            self.features.parent.mkdir(parents=True, exist_ok=True)
-            columns = ("section", "split", "domain", "label", "file", "attributes")
-            table = {name: self.cache.clips[name].to_numpy(dtype=str) for name in columns}
-            table["files"] = table.pop("file")  # savez has an argument of that name
-            np.savez(self.features, features=features.astype(np.float32), offsets=offsets, **table)
+        return float(rows[-1]["section_accuracy"]) if rows else np.nan
 
 
-def feature_file(key: dict) -> str:
-    """The name of the file of a row's features."""
-    words = [key["model"].replace(" ", "-"), key["variant"], str(key["seed"]) if key["seed"] else ""]
-    return "-".join(filter(None, words)) + ".npz"
-
-
-def reference(name: str, vectors: np.ndarray, clips: "pd.DataFrame") -> np.ndarray:
-    """The scores of the test clips by their section's training clips, nan for all others.
+def figures(machine: str, clips: "pd.DataFrame") -> dict[str, float]:
+    """A machine's AUCs in percent.
 
     Args:
-        name: spectrum or nearest.
-        vectors: (clips, mels), the log-mels averaged over time.
-        clips: the manifest's columns.
+        machine: its name.
+        clips: its scores, as `asd.scores.read_scores` gives them.
     """
-    from scipy.spatial.distance import cdist
-
-    from asd.gaussian import fit
-    from asd.settings import Mvg
-
-    training, found = (clips["split"] == "train").to_numpy(), np.full(len(clips), np.nan)
-    for section in clips["section"].unique():
-        here = (clips["section"] == section).to_numpy()
-        rows, test = vectors[here & training].astype(np.float64), vectors[here & ~training].astype(np.float64)
-        found[here & ~training] = (
-            fit(rows, Mvg()).distance(test) if name == "spectrum" else cdist(test, rows).min(1, initial=np.inf)
-        )
-    return found
-
-
-def figures(machine: str, clips: "pd.DataFrame", score: np.ndarray) -> dict[str, float]:
-    """A machine's AUCs in percent."""
     from asd.results.metrics import ALL, arithmetic_mean, machine_figures, mean_figures
 
-    tested = (clips["split"] == "test").to_numpy()
-    of_sections = machine_figures(machine, clips[tested].assign(score=score[tested], decision=-1))
+    of_sections = machine_figures(machine, clips[clips["split"] == "test"])
     means = dict(zip(ALL, mean_figures(of_sections)[:, 0], strict=True))
     every = arithmetic_mean(of_sections.values[:, ALL.index(("auc", "all")), 0])
     values = means["auc", "source"], means["auc", "target"], means["auc", "total"], every
@@ -359,14 +412,13 @@ class Rows:
         with self.path.open(newline="") as file:
             return list(csv.DictReader(file))
 
-    def has(self, key: dict) -> bool:
+    def has(self, key: dict[str, str]) -> bool:
         """Whether there is a row of this corpus, machine, model, settings and training seed."""
         return bool(self.chosen([key]))
 
-    def chosen(self, keys: list[dict]) -> list[dict[str, str]]:
+    def chosen(self, keys: list[dict[str, str]]) -> list[dict[str, str]]:
         """The rows of these keys."""
-        wanted = {_identity(key) for key in keys}
-        return [row for row in self.read() if _identity(row) in wanted]
+        return [row for row in self.read() if {name: row[name] for name in keys[0]} in keys]
 
     def add(self, row: dict) -> None:
         """Append a row."""
@@ -379,12 +431,13 @@ class Rows:
         log.info("%s", " ".join(f"{key}={value}" for key, value in row.items() if key != "settings"))
 
 
-def _identity(row: dict) -> tuple[str, ...]:
-    return tuple(str(row[key]) for key in ("corpus", "machine", "model", "seed", "settings"))
+def markdown(rows: list[dict[str, str]], members: dict[str, list[str]]) -> str:
+    """The rows as Markdown: means over corpora by machine, means over machines, and paired differences.
 
-
-def markdown(rows: list[dict[str, str]]) -> str:
-    """The rows as Markdown: means over corpora by machine, means over machines, and what training is worth."""
+    Args:
+        rows: of the table.
+        members: of each model that is a fusion, the models that it is compared with; empty for the others.
+    """
     import pandas as pd
 
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -400,18 +453,16 @@ def markdown(rows: list[dict[str, str]]) -> str:
         here = machines.loc[model]
         cells = [_cell(here.loc[name]) if name in here.index else "" for name in names] + [_cell(here.mean())]
         lines.append(f"| {model} | {' | '.join(cells)} |")
-    pairs = [model for model in models if model + UNTRAINED in models]
+    pairs = [(model, model + UNTRAINED) for model in models if model + UNTRAINED in models]
+    pairs += [(model, one) for model in models for one in members.get(model, []) if one in models]
     if pairs:
-        lines += [
-            "",
-            "| trained minus untrained | AUC | corpora and machines | of them better |",
-            "| --- |" + " --- |" * 3,
-        ]
-    for model in pairs:
-        difference = (table.loc[model] - table.loc[model + UNTRAINED])["auc"].dropna()
+        lines += ["", "| difference of AUC, ± standard error | mean | corpora and machines | of them better |"]
+        lines.append("| --- |" + " --- |" * 3)
+    for first, second in pairs:
+        difference = (table.loc[first] - table.loc[second])["auc"].dropna()
         error = difference.std(ddof=1) / np.sqrt(len(difference))
         said = f"{difference.mean():+.1f} ± {error:.1f}"
-        lines.append(f"| {model} | {said} | {len(difference)} | {(difference > 0).sum()} |")
+        lines.append(f"| {first} minus {second} | {said} | {len(difference)} | {(difference > 0).sum()} |")
     return "\n".join(lines)
 
 

@@ -177,6 +177,59 @@ def test_frozen_norms_keep_their_statistics_and_learn_scale_and_shift(begun, nor
     assert not any(layer.training for layer in network.modules())
 
 
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_stages_before_the_first_one_that_learns_stay_as_they_are(begun, norm):
+    network, data, settings, logmel = begun(epochs=1, batch=6, norm=norm, first_stage=8)
+    before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+    training.train(network, data, settings, logmel)
+    after = network.backbone.state_dict()
+    changed = {name.rsplit(".", 1)[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"conv_head", "bn2"} < changed  # stage nine; stage eight is the seventh block
+    assert any(name.startswith("blocks.6.") for name in changed)
+    assert all(name.startswith(("blocks.6.", "conv_head", "bn2")) for name in changed)
+
+
+def test_the_weight_of_the_attributes_scales_their_term_of_the_loss(begun):
+    losses = []
+    for attributes in (0.0, 1.0, 0.5):
+        network, data, settings, logmel = begun(epochs=1, batch=6, attributes=attributes)
+        batch = training._augmented(network, data, torch.arange(6), settings, logmel, torch.Generator().manual_seed(0))
+        losses.append(training._step(network, batch, settings.gamma, settings.attributes)[0].item())
+    without, paper, half = losses
+    assert half == pytest.approx((without + paper) / 2)
+    assert paper > without
+
+
+def test_without_attributes_there_is_no_attribute_head_nor_a_warning(begun, cache_path, tmp_path, caplog):
+    network, data, settings, logmel = begun(epochs=1, batch=6, attributes=0.0)
+    assert network.attribute is None
+    (epoch,) = training.train(network, data, settings, logmel)
+    assert math.isnan(epoch.attribute_accuracy)
+    assert "attribute" not in caplog.text
+    both, *_ = begun()
+    networks.save(tmp_path / "both.safetensors", both)
+    with open_cache(cache_path) as cache:  # a warm start from a network that has the head
+        warm = training.begin(networks.read(tmp_path / "both.safetensors"), cache, Training(attributes=0.0), tmp_path)
+    assert warm.attribute is None
+
+
+def test_a_single_section_is_learned_by_its_attributes_whatever_their_weight(begun):
+    network, data, settings, logmel = begun(epochs=1, batch=6, attributes=0.5)
+    network.section = None
+    batch = training._augmented(network, data, torch.arange(6), settings, logmel, torch.Generator().manual_seed(0))
+    losses = [training._step(network, batch, settings.gamma, attributes)[0].item() for attributes in (0.0, 0.5, 1.0)]
+    assert losses[0] > 0
+    assert losses == pytest.approx([losses[0]] * 3)
+
+
+def test_a_single_section_keeps_its_attribute_head(cache_path, start):
+    with open_cache(cache_path) as cache:
+        pass
+    clips = manifest(manifest_row("a.wav", v="1"), manifest_row("b.wav", v="2"))
+    cache = type(cache)(cache.path, cache.file, clips, cache.settings)
+    assert training.begin(start, cache, Training(attributes=0.0), cache_path).attribute is not None
+
+
 @pytest.mark.parametrize(("source", "warned"), [("none", True), ("package", False)])
 def test_frozen_norms_without_pre_trained_weights_are_warned_of(cache_path, start, caplog, source, warned):
     with open_cache(cache_path) as cache:

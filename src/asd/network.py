@@ -132,6 +132,17 @@ def freeze_norms(network: Network) -> None:
             layer.eval()
 
 
+def hold_stages(network: Network, first: int) -> None:
+    """Leave the stages before `first` (1 to 9) as they are in training: weights and batch norms' statistics alike.
+
+    Their gradients are not computed either. Until the next call of `train` and `requires_grad_`.
+    """
+    net = network.backbone
+    stages = ((net.conv_stem, net.bn1), *((block,) for block in net.blocks), (net.conv_head, net.bn2))
+    for part in (part for stage in stages[: first - 1] for part in stage):
+        part.requires_grad_(False).eval()
+
+
 def fold(network: Network) -> Network:
     """Multiply a network's batch norms into the convolutions before them, in place, and return the network.
 

@@ -263,6 +263,12 @@ class Training(Model):
     """Statistics by which the batch norms normalise in training. frozen: the pre-trained running means and variances,
     which stay as they are (scale and shift learn); right for few clips. batch: those of the batch, as the paper's; the
     running ones follow. In `networks`, an entry with backbone.weights: none takes batch unless it says otherwise."""
+    attributes: float = Field(1.0, ge=0)
+    """Weight of the attribute head's loss beside the section head's; 1: the paper's equation (1). 0: no attribute head
+    beside a section head; with a single section the attributes are all there is to learn from. Attributes that differ
+    between the domains teach the network to tell the domains apart."""
+    first_stage: int = Field(1, ge=1, le=9)
+    """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
     standardise: Literal["all", "bin"] = "all"
     """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
     window: int = Field(0, ge=0)

@@ -25,7 +25,7 @@ from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
-from asd.network import ALL, Description, Network, class_name, freeze_norms
+from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages
 from asd.progress import progress
 from asd.settings import Compute, LogMel, Training, canonical
 
@@ -49,7 +49,7 @@ class TrainingSet:
     section: torch.Tensor
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
-    """(clips,), index into the attribute labels."""
+    """(clips,), index into the attribute labels; 0 where there are none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ def begin(
         raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
     machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
     sections, attributes = labels(*classes(clips, machine), settings.equaliser.probability > 0)
+    if settings.attributes == 0 and len(sections) > 1:
+        attributes = ()
     weights = metadata["content"] == "weights"
     if settings.norm == "frozen" and metadata.get("source") == "none":
         log.warning(
@@ -134,11 +136,11 @@ def begin(
         attribute_labels=attributes,
         settings=settings.model_dump_json(),
     )
-    if not weights and tuple(json.loads(metadata["attribute_labels"])) != attributes:
+    if attributes and not weights and tuple(json.loads(metadata["attribute_labels"])) != attributes:
         raise InputError(f"{path}: a network of other attributes than the clips of {cache.path}; train it again")
     network = Network(description, torch.Generator().manual_seed(settings.seed))
     prefix = "backbone." if weights else ""
-    new = ("section.", "mean", "deviation")
+    new = ("section.", "mean", "deviation", *([] if attributes else ["attribute."]))
     kept = {prefix + key: value for key, value in tensors.items() if not key.startswith(new)}
     state = network.state_dict()
     strange = [key for key, value in kept.items() if key not in state or state[key].shape != value.shape]
@@ -168,7 +170,7 @@ def training_set(
         logmel=torch.from_numpy(cache.read_logmel(rows)).to(device),
         waveform=torch.from_numpy(cache.read_waveform(rows)).to(device) if equalised else None,
         section=torch.tensor([section[label] for label in sections], device=device),
-        attribute=torch.tensor([attribute[label] for label in attributes], device=device),
+        attribute=torch.tensor([attribute[label] if attribute else 0 for label in attributes], device=device),
     )
 
 
@@ -206,8 +208,8 @@ def train(
 
     The loss is the paper's equation (1), FL(AdaCos_section(z)) + FL(AdaCos_attribute(z)), averaged over the batch. With
     mixup each term is weight * FL(first label) + (1 - weight) * FL(second label), and the AdaCos statistics use the
-    label with the larger weight. If there is only one class, there is no head and no term; without any head the network
-    stays as it is.
+    label with the larger weight. `settings.attributes` is a factor of the second term. If there is only one class, there
+    is no head and no term; without any head the network stays as it is.
 
     With norm `frozen` the batch norms keep their running statistics. Log-mels differ much from the images of the
     pre-training, and replacing the statistics alone, before anything is learned, makes the features of a small corpus
@@ -236,15 +238,16 @@ def train(
         )
         return []
     for head in ("section", "attribute"):
-        if getattr(network, head) is None:
+        if getattr(network, head) is None and (head == "section" or settings.attributes):
             log.warning("machine %s: a single %s: no %s head in the loss", network.description.machine, head, head)
+    network.train()
+    if settings.norm == "frozen":
+        freeze_norms(network)
+    hold_stages(network, settings.first_stage)
     run = _begin(network, data, settings)
     if checkpoint and (saved := checkpoint.load()):
         _restore(run, *saved)
         log.info("%s: going on after epoch %d, step %d", checkpoint.path, run.epoch, run.step)
-    network.train()
-    if settings.norm == "frozen":
-        freeze_norms(network)
     while run.epoch < settings.epochs:
         if run.step == 0:
             run.order = torch.randperm(len(data.logmel), generator=run.random)
@@ -289,13 +292,18 @@ def _begin(network: Network, data: TrainingSet, settings: Training) -> Run:
     batch = min(settings.batch, clips)
     return Run(
         network,
-        torch.optim.Adam(network.parameters(), settings.rate, fused=device.type == "cuda"),
+        torch.optim.Adam(learning(network), settings.rate, fused=device.type == "cuda"),
         torch.Generator().manual_seed(settings.seed),
         batch,
         steps=clips // batch,  # the remaining clips are left out: a batch of a few clips has no useful statistics
         order=torch.empty(0, dtype=torch.int64),
         sums=torch.zeros(3, device=device),
     )
+
+
+def learning(network: Network) -> list[nn.Parameter]:
+    """The parameters that the optimiser changes."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _rate(run: Run, settings: Training, step: int) -> float:
@@ -312,7 +320,7 @@ def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, chec
         run.optimiser.param_groups[0]["lr"] = _rate(run, settings, run.step)
         rows = order[run.step * run.batch : (run.step + 1) * run.batch]
         batch = _augmented(run.network, data, rows, settings, logmel, run.random)
-        loss, correct = _step(run.network, batch, settings.gamma)
+        loss, correct = _step(run.network, batch, settings.gamma, settings.attributes)
         run.optimiser.zero_grad()
         loss.backward()
         run.optimiser.step()
@@ -364,7 +372,7 @@ def _restore(run: Run, tensors: dict[str, torch.Tensor], notes: dict) -> None:
     """Set a run to the state of its checkpoint."""
     network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     run.network.load_state_dict(network)
-    parameters = list(run.network.parameters())
+    parameters = learning(run.network)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name in (name for name in tensors if name.startswith("optimiser.")):
         _, index, key = name.split(".")
@@ -425,19 +433,27 @@ def _equalised(
     return x.index_copy(0, index, log_mel(equalised, logmel)), chosen.to(x.device, non_blocking=True)
 
 
-def _step(network: Network, batch: Batch, gamma: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The loss of a batch, and the share of the dominant labels that each head recognised."""
+def _step(
+    network: Network, batch: Batch, gamma: float, attributes: float = 1.0
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The loss of a batch, and the share of the dominant labels that each head recognised.
+
+    Beside a section head, the loss of the attribute head is weighted by `attributes`.
+    """
     cuda = batch.standardised.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
         embedding = network.embed(batch.standardised)
     losses, correct = [], []
-    for head, (first, second) in ((network.section, batch.section), (network.attribute, batch.attribute)):
+    for head, (first, second), weight in (
+        (network.section, batch.section, 1.0),
+        (network.attribute, batch.attribute, attributes if network.section else 1.0),
+    ):
         if head is None:
             correct.append(embedding.new_tensor(math.nan))
             continue
         dominant = torch.where(batch.weight >= 0.5, first, second)
         logits = head(embedding, dominant)
-        losses.append(mixed_focal(logits, first, second, batch.weight, gamma))
+        losses.append(weight * mixed_focal(logits, first, second, batch.weight, gamma))
         correct.append((logits.argmax(1) == dominant).float().mean())
     return sum(losses).mean(), correct
 
