@@ -496,7 +496,7 @@ def test_the_onnx_graph_gives_the_same_scores(folder, recordings, tmp_path, monk
     path = tmp_path / "fan.onnx"
     status, out, _ = asd(monkeypatch, capsys, "export", "--detector", folder / "local/fan.zip", "--onnx", path)
     assert status == 0
-    assert "ms a row by onnxruntime" in out
+    assert "ms per row with onnxruntime" in out
     detector = Detector.load(folder / "local/fan.zip")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map

@@ -234,7 +234,7 @@ def test_a_key_reruns_what_the_table_says(workplace, key):
 
 
 def test_another_spelling_of_a_value_reruns_nothing(workplace):
-    assert workplace.stages(merged(BASE, {"train": {"rate": 0.00030}, "threshold": {"quantile": 9e-1}})) == []
+    assert workplace.stages(merged(BASE, {"train": {"rate": 0.0010}, "threshold": {"quantile": 9e-1}})) == []
 
 
 def test_the_order_of_the_entries_reruns_nothing(workplace):

@@ -106,7 +106,7 @@ def test_bad_recordings_and_csvs(refused, tmp_path):
     (home / "attributes_00.csv").unlink()
 
     (home / "train/morning.wav").touch()
-    refused(out, folder(home.parent), f"{home}/train: 'morning.wav' is off the grammar", "expected section_NN_")
+    refused(out, folder(home.parent), "'morning.wav' does not follow the naming scheme", "expected section_NN_")
 
 
 def test_a_failed_run_leaves_the_manifest_of_the_last_one(download, tmp_path):

@@ -140,14 +140,15 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
 
 
 def common_length(samples: dict[str, int], settings: LogMel) -> int:
-    """The length that all clips are brought to; what that costs is said.
+    """Return the length in samples to which all clips are cropped or padded, and log how much sound is lost.
 
     Args:
-        samples: path -> its samples.
+        samples: path -> number of samples.
         settings: `lengths`, equal, crop (to the shortest) or pad (with zeros to the longest), and `crop_limit`.
 
     Raises:
-        InputError: `equal`, and they are not; `crop`, and more than `crop_limit` of the sound would be cut off.
+        InputError: `lengths` is equal, and they are not; or it is crop, and more than `crop_limit` of the sound would
+            be cut off.
     """
     counts = Counter(samples.values())
     if settings.lengths == "equal" and len(counts) > 1:
@@ -179,7 +180,7 @@ def common_length(samples: dict[str, int], settings: LogMel) -> int:
 
 
 def _check_crop(shortest: str, length: int, lost: float, settings: LogMel) -> None:
-    """Say which clip all are cropped to, and refuse where too large a share of the sound is lost."""
+    """Log the clip to whose length all are cropped; refuse if too large a share of the sound is lost."""
     if lost <= 0:
         return
     said = (
@@ -223,7 +224,7 @@ class Cache:
     path: Path
     file: "h5py.File"
     clips: "pd.DataFrame"
-    """The manifest's columns, a row a clip."""
+    """The manifest's columns, one row per clip."""
     settings: LogMel
 
     @property
@@ -282,7 +283,7 @@ class Joined:
 
     @property
     def clips(self) -> "pd.DataFrame":
-        """The manifests' columns, a row a clip."""
+        """The manifests' columns, one row per clip."""
         import pandas as pd
 
         return pd.concat([cache.clips for cache in self.caches], ignore_index=True)
@@ -351,7 +352,7 @@ def _checked(path: Path, file: "h5py.File") -> Cache:
 
 
 def read_clips(file: "h5py.File") -> "pd.DataFrame":
-    """Read the group `clips` of an HDF5 file: the manifest's columns, a row a clip."""
+    """Read the group `clips` of an HDF5 file: the manifest's columns, one row per clip."""
     import pandas as pd
 
     return pd.DataFrame({column: file["clips"][column].asstr()[:] for column in COLUMNS}, dtype=str)

@@ -89,9 +89,9 @@ def watch(
 ) -> int:
     """Score the recordings that appear in a folder, until it is interrupted (Ctrl-C).
 
-    A recording is scored when nothing about it has changed for an interval. What was found is appended to the log as a
-    JSON object a line, and said; what the log has is not scored again, also after a restart. What cannot be looked at
-    or scored is named, and the rest goes on; with --once the exit status is 1 then, otherwise 0.
+    A recording is scored if it has not changed for an interval. Its result is printed, and appended to the log as one
+    line of JSON. Recordings that are in the log are not scored again, also after a restart. A recording that cannot be
+    read or scored is named, and the others are scored; with --once the exit status is then 1, otherwise 0.
 
     Args:
         folder: the folder; its subfolders are watched, too.
@@ -127,8 +127,8 @@ def watch(
 
 
 def _watched(detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None]) -> bool:
-    """Score what appeared, say and append what was found; return whether it could be scored."""
-    if not os.path.lexists(path):  # moved away since
+    """Score a recording, print and append the result; return whether it could be scored."""
+    if not os.path.lexists(path):  # moved away meanwhile
         return True
     try:
         found = _one(detector, path, section)
@@ -138,7 +138,7 @@ def _watched(detector: "Detector", path: Path, section: str | None, append: Call
     else:
         _warn_of_lengths(detector, [found])
         print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
-        del found["file"]  # the log has it below the folder
+        del found["file"]  # in the log it is relative to the folder
     append({**found, "scored": datetime.now(UTC).isoformat()})
     return "error" not in found
 
@@ -156,7 +156,7 @@ def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     found = write(_loaded(detector, False, None, "cpu", threads), onnx)
     print(
         f"{onnx}: within {found['difference']:.1e} of torch's scores; "
-        f"{1000 * found['latency']:.1f} ms a row by onnxruntime, {1000 * found['torch']:.1f} ms by torch"
+        f"{1000 * found['latency']:.1f} ms per row with onnxruntime, {1000 * found['torch']:.1f} ms with torch"
     )
     return NONE
 

@@ -115,7 +115,9 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     grammar = GRAMMARS[names]
     match = next((found for pattern in grammar.patterns if (found := pattern.fullmatch(file))), None)
     if match is None:
-        raise InputError(f"{file!r} is off the grammar of file names: expected {grammar.expected}; rename or remove it")
+        raise InputError(
+            f"{file!r} does not follow the naming scheme: expected {grammar.expected}; rename or remove it"
+        )
     fields = match.groupdict("")
     label = fields.get("label", "")
     split = fields.get("split", "" if label else "test")
@@ -127,7 +129,7 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     attributes = _pairs(words)
     if attributes is None:
         raise InputError(
-            f"{file!r} is off the grammar of file names: after the number expected pairs of a key and a value, "
+            f"{file!r} does not follow the naming scheme: after the number expected pairs of a key and a value, "
             f"each key once; found {'_'.join(words)!r}; rename it"
         )
     return ClipName(fields["section"], split, fields.get("domain", ""), label, attributes)
@@ -211,7 +213,7 @@ def with_parts(clips: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _recordings(home: Path) -> list[Path]:
-    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error, not skipped."""
+    """The wavs in `train` and `test`; a wav anywhere else in the machine's folder is an error."""
     from asd.soundfiles import find, said
 
     if not home.is_dir():
@@ -231,12 +233,15 @@ def _recordings(home: Path) -> list[Path]:
 
 
 def check_once(where: Path, files: list[Path], names: list[str] | None = None) -> None:
-    """Refuse one recording under two names: another spelling of its path, or a link.
+    """Refuse a recording that has two names: a link, or another spelling of its path.
 
     Args:
         where: the folder or manifest, for the message.
         files: the recordings of a machine.
-        names: what they are called in the message; their paths otherwise.
+        names: their names in the message; by default their paths.
+
+    Raises:
+        InputError: two names belong to the same file.
     """
     seen: dict[tuple[int, int], str] = {}
     for path, name in zip(files, names or map(str, files), strict=True):
@@ -278,6 +283,7 @@ def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, st
     name may also be only the last part of the path, or the last two.
 
     Args:
+        path: the file.
         clips: the machine's clips, one row per clip, among which the names must be.
 
     Returns:
@@ -327,14 +333,14 @@ def as_json(attributes: dict[str, str]) -> str:
 
 
 def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
-    """What the stages after the first would refuse, hours later: all that a machine's manifest can tell.
+    """Check whether a machine's manifest has what later stages need, so that they do not fail hours later.
 
     Args:
-        clips: the manifest's columns, a row a clip, of one machine.
+        clips: the manifest's columns, one row per clip, of one machine.
         where: the manifest or folder, for the message.
 
     Raises:
-        InputError: no training clips, or a section that has test clips only.
+        InputError: there are no training clips, or a section has only test clips.
     """
     training = clips["split"] == "train"
     if not training.any():
@@ -390,7 +396,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     if list(clips.columns) != COLUMNS:
         raise InputError(f"{path}: found the columns {list(clips.columns)}, expected {COLUMNS}; make it again")
     if clips.empty:
-        raise InputError(f"{path}: no clips; expected a row a recording; make it again")
+        raise InputError(f"{path}: no clips; expected one row per recording; make it again")
 
     faults = {column: ~clips[column].isin(allowed) for column, allowed in VALUES.items()}
     faults |= {column: clips[column] == "" for column in ("path", "machine", "section")}

@@ -45,10 +45,10 @@ def examine(
         threads: number of recordings that are read at the same time.
 
     Returns:
-        A row a clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak (dB of full
-        scale, the level without the mean), clipped (share of samples), silence (share of the time), sound (SHA-256
-        of the samples), fault ("", or of unreadable, silent, gaps, clipped, short, repeated), reason, refused
-        (bool). And its spectrum (clips, 29): level of each third-octave band in dB of full scale, nan above half the
+        A table with one row per clip: machine, file, section, split, domain, label, rate (Hz), seconds, level and peak
+        (dB of full scale, the level without the mean), clipped (share of samples), silence (share of the time), sound
+        (SHA-256 of the samples), fault ("", unreadable, silent, gaps, clipped, short or repeated), reason, refused
+        (bool). And the spectra (clips, 29): level of each third-octave band in dB of full scale, nan above half the
         rate.
     """
     import pandas as pd
@@ -63,7 +63,7 @@ def examine(
 
 
 def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
-    """What a recording is like, and its spectrum (29,)."""
+    """The row of a recording in the table, and its spectrum (29,)."""
     unknown = dict.fromkeys(("seconds", "level", "peak", "clipped", "silence"), np.nan)
     facts = {"rate": 0, **unknown, "sound": ""}
     try:
@@ -87,19 +87,20 @@ def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
         "clipped": (facts["clipped"] > check.clipped, f"{facts['clipped']:.2%} of the samples at full scale"),
     }
     if reasons["silent"][0]:
-        del reasons["gaps"]  # of a silent recording they say nothing more
-    # The first that is refused, else the first.
+        del reasons["gaps"]  # a silent recording need not be reported twice
+    # The first fault that is refused; if none is, the first fault.
     faults = sorted((name for name, (found, _) in reasons.items() if found), key=lambda name: name not in check.refuse)
     fault = faults[0] if faults else ""
     return facts | {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}, spectrum(sound, rate)
 
 
 def silence(sound: np.ndarray, rate: int, level: float) -> float:
-    """The share of a recording that is silent, in pieces of 10 ms, each without its mean.
+    """Return the share of a recording that is silent, in pieces of 10 ms, each without its mean.
 
     Args:
         sound: (samples,), full scale 1.
-        level: a piece is silent below this, in dB of full scale.
+        rate: samples per second.
+        level: a piece is silent if its level is below this, in dB of full scale.
     """
     size = max(2, rate // 100)
     pieces = sound[: len(sound) // size * size].reshape(-1, size)
@@ -107,7 +108,7 @@ def silence(sound: np.ndarray, rate: int, level: float) -> float:
 
 
 def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -> None:
-    """Mark the recordings whose very sound is also in the other split of the machine, in place."""
+    """Mark the recordings whose sound is also in the other split of the machine; the table is changed in place."""
     rows = clips[["machine", "split", "file"]].reset_index(drop=True).assign(sound=table["sound"])
     for _, same in rows[rows["sound"] != ""].groupby(["machine", "sound"], sort=False):
         if same["split"].nunique() < 2:

@@ -1,10 +1,10 @@
-"""A detector in one file: what it takes to score a recording of tomorrow as the workflow scored those of the test.
+"""A detector in one file: everything that is needed to score new recordings as the workflow scored the test clips.
 
 A detector file is a zip of
 
-    detector.json                  what it is: machine, model, sections, threshold, members, settings, versions
-    <member>/network.safetensors   its network, as `asd.network` writes it; not of a spectrum
-    <member>/fitted.h5             its detector, as `asd.sections` writes it; not if the classifier's doubt is the score
+    detector.json                  its description: machine, model, sections, threshold, members, settings, versions
+    <member>/network.safetensors   its network, as `asd.network` writes it; missing for a spectrum
+    <member>/fitted.h5             its fitted detector, as `asd.sections` writes it; missing for the detector exposure
 
 A model has one member, itself; a fusion has several.
 
@@ -53,17 +53,17 @@ class Member(Model):
     title: str
     detector: Literal["gaussian", "knn", "gmm", "exposure"]
     spectrum: Spectrum | None = None
-    """The poolings of a model without a network."""
+    """The settings of a spectrum; None if the model has a network."""
     logmel: LogMel
-    """Of what it sees."""
+    """The settings of its log-mels."""
     windows: Windows
-    """How a recording is cut."""
+    """How a recording is cut into windows."""
     standards: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Of a fusion: mean and deviation by which its scores of each section are standardised."""
+    """For a fusion: section -> mean and deviation by which the member's scores are standardised."""
 
 
 class Description(Model):
-    """What a detector is."""
+    """The description of a detector."""
 
     layout: Literal[2] = LAYOUT
     machine: str
@@ -71,11 +71,11 @@ class Description(Model):
     """An entry of the configuration's `models`."""
     title: str
     sections: list[str]
-    """The sections that it knows."""
+    """The sections as which it can score."""
     threshold: float | None
-    """A recording is anomalous if its score is above; None: there was nothing to decide by."""
+    """A recording is anomalous if its score is above this value; None if there is no threshold."""
     samples: int
-    """Samples of the clips that it was made from."""
+    """Samples of the clips from which it was made."""
     logmel: LogMel
     """Of the first member; says how recordings are read."""
     members: list[Member]
@@ -85,7 +85,7 @@ class Description(Model):
 
 
 class Source(Model):
-    """Where a member comes from, for `write_detector`."""
+    """The files from which a member is packed, for `write_detector`."""
 
     model: Name
     title: str
@@ -102,17 +102,17 @@ class Source(Model):
 
 @dataclass(frozen=True)
 class Score:
-    """What a detector says of a recording."""
+    """The result of a recording."""
 
     score: float
     decision: bool
     """Whether it is anomalous: the score is above the threshold."""
     section: str
-    """The section that it was scored as: the one given, or the one of the lowest score."""
+    """The section as which it was scored: the given one, or the one with the lowest score."""
     threshold: float
     """Infinite where there was nothing to decide by."""
     worst: float | None
-    """The second at the middle of the window with the highest score; None where the recording is one window."""
+    """The time in seconds of the middle of the window with the highest score; None if there is only one window."""
     times: np.ndarray
     """(windows,), the seconds at their middles; of the first member that sees windows."""
     windows: np.ndarray
@@ -187,7 +187,7 @@ def write_detector(
         versions={name: version(name) for name in ("asd", "numpy", "torch", "timm")},
     )
     with written(path) as aside, zipfile.ZipFile(aside, "w") as archive:
-        # ZipInfo's own date, so that the same detector is the same bytes.
+        # The default date of ZipInfo, so that the same detector gives the same bytes.
         archive.writestr(zipfile.ZipInfo("detector.json"), description.model_dump_json(indent=1).encode())
         for name, file in contents.items():
             archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
@@ -279,10 +279,10 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Detector":
-        """Read a detector file; nothing in it is run.
+        """Read a detector file; no code in it is run.
 
         Raises:
-            InputError: not there, damaged, or no detector of this layout.
+            InputError: the file is missing, damaged, or not a detector of this layout.
         """
         try:
             with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
@@ -301,7 +301,7 @@ class Detector:
         Args:
             waveform: (samples,) int16, or floating point with full scale at 1; any array-like that numpy takes.
             rate: its sample rate in Hz, which must be that of the training recordings.
-            section: of the machine; None: the one that it is nearest to.
+            section: of the machine; None: the one with the lowest score.
 
         Raises:
             InputError: another rate, several channels, too short for a window, samples that are no numbers or have

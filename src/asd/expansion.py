@@ -1,12 +1,13 @@
-"""Several values of some keys, and several seeds, as entries of `networks` and `models`: one graph for all of them.
+"""Turn a sweep over values and seeds into entries of `networks`, `spectra` and `models`, for one common graph.
 
     sweep:
       models: [global]                                  # empty: all of `run_models`
       seeds: [1, 2, 3]
       values: {mvg.covariance: [ledoit_wolf, oas], train.rate: [0.001, 0.003]}
 
-Every combination is a model, every seed of it one more. An entry's name carries the values of those keys alone that
-change it: here the two covariances of a seed and a rate are two models on one network, which is trained once.
+Every combination of values and seed becomes a model. The name of an entry contains only the values of those keys that
+change it. In the example, the two covariances with the same seed and rate are two models on one network, which is
+trained once.
 """
 
 import copy
@@ -22,17 +23,20 @@ from asd.files import digest
 from asd.settings import Network, Settings, Sweep, load
 
 SEED = "seed"
-"""The key of the seeds' axis; no dotted key is called so."""
+"""The key of the seeds among the swept keys; no dotted key has this name."""
 
 
 def expand(configuration: dict) -> dict:
     """Return a configuration without `sweep`, whose combinations are entries of `networks` and `models` instead.
 
-    `run_models` lists the new models, in the order of the swept ones and of the values as given, and `variants` says
-    what each is. A configuration without `sweep` comes back as it is.
+    `run_models` lists the new models, in the order of the swept models and of the values, and `variants` gives the
+    values and the seed of each. A configuration without `sweep` is returned unchanged.
+
+    Args:
+        configuration: the content of config.yaml with its overlays.
 
     Raises:
-        InputError: an unknown key, an impossible value, a value given twice, or a key that changes none of the models.
+        InputError: a key is unknown, a value is impossible or given twice, or a key changes none of the models.
     """
     if "sweep" not in configuration:
         return configuration
@@ -43,7 +47,7 @@ def expand(configuration: dict) -> dict:
         raise InputError(f"sweep.models: {strange[0]!r} is not an entry of models ({', '.join(settings.models)})")
     axes = {**sweep.values, **({SEED: sweep.seeds} if sweep.seeds else {})}
     single = {key: [_with(base, settings, {key: value}) for value in values] for key, values in axes.items()}
-    # A swept key may choose another network, so those of every combination count.
+    # A swept key may choose another network, so the networks of every combination are considered.
     entries = {
         entry
         for one in itertools.chain([settings], *single.values())
@@ -130,7 +134,7 @@ def chain(settings: Settings, network: str) -> list[str]:
 
 
 def _entries(settings: Settings, model: str) -> list[tuple[str, str]]:
-    """A model and all that it rests on: (models, networks or spectra; name)."""
+    """A model and the entries that it uses: (models, networks or spectra; name)."""
     entry = settings.models[model]
     found = [("models", model)]
     found += [("networks", name) for name in (chain(settings, entry.network) if entry.network else [])]
@@ -139,7 +143,7 @@ def _entries(settings: Settings, model: str) -> list[tuple[str, str]]:
 
 
 def _content(settings: Settings, kind: str, name: str) -> list:
-    """What an entry comes to: a network with those that it starts from, a model with what it rests on."""
+    """The settings on which an entry depends: also those of the networks from which it starts, or that it uses."""
     if kind == "spectra":
         return [settings.spectra[name], settings.logmel]
     if kind == "networks":
@@ -155,10 +159,15 @@ def _content(settings: Settings, kind: str, name: str) -> list:
 def _add(
     expanded: dict, settings: Settings, model: str, values: dict[str, Any], matters: dict, runs: bool = True
 ) -> str:
-    """Add a model with the values that matter to it, and all that it rests on with those that matter to that.
+    """Add a model, and the entries that it uses, with the values that affect them.
 
     Args:
-        runs: whether the model is swept, or a member of one that is.
+        expanded: the configuration to which they are added.
+        settings: the configuration with the values of the combination.
+        model: the entry that is swept.
+        values: the values of the combination, by key.
+        matters: (kind, entry) -> the swept keys that affect it.
+        runs: True: the model itself is swept. False: it is a member of a model that is swept.
 
     Returns:
         The name of the new model.
@@ -195,7 +204,7 @@ def _add(
 
 
 def _short(key: str, keys: dict[str, Any]) -> str:
-    """The last parts of a dotted key, as many as tell it from the other keys."""
+    """The last parts of a dotted key, as many as distinguish it from the other keys."""
     parts = key.split(".")
     for count in range(1, len(parts)):
         tail = parts[-count:]

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from asd.network import Network
 
 FRAMES_AT_ONCE = {"cpu": 1024, "cuda": 65536}
-"""Frames that go through the network together: on a CPU so few that the stages stay in its caches (4096 take 1.2 to 1.5
-times as long, on one core), on a GPU so many that it is busy."""
+"""Frames that go through the network together: on a CPU few, so that the stages stay in its caches (4096 take 1.2 to
+1.5 times as long, on one core); on a GPU many, so that it is busy."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def cut(training: np.ndarray, frames: int, settings: Windows) -> Cut:
     Args:
         training: (clips,) bool, whether a clip is a training clip.
         frames: frames of a clip.
+        settings: the window and its hops.
 
     Raises:
         InputError: the clips are shorter than the window.
@@ -76,20 +77,34 @@ def cut(training: np.ndarray, frames: int, settings: Windows) -> Cut:
 
 
 def window_times(count: int, hop: int, window: int, settings: LogMel) -> np.ndarray:
-    """Return the seconds at the middle of each window, (count,), for windows of `window` frames every `hop` frames."""
+    """Return the seconds at the middle of each window of a clip.
+
+    Args:
+        count: number of windows.
+        hop: frames from one window to the next.
+        window: frames of a window.
+        settings: of the log-mel.
+
+    Returns:
+        (count,) float64.
+    """
     return (np.arange(count) * hop + (window - 1) / 2) * settings.hop / settings.rate
 
 
 def computed(
     function: Callable[["torch.Tensor"], "torch.Tensor"], cache: "Cache", cut: Cut, device: "torch.device", title: str
 ) -> Iterator[tuple[int, int, "torch.Tensor"]]:
-    """Yield (first row, last row + 1, the function's values of these rows) of all rows in order, telling the progress.
+    """Yield (first row, last row + 1, the function's values of these rows) for all rows in order.
 
-    On a CPU as many batches are computed at a time as torch has threads, each by one thread. No thread then waits for
-    another after every layer, as the threads that share a layer do, and the values do not depend on how many there are.
+    On a CPU one batch per thread is computed at the same time. If several threads shared a batch, they would wait for
+    one another after every layer, and the values would depend on the number of threads.
 
     Args:
         function: of log-mels (rows, mels, window) on the device.
+        cache: an open log-mel cache.
+        cut: how its clips are cut into rows.
+        device: where the function computes.
+        title: of the progress.
     """
     import torch
 
@@ -97,7 +112,7 @@ def computed(
     workers = threads if device.type == "cpu" else 1
     compute = torch.inference_mode()(lambda logmel: function(logmel).cpu())
     waiting = deque()
-    torch.set_num_threads(threads // workers)  # of each worker, which takes it over when it begins
+    torch.set_num_threads(threads // workers)  # of each worker, which copies it when it starts
     try:
         with ThreadPoolExecutor(workers) as pool:
             for begin, end, logmel in _batches(cache, cut, device, title):
@@ -130,7 +145,15 @@ def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> It
 def features_file(
     path: Path, cache: "Cache", offsets: np.ndarray, widths: list[int], settings: Windows
 ) -> "Iterator[h5py.Dataset]":
-    """Yield the dataset `features` of a features file, to be filled; the file gets its name when the block succeeds."""
+    """Yield the dataset `features` of a features file, to be filled; the file gets its name when the block succeeds.
+
+    Args:
+        path: the file to write.
+        cache: the log-mel cache, for the manifest's columns.
+        offsets: (clips + 1,): clip i has rows offsets[i]:offsets[i + 1].
+        widths: numbers of columns of the stages, or of the spectrum.
+        settings: how clips were cut.
+    """
     import h5py
 
     with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file:
@@ -144,7 +167,15 @@ def features_file(
 
 
 def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
-    """Write the feature vectors of every clip of a cache; the network is in evaluation mode, on the device."""
+    """Write the feature vectors of every clip of a cache.
+
+    Args:
+        path: the file to write.
+        network: in evaluation mode, on the device.
+        cache: an open log-mel cache of the machine.
+        settings: how clips are cut.
+        device: where the network computes.
+    """
     from asd.network import stage_widths
 
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
@@ -183,12 +214,12 @@ def open_features(path: Path) -> Iterator[Features]:
     """Open a features file for reading.
 
     Raises:
-        InputError: damaged, or no features file.
+        InputError: the file is damaged, or not a features file.
     """
     import h5py
 
     try:
-        file = h5py.File(path, locking=False)  # it appeared whole, and some network file systems refuse locks
+        file = h5py.File(path, locking=False)  # it is complete, and some network file systems refuse locks
     except OSError as error:
         raise _damaged(path, error) from None
     with file:

@@ -1,4 +1,4 @@
-"""Writing files so that a half-written one never carries a final name; walking folders through links."""
+"""Writing files so that an incomplete file never has its final name; listing folders through links."""
 
 import errno
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRASH = {"$RECYCLE.BIN", "System Volume Information", "RECYCLER", "lost+found", "__MACOSX", "@eaDir", "#recycle"}
-"""Folders of systems and storage devices that hold what was deleted, or their own; hidden ones are left out anyhow."""
+"""Folders of deleted files, and of systems and storage devices; hidden folders are left out, too."""
 
 
 @contextmanager
@@ -86,14 +86,14 @@ def _synchronise(path: Path) -> None:
 
 
 def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """List the files in a folder and below it, through links, without hidden ones and what was deleted.
+    """List the files in a folder and its subfolders, through links, without hidden and deleted files.
 
     Args:
-        folder: it, or a link to it.
+        folder: the folder, or a link to it.
 
     Returns:
-        The files, sorted. And what could not be looked at, with the reason: a folder that may not be entered, a link
-        to itself, or to a folder that it lies in.
+        The files, sorted; and path -> reason of what could not be read: a folder without permission, a link to itself,
+        or to a folder that contains it.
     """
     files: list[Path] = []
     skipped: dict[Path, str] = {}
@@ -130,13 +130,14 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
-    """Read a CSV of the workflow's own: text as it is written (a machine may be called 1 or NA), but for `numbers`.
+    """Read a CSV that the workflow wrote. Cells stay text (a machine may be called 1 or NA), except for `numbers`.
 
     Args:
+        path: the file.
         numbers: the columns that hold numbers; an empty cell is nan.
 
     Raises:
-        InputError: no such file, no such table, or a cell of `numbers` that is none.
+        InputError: the file is missing or not such a table, or a cell of `numbers` is not a number.
     """
     import pandas as pd
 
@@ -150,7 +151,7 @@ def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
 
 
 def printable(path: Path | str) -> str:
-    """A path for messages and pictures: bytes that are no UTF-8 (names from old systems) as their numbers."""
+    """Return a path for messages and pictures; bytes that are not UTF-8 (names from old systems) become numbers."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 

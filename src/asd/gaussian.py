@@ -275,6 +275,9 @@ def _coefficients(
     """Return (scale, shift, shrinkage) of the covariance scale·S + shift·I.
 
     Args:
+        settings: the estimate.
+        count: n, the number of rows.
+        dimensions: d, the number of features.
         matrix: S, or the Gram matrix over n, which has the same trace and Frobenius norm.
         fourth: Σ |x - mean|⁴ over the rows.
         unit: the variance of rows that do not vary.

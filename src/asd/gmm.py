@@ -53,6 +53,7 @@ def fit(rows: np.ndarray, domain: np.ndarray, settings: Gmm, rng: np.random.Gene
     Args:
         rows: (n, d).
         domain: (n,) int; not used, since a mixture finds the domains itself.
+        settings: of the mixture.
         rng: seeds k-means.
 
     Raises:

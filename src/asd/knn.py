@@ -74,6 +74,7 @@ def fit(
     Args:
         rows: (n, d), n at least 1.
         domain: (n,) int, 0, 1, ... without gaps: the domains whose distances are told apart; all 0: one.
+        settings: of the neighbours.
         rng: draws the coreset and the synthetic rows.
         target: (n,) bool, the rows of the target domain, which SMOTE grows also where domains are not told apart;
             None: those of domain 1.
@@ -108,7 +109,8 @@ def smote(rows: np.ndarray, count: int, neighbours: int, rng: np.random.Generato
     Args:
         rows: (n, d), n at least 2.
         count: how many to make.
-        neighbours: how many nearest rows one is drawn from; all where there are fewer.
+        neighbours: how many nearest rows one is drawn from; all if there are fewer.
+        rng: draws the rows and the places.
 
     Returns:
         (count, d).

@@ -7,8 +7,8 @@ The manifest is a CSV in this folder, or one in the folder of each machine, with
     domain, label          source or target; normal or anomaly; empty or missing: unknown
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
-Columns are separated by commas, semicolons or tabs (as spreadsheets in some languages write them). Empty rows are
-passed over. Training recordings are taken to be normal. `propose` makes a first one from the recordings' names.
+Columns are separated by commas, semicolons or tabs (spreadsheets of some languages write these). Empty rows are
+ignored. Training recordings are assumed to be normal. `propose` makes a first manifest from the recordings' names.
 """
 
 import csv
@@ -105,7 +105,7 @@ def read_all(path: Path) -> "pd.DataFrame":
 
 
 def _table(path: Path) -> "pd.DataFrame":
-    """The cells of a manifest, all text, without white space around them; the index is the number of the row."""
+    """The cells of a manifest as text, without white space around them; the index is the number of the row."""
     import pandas as pd
 
     expected = f"expected {', '.join(REQUIRED)}, … in UTF-8, separated by commas"
@@ -126,7 +126,7 @@ def _table(path: Path) -> "pd.DataFrame":
             "by commas; add them, or let make_manifest.py write a first manifest"
         )
     if not cells[1:]:
-        raise InputError(f"{path}: found no rows; expected a row a recording")
+        raise InputError(f"{path}: found no rows; expected one row per recording")
     for number, row in cells[1:]:
         if any(row[len(header) :]):
             raise InputError(
@@ -154,10 +154,10 @@ def _check_header(path: Path, header: list[str], table: "pd.DataFrame") -> None:
 
 
 def _located(home: Path, file: str) -> str:
-    """Where a recording is that a manifest names: below its folder, or absolute.
+    """The path of a recording that a manifest names: below the manifest's folder, or absolute.
 
-    Where there is none of that very name, one is taken that is spelled alike: with the other Unicode form of its
-    umlauts (macOS decomposes them), or with / for a Windows system's backslashes.
+    If no file has exactly this name, a file is taken whose name differs only in the Unicode form of its umlauts (macOS
+    decomposes them), or in / instead of the backslashes of Windows.
     """
     file = str(Path(file).expanduser()) if file.startswith("~/") else file
     spellings = [file, *(unicodedata.normalize(form, file) for form in ("NFC", "NFD"))]
@@ -167,7 +167,7 @@ def _located(home: Path, file: str) -> str:
 
 
 def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.DataFrame") -> None:
-    """An attribute that is different for every clip of a machine teaches the network to tell clips apart."""
+    """Warn if an attribute is different for every clip of a machine: the network would learn to tell clips apart."""
     for machine, rows in attributes.groupby(clips["machine"], sort=False):
         for column in rows.columns:
             values = rows[column][rows[column] != ""]
@@ -212,7 +212,7 @@ def _check(path: Path, clips: "pd.DataFrame") -> None:
 
 
 def _check_files(path: Path, clips: "pd.DataFrame") -> None:
-    """Every row has its file, no two of a machine the same; files without a row are said."""
+    """Check that every row has its file, and that no file is listed twice; warn about files without a row."""
     missing = [
         (row, file)
         for row, file, found in zip(clips.index, clips["file"], clips["path"], strict=True)
@@ -238,7 +238,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def recordings_below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """The recordings anywhere in a folder, and what is left out with the reason: also names that a CSV cannot hold."""
+    """Return the recordings below a folder, and path -> reason of what is left out (also names that are not UTF-8)."""
     found, left_out = find(folder)
     strange = {path: "a name that is not UTF-8; rename it" for path in found if printable(path) != str(path)}
     return [path for path in found if path not in strange], left_out | strange

@@ -104,8 +104,9 @@ def truth_files(folder: Path, machine: str, column: str) -> list[Path]:
 
 
 def with_truth(clips: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
-    """Return a manifest with the labels and domains of its evaluation clips, joined by name from the official CSV
-    files.
+    """Return a manifest with the labels and domains of its evaluation clips from the official CSV files.
+
+    They are joined by the names of the clips.
 
     Only `ground_truth_data` and `ground_truth_domain` (or `data` and `domain`) are read: the attributes and lists that
     are published beside them contradict them for some machines of 2022. Domains that are in the names are kept.

@@ -218,8 +218,10 @@ def _fit_section(training: _Training, settings: Fit, rng: np.random.Generator) -
 
 
 def _fitter(training: _Training, settings: Fit, rng: np.random.Generator) -> Callable[[np.ndarray, float], Fitted]:
-    """Return a function that fits the detector to chosen clips, whole folds (bool mask), given the variance of rows
-    that have none."""
+    """Return a function that fits the detector to chosen clips.
+
+    Its arguments are a bool mask of the clips, of whole folds, and the variance that is used if the rows have none.
+    """
     own = getattr(settings, DETECTORS[settings.detector])
     if settings.detector == "gaussian" and not own.standardise and training.counts.sum() >= len(training.columns):
         return _streamed(training, own)

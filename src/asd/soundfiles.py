@@ -1,8 +1,8 @@
 """Sound files as int16 samples at one rate.
 
-Unless the settings say otherwise a recording must be a mono 16-bit PCM wav of the right rate, which is then read bit
-for bit. `logmel.convert` takes whatever libsndfile reads (wav of any depth, FLAC, Ogg, mp3, …) at any rate;
-`logmel.channel` takes recordings of several channels.
+By default a recording must be a mono 16-bit PCM wav of the right rate, which is read without any change.
+`logmel.convert` takes all files that libsndfile reads (wav of any depth, FLAC, Ogg, mp3, …) at any rate;
+`logmel.channel` takes recordings with several channels.
 """
 
 import io
@@ -28,25 +28,25 @@ FULL_SCALE = 32768
 """The absolute value of the int16 sample that stands for -1.0."""
 
 LOUDEST = 8.0
-"""Floating-point samples beyond this (18 dB above full scale) have another full scale than 1."""
+"""If floating-point samples exceed this (18 dB above full scale), their full scale is not 1."""
 
 SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
 )
-"""What recordings are called that libsndfile reads."""
+"""Suffixes of recordings that libsndfile reads."""
 
 OTHER_SUFFIXES = (
     *(".m4a", ".mp4", ".aac", ".wma", ".amr", ".3gp", ".3gpp", ".webm", ".mka", ".mov", ".avi", ".mkv"),
     *(".ape", ".wv", ".ac3", ".dsf", ".mpc", ".tta", ".ra", ".dts", ".spx", ".caff", ".bwf", ".mp2", ".sd2"),
 )
-"""What sound is called that it does not read (or not for certain): named where it is left out."""
+"""Suffixes of sound that libsndfile does not read (or not always): such files are left out and named."""
 
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 """Bytes per sample of a wav, by libsndfile's name of the format."""
 
 BLOCK = 2**20
-"""Frames that are read at a time: no header, however wrong, makes more memory be taken than the file fills."""
+"""Frames that are read at a time, so that a wrong header cannot cause more memory to be taken than the file needs."""
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -56,8 +56,8 @@ def find(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     """Find the recordings in a folder and below it, through links (see `asd.files.walk`).
 
     Returns:
-        The recordings, sorted. And what is left out with the reason: sound of formats that cannot be read, folders that
-        may not be entered, links that lead nowhere.
+        The recordings, sorted; and path -> reason of what is left out: sound of formats that cannot be read, folders
+        without permission, links that lead nowhere.
     """
     files, skipped = walk(folder)
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
@@ -70,7 +70,7 @@ def find(folder: Path) -> tuple[list[Path], dict[Path, str]]:
 
 
 def said(left_out: dict[Path, str]) -> str:
-    """What is left out, in words: `3 left out: a.m4a, b.m4a (.m4a is no format …); in (Permission denied)`."""
+    """Return what is left out as a text: `3 left out: a.m4a, b.m4a (.m4a is no format …); in (Permission denied)`."""
     by_reason: dict[str, list[str]] = {}
     for path, why in left_out.items():
         by_reason.setdefault(why, []).append(printable(path))
@@ -91,8 +91,8 @@ def read(path: Path, settings: LogMel) -> np.ndarray:
         (samples,) int16 at the rate of the settings.
 
     Raises:
-        InputError: not there, empty, truncated, with samples that are no numbers or have another full scale than 1, or
-            not as the settings want it.
+        InputError: the file is missing, empty or truncated, has samples that are not numbers or another full scale than
+            1, or is not as the settings require.
     """
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
@@ -128,12 +128,12 @@ def length(path: Path, settings: LogMel) -> int:
 
 
 def fault_of(samples: np.ndarray) -> str:
-    """What is wrong with floating-point samples (any shape) whose full scale must be 1, in words; "" for nothing."""
+    """Return what is wrong with floating-point samples (any shape) whose full scale must be 1; "" if nothing is."""
     if not np.isfinite(samples).all():
         return "found samples that are no numbers (nan or infinite)"
     if samples.size == 0 or (peak := float(np.abs(samples).max())) <= 1:
         return ""
-    # Converted integers are whole, and so tell themselves from a float recording that goes a little beyond 1.
+    # Converted integers are whole numbers, which distinguishes them from recordings that exceed 1 a little.
     if peak > LOUDEST or (np.rint(samples) == samples).all():
         return (
             f"found floating-point samples up to {peak:.6g}, expected full scale at 1; divide them by that of the "
@@ -166,20 +166,20 @@ def _opened(path: Path, settings: LogMel) -> Iterator[soundfile.SoundFile]:
     kind = "sound file" if settings.convert else "wav"
     try:
         state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(state.st_mode):  # reading a pipe might never end
             what = "a folder" if stat.S_ISDIR(state.st_mode) else "not a file"
             raise InputError(f"{path}: not a readable {kind} ({what}); {expected}; remove it")
         if state.st_size == 0:
             raise InputError(f"{path}: an empty file; {expected}; copy it again or remove it")
-        file = path.open("rb", buffering=0)  # libsndfile goes on from where the system has it
-    except OSError as error:  # the system's reason: copying again is no remedy for a missing right
+        file = path.open("rb", buffering=0)  # unbuffered, since libsndfile uses the position of the descriptor
+    except OSError as error:  # the system's reason is given: copying again does not help if permission is missing
         raise InputError(f"{path}: not a readable {kind} ({error.strerror}); {expected}") from None
     with file:
         header = _wav_header(file, state.st_size)
         try:
-            # From the open file: by its name libsndfile would also look at what macOS leaves beside it (._name).
+            # From the open file: given its name, libsndfile would also read what macOS leaves beside it (._name).
             sound = soundfile.SoundFile(_mended(path, file, header, state.st_size), closefd=False)
-        except (OSError, RuntimeError, TypeError) as error:  # the last: a header of no channels
+        except (OSError, RuntimeError, TypeError) as error:  # TypeError: a header with no channels
             raise InputError(
                 f"{path}: not a readable {kind} ({error}); {expected}; copy it again or remove it"
             ) from None
@@ -217,27 +217,27 @@ def _is_native(sound: soundfile.SoundFile, settings: LogMel) -> bool:
 
 
 class WavHeader(NamedTuple):
-    """Where the samples of a wav are, by its header."""
+    """Where the samples of a wav are according to its header."""
 
     begin: int
     """The byte at which they begin."""
     size: int
-    """Their bytes as the header states them."""
+    """Their number of bytes according to the header."""
     format: str
     """RIFF, or RF64, whose sizes have 64 bits."""
 
     @property
     def unfinished(self) -> bool:
-        """Whether the size stands for an unknown one, as recorders write it that cannot go back to the header.
+        """Whether the size is a placeholder, written by recorders that do not update the header at the end.
 
-        0 (also after a crash), 0x7FFFF000 (sox), 0x7FFFFF00 and 0x80000000 (arecord), 0xFFFFFFFF (ffmpeg) and a little
-        less, where the size of the header is taken off.
+        Placeholders are 0 (also after a crash), 0x7FFFF000 (sox), 0x7FFFFF00 and 0x80000000 (arecord), 0xFFFFFFFF
+        (ffmpeg), or a little less if the size of the header was subtracted.
         """
         return self.size == 0 or 0x7FFFF000 <= self.size <= 0x80000000 or 0xFFFFF000 <= self.size <= 0xFFFFFFFF
 
 
 def _wav_header(file: io.FileIO, size: int) -> WavHeader | None:
-    """Read where the samples of a wav are; None of another format, or without samples. Leaves the file at its begin."""
+    """Read where the samples of a wav are; None for other formats, or without samples. The file is rewound."""
     try:
         begin = file.read(12)
         if begin[:4] not in (b"RIFF", b"RF64") or begin[8:] != b"WAVE":
@@ -259,7 +259,7 @@ def _wav_header(file: io.FileIO, size: int) -> WavHeader | None:
 
 
 def _mended(path: Path, file: io.FileIO, header: WavHeader | None, size: int) -> int | io.BytesIO:
-    """What libsndfile is to read: the file's descriptor, or a copy with its true size in place of a placeholder."""
+    """The input for libsndfile: the file's descriptor, or a copy with the true size instead of a placeholder."""
     if header is None or header.format != "RIFF" or not header.unfinished or size - header.begin in (0, header.size):
         return file.fileno()
     held = size - header.begin
@@ -275,17 +275,18 @@ def _mended(path: Path, file: io.FileIO, header: WavHeader | None, size: int) ->
 
 
 def _check_length(path: Path, sound: soundfile.SoundFile, header: WavHeader, size: int) -> None:
-    """Compare what a wav's header states with the file; libsndfile silently takes the smaller.
+    """Compare the size in a wav's header with the file; libsndfile silently uses the smaller one.
 
     Raises:
-        InputError: the file ends before the samples do, or is more than 4 GiB and the 32 bits of its size went round.
+        InputError: the file ends before the samples, or has more than 4 GiB, so that the 32 bits of its size
+            overflowed.
     """
     if sound.subtype not in SAMPLE_BYTES or (header.unfinished and header.format == "RIFF"):
-        return  # of compressed ones `_decoded` finds out
+        return  # for compressed formats `_decoded` finds it
     frame = SAMPLE_BYTES[sound.subtype] * sound.channels
     promised = header.size // frame
     held = size - header.begin
-    counts_itself = header.size - held in (header.begin, header.begin - 8)  # as some recorders' headers do
+    counts_itself = header.size - held in (header.begin, header.begin - 8)  # some recorders include the header
     if sound.frames < promised and not counts_itself:
         raise InputError(
             f"{path}: truncated: found {sound.frames} samples, the header promises {promised}; copy it again"
@@ -307,7 +308,7 @@ def _check_length(path: Path, sound: soundfile.SoundFile, header: WavHeader, siz
 
 
 def _is_chunk(path: Path, at: int) -> bool:
-    """Whether a chunk of a wav begins at a byte (titles, say, which may follow the samples), or only zeros."""
+    """Whether a chunk of a wav (for example, a title after the samples) begins at a byte, or only zeros follow."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(at)
@@ -322,14 +323,14 @@ def _is_chunk(path: Path, at: int) -> bool:
 
 
 def _knows_its_length(sound: soundfile.SoundFile) -> bool:
-    """Whether the header tells the samples; a FLAC or au that was streamed has none or the highest number there."""
+    """Whether the header has the number of samples; a streamed FLAC or au has none, or the largest number."""
     return sound.frames < 2**40
 
 
 def _decoded(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> np.ndarray:
-    """(samples, channels)."""
+    """The samples of a file, (samples, channels)."""
     if not _knows_its_length(sound):
-        sound.seekable = lambda: False  # else soundfile seeks after each block, which fails where there is no end
+        sound.seekable = lambda: False  # otherwise soundfile seeks after each block, which fails without an end
     blocks = []
     try:
         while len(block := sound.read(BLOCK, dtype=dtype, always_2d=True)):

@@ -23,6 +23,7 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
 
     Args:
         values: (..., mels, frames), in the scale of the settings: log-mels in dB, or `mel_magnitude`.
+        settings: the poolings.
 
     Returns:
         (..., poolings * mels) float64: the poolings side by side in the settings' order, without `level`, which is not
@@ -104,6 +105,7 @@ def mel_magnitude(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
 
     Args:
         waveform: (samples,) int16.
+        settings: of the log-mel.
 
     Returns:
         (mels, frames) float64, linear.

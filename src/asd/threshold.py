@@ -1,9 +1,9 @@
 """The decision threshold of a machine: a quantile of a gamma distribution fitted to its training scores.
 
-As the DCASE 2022 Task 2 baseline decides (Dohi et al. 2022, arXiv:2206.05876): gamma with a free location. Its
-likelihood has no maximum there (it grows without bound as the location nears the smallest score while the shape is
-below 1), and for scores that are not skewed to the right the best location is minus infinity. So the location is
-profiled over a bounded range, whose far end is as good as a normal distribution, the gamma's own limit.
+The DCASE 2022 Task 2 baseline (Dohi et al. 2022, arXiv:2206.05876) fits a gamma distribution with a free location. The
+likelihood then has no maximum: if the shape is below 1, it grows without limit as the location approaches the smallest
+score; and for scores that are not skewed to the right, the best location is minus infinity. Therefore the likelihood is
+maximised over a bounded range of locations. At the far end of this range the gamma distribution is practically normal.
 """
 
 import logging
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST = 10
-"""Fewer scores than these tell nothing about a distribution's shape."""
+"""With fewer scores, the shape of a distribution is unknown."""
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,13 @@ def threshold(scores: np.ndarray, quantile: float) -> tuple[float, str]:
     """Return the threshold above which a clip is anomalous, and how it was found.
 
     Args:
-        scores: of the machine's training clips, any shape, held out; those that are not finite are left aside.
+        scores: held-out scores of the machine's training clips, any shape; those that are not finite are ignored.
         quantile: 0 to 1.
 
     Returns:
-        The threshold, and 'gamma', or 'empirical': the quantile of the scores themselves (linear interpolation), where
-        they are few, all the same, or not distributed like a gamma; or 'none': infinity, where there is no score.
+        The threshold, and how it was found. 'gamma': from the gamma distribution. 'empirical': the quantile of the
+        scores themselves (linear interpolation), if they are few, all equal, or not distributed like a gamma. 'none':
+        infinity, if there is no score.
     """
     scores = np.asarray(scores, dtype=np.float64).ravel()
     scores = scores[np.isfinite(scores)]
@@ -42,7 +43,7 @@ def threshold(scores: np.ndarray, quantile: float) -> tuple[float, str]:
         reason = "the training scores are all the same"
     else:
         value, distance = _gamma(scores, quantile)
-        # Ten percentage points, and what chance alone gives (5 % of samples that are gamma go beyond the second term).
+        # Ten percentage points, plus what chance alone gives (5 % of gamma samples exceed the second term).
         allowed = 0.1 + 1.36 / np.sqrt(len(scores))
         if distance <= allowed:
             return value, "gamma"
@@ -74,7 +75,7 @@ def _gamma(scores: np.ndarray, quantile: float) -> tuple[float, float]:
         shape, location, scale = gamma.fit(scores, floc=-np.exp(logarithm))
         return gamma(shape, location, scale)
 
-    # From what separates a sample's minimum from its origin, to 1000 deviations away, where the skewness is 0.002.
+    # From the distance between a sample's minimum and its origin to 1000 deviations, where the skewness is 0.002.
     bounds = (-np.log(len(scores)), np.log(1000))
     best = minimize_scalar(lambda one: -fitted(one).logpdf(scores).sum(), bounds=bounds, method="bounded")
     distribution = fitted(best.x)

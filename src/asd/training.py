@@ -187,8 +187,10 @@ def measure(network: Network, logmel: torch.Tensor) -> None:
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
-    """Return the learning rate at a step relative to its peak: it rises linearly over `warmup` steps, then falls to 0
-    along a cosine."""
+    """Return the learning rate at a step relative to its peak.
+
+    It rises linearly over the first `warmup` of all `steps`, then falls to 0 along a cosine.
+    """
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -1,8 +1,8 @@
 """A folder in which recordings appear: which of them are complete, and which were scored before.
 
-The log is JSON lines, one a recording: its file, size and time of change, by which it is known again, and what was
-found. It is appended to and flushed to the disk after each, so that a restart goes on where the last run ended. One
-process at a time writes it: a second one is refused.
+The log has one line of JSON per recording: its file, size and time of change, by which it is recognised, and its
+result. Each line is written to the disk at once, so that after a restart the work continues where the last run ended.
+Only one process can write a log at a time; a second one is refused.
 """
 
 import json
@@ -25,7 +25,9 @@ BEGIN = b'{"file": '
 
 
 def stamps(folder: Path) -> tuple[list[Stamp], dict[Path, str]]:
-    """The recordings in a folder and below, in the order of their times of change; what is left out, with the reason.
+    """Return the recordings below a folder in the order of their times of change, and what is left out.
+
+    What is left out is given as path -> reason.
 
     Raises:
         InputError: there is no such folder.
@@ -37,7 +39,7 @@ def stamps(folder: Path) -> tuple[list[Stamp], dict[Path, str]]:
     for path in recordings:
         try:
             state = path.stat()
-        except FileNotFoundError:  # moved away between the two looks
+        except FileNotFoundError:  # moved away meanwhile
             continue
         except OSError as error:
             left_out[path] = error.strerror or str(error)
@@ -50,8 +52,10 @@ class Watched:
     """A folder with its log."""
 
     def __init__(self, folder: Path, log: Path) -> None:
-        """Raises:
-        InputError: a log that is none or that another process writes, or no such folder.
+        """Open and lock the log.
+
+        Raises:
+            InputError: the log is not one of this command, another process writes it, or there is no such folder.
         """
         self.folder, self.log = folder, log
         self.before: set[Stamp] = set()
@@ -64,11 +68,11 @@ class Watched:
         self.done = set(_known(log))
 
     def close(self) -> None:
-        """Give the log back, for another process."""
+        """Close the log, so that another process can write it."""
         self.file.close()
 
     def ready(self) -> list[Stamp]:
-        """The recordings that are new, and whole: nothing about them has changed since the last call."""
+        """Return the recordings that are new and complete, that is, have not changed since the last call."""
         found, left_out = stamps(self.folder)
         if new := {path: why for path, why in left_out.items() if path not in self.left_out}:
             _log.warning("%s: %s", self.folder, said(new))
@@ -84,7 +88,7 @@ class Watched:
         text = json.dumps(row, ensure_ascii=False)
         try:
             line = text.encode()
-        except UnicodeEncodeError:  # a name that is not UTF-8, which JSON has as numbers
+        except UnicodeEncodeError:  # a name that is not UTF-8; JSON writes it as numbers
             line = json.dumps(row).encode()
         self.file.write(line + b"\n")
         self.file.flush()
@@ -93,7 +97,7 @@ class Watched:
 
 
 def _lock(file: BinaryIO, log: Path) -> None:
-    """Take the log for this process; the kernel gives it back when the process ends, however it does."""
+    """Lock the log for this process; the kernel releases it when the process ends."""
     import fcntl
 
     try:

@@ -46,7 +46,7 @@ def configuration(**changes):
 
 
 def scores():
-    """By machine: a row a clip, with training clips and a section that is not to be submitted."""
+    """Machine -> one row per clip, with training clips and a section that is not to be submitted."""
     rng = np.random.default_rng(3)
     frames = {}
     for machine in ("fan", "valve"):

@@ -533,7 +533,7 @@ def test_the_same_file_in_two_archives(unpacked):
             "found sections 00, 01, expected 00, 01, 02; section 02: 0 source",
         ),
         ({**GOOD, "fan/test/section_00_source_test_normal_0077.wav": b"x"}, "section 00: 5 test clips, expected 4"),
-        ({**GOOD, "fan/test/morning.wav": b"x"}, "'morning.wav' is off the grammar"),
+        ({**GOOD, "fan/test/morning.wav": b"x"}, "'morning.wav' does not follow the naming scheme"),
         ({name.replace("fan/train", "fan/tr"): content for name, content in GOOD.items()}, "0 source train clips"),
         ({"readme.md": b"x"}, "holds no recordings in train or test"),
     ],

@@ -4,25 +4,6 @@
 DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"
 
 
-def sources_of(wildcards):
-    """What the detector of a model is packed from: per member, the fields of asd.detector.Source."""
-    sources = []
-    for name in settings.models[wildcards.model].members or [wildcards.model]:
-        model, machine = settings.models[name], wildcards.machine
-        source = {"model": name, "title": model.title, "detector": model.detector}
-        source["cache"] = cache_path(model.network, machine)
-        source["scores"] = SCORES.format(model=name, machine=machine)
-        if model.fitted:
-            source["fitted"] = fitted_path(name, machine)
-        if model.network:
-            source["network"] = network_path(model.network, machine)
-            source["windows"] = settings.networks[model.network].windows.model_dump()
-        else:
-            source["spectrum"] = settings.spectra[model.spectrum].model_dump()
-        sources.append(source)
-    return sources
-
-
 rule detector:
     """Pack everything that scoring a recording needs into one file."""
     input:

@@ -1,8 +1,8 @@
 """Check recordings before anything is computed from them: find faults, and plot levels and spectra.
 
-Reads  manifests (of the workflow, or of a tree of one's own: asd/own_manifest.py) and the recordings that they list.
-Writes into <out-dir> corpus.csv, a row a recording with its level, peak, length and fault, if any; <machine>.svg,
-       levels and spectra by split and domain; and, only where nothing is refused, summary.csv.
+Reads  manifests (the workflow's, or one of your own, see asd/own_manifest.py) and the recordings that they list.
+Writes into <out-dir> corpus.csv, one row per recording with its level, peak, length and fault, if any; <machine>.svg
+       with levels and spectra by split and domain; and summary.csv, if no recording is refused.
 
 A recording is refused if it cannot be read to its end (truncated, not numbers, another format) or has a fault that
 --refuse names. Refused recordings are printed, and the command ends with status 1. Other faults are listed only.

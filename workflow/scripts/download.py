@@ -1,10 +1,10 @@
 """List a machine's recordings, after downloading them (published years) or synthesising them (the demo).
 
-Reads  by --kind: demo, nothing (the recordings are synthesised beside the manifest); folder, the recordings where
-       they are, and the manifest that their owner wrote, if any (asd/own_manifest.py); dcase2020 to dcase2026, the
-       archives of that year, from --published.base_url or --published.archives, unless they were unpacked before.
-Writes manifest.csv, a row a recording; its columns are in asd/corpus.py. For a published year also what
-       asd/dcase/download.py lists: the recordings, contents.csv and checksums.csv.
+Reads  with --kind demo: nothing; with folder: the recordings, and their owner's manifest if there is one (see
+       asd/own_manifest.py); with dcase2020 to dcase2026: the archives of that year from --published.base_url or
+       --published.archives, unless they were unpacked before.
+Writes manifest.csv, one row per recording; asd/corpus.py explains its columns. For the demo also the recordings; for a
+       published year also the recordings, contents.csv and checksums.csv (see asd/dcase/download.py).
 """
 
 import logging

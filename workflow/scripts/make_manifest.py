@@ -1,7 +1,7 @@
 """Write a first manifest of a folder of recordings, which you then check and complete by hand.
 
 Reads  the names of the recordings (wav, FLAC, Ogg, mp3) in a folder and its subfolders.
-Writes manifest.csv into the folder, a row a recording; its columns are explained in asd/own_manifest.py.
+Writes manifest.csv into the folder, one row per recording; asd/own_manifest.py explains its columns.
 
 A pattern says what the parts of a path mean: {name} takes the value of a column, * stands for any text within one name,
 ** for any text. machine and split are needed; section, domain and label are known columns; every other name is an

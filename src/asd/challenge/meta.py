@@ -53,12 +53,13 @@ class Complexity:
 
 
 def network_complexity(path: Path, mels: int, frames: int, windows: int, exposure: bool) -> Complexity:
-    """Count what a network takes, by a forward pass that computes shapes only.
+    """Count the parameters and operations of a network, by a forward pass that computes shapes only.
 
     Args:
         path: the network.
-        frames: of a window, or of the whole clip.
-        windows: of a clip.
+        mels: mel bins.
+        frames: frames of a window, or of the whole clip.
+        windows: windows per clip.
         exposure: whether the section head scores; the features need no head. The attribute head never scores.
     """
     import torch
@@ -152,13 +153,14 @@ def description(
     training: dict[str, int],
     results: dict[str, dict[str, float | None]],
 ) -> dict[str, Any]:
-    """The meta file of a system, in the order of the challenge's form.
+    """Return the content of a system's meta file, in the order of the challenge's form.
 
     Args:
         label: <label>_task2_<k>.
+        system: the models that score the machines.
         settings: the configuration that made it.
-        complexity: by model and machine.
-        training: the number of training clips by machine.
+        complexity: (model, machine) -> its complexity.
+        training: machine -> number of training clips.
         results: as from `development_results`.
     """
     models = [settings.models[name] for name in system.parts]

@@ -225,9 +225,10 @@ def valve_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 
 
 def valve(take: Take) -> np.ndarray:
-    """Solenoid valves that open and close in a pattern: the plunger strikes, the coil hums at twice the mains' 50 Hz
-    while it holds, the spring throws the plunger back, and air escapes. `pat` is the pattern of the one valve, `v1pat`
-    and `v2pat` those of two.
+    """Solenoid valves that open and close in a pattern.
+
+    The plunger strikes, the coil hums at twice the mains' 50 Hz while it holds, the spring throws the plunger back, and
+    air escapes. `pat` is the pattern of a single valve, `v1pat` and `v2pat` are those of two.
 
     Faults: missed stroke, late stroke (the plunger sticks), loose part (the plunger bounces), clogged flow (the air
     escapes slowly and dull, the strike is soft).
@@ -306,8 +307,10 @@ def toy_car(take: Take) -> np.ndarray:
 
 
 def toy_train_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
-    """Wheel, motor, gear mesh, rail joints and laps of a toy train, and its speed (m/s): `spd` is the notch of the
-    controller, 5 cm/s each; `car` another locomotive."""
+    """Rates of wheel, motor, gear mesh, rail joints and laps of a toy train, and its speed (m/s).
+
+    `spd` is the step of the controller, 5 cm/s each; `car` is the locomotive.
+    """
     wheel, rail, loop = unit.uniform(0.009, 0.012), unit.uniform(0.11, 0.18), unit.uniform(1.6, 2.4)
     gear, teeth = int(unit.integers(9, 14)), int(unit.integers(10, 15))
     speed = 0.05 * float(values["spd"]) * stream("train", values["car"]).uniform(0.94, 1.06)
@@ -317,8 +320,10 @@ def toy_train_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]
 
 
 def toy_train(take: Take) -> np.ndarray:
-    """A toy train on a loop: motor and gears, rolling noise, four axles over every rail joint (wheel-rail impacts,
-    Thompson 2009, chapter 10), louder on the near side of the loop.
+    """A toy train on a loop.
+
+    Motor and gears, rolling noise, and four axles over every rail joint (wheel-rail impacts, Thompson 2009, chapter
+    10); it is louder on the near side of the loop.
 
     Faults: flat wheel (an impact each turn of a wheel), loose part (two joints of the loop knock hard), rubbing (the
     flange squeals in a part of the loop), imbalance (a bent axle), chipped tooth (of the motor's gear).

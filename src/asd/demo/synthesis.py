@@ -151,6 +151,7 @@ class Clip:
 
     @property
     def name(self) -> str:
+        """The base name of the recording, as in the published data sets."""
         if self.number is not None:
             return f"section_{self.section}_{self.number:04d}.wav"
         attributes = "".join(f"_{key}_{value}" for key, value in self.values.items()) if self.told else "_noAttribute"

@@ -70,11 +70,13 @@ class Picture:
     def __init__(
         self, frames: int, settings: "LogMel", limits: tuple[float, float] | None, most: float | None = None
     ) -> None:
-        """Args:
-        frames: of a log-mel.
-        settings: of the log-mel.
-        limits: of the axis of the window scores; None: there are no scores, and no lower axes.
-        most: the end of the axis of the bands' shares; None: there are none, and no axes on the right.
+        """Draw the axes.
+
+        Args:
+            frames: of a log-mel.
+            settings: of the log-mel.
+            limits: of the axis of the window scores; None: there are no scores, and no lower axes.
+            most: the end of the axis of the bands' shares; None: there are none, and no axes on the right.
         """
         from matplotlib.figure import Figure
 
@@ -158,11 +160,14 @@ def write_clips(
     """Write the folder of a machine's test clips.
 
     Args:
+        folder: the folder to write.
+        cache: an open log-mel cache of the machine.
         scores: model -> scores, one row per clip in the order of the cache.
         windowed: a model whose network sees windows, its features and its detector; None: no curves over time.
         spectral: a model of spectra with a Gaussian, likewise; None: no curves along the frequency.
+
     Raises:
-        InputError: scores or features of other clips.
+        InputError: scores or features are of other clips.
     """
     import soundfile
     from matplotlib.image import imsave

@@ -353,6 +353,7 @@ def spectrograms(
     Args:
         sections: section -> column -> (log-mel (mels, frames) in dB, the text above it).
         columns: in order.
+        settings: of the log-mel.
     """
     figure, grid = _axes(len(sections), len(columns), 2.3, 1.6, sharex=True, sharey=True)
     for row, (section, clips) in zip(grid, sections.items(), strict=True):
@@ -385,7 +386,15 @@ def time_span(frames: int, settings: "LogMel") -> tuple[float, float]:
 
 
 def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float, high: float) -> None:
-    """Draw a log-mel (mels, frames) over seconds and kHz."""
+    """Draw a log-mel over seconds and kHz.
+
+    Args:
+        axes: to draw into.
+        logmel: (mels, frames) in dB.
+        settings: of the log-mel.
+        low: the level in dB of the darkest colour.
+        high: the level in dB of the brightest colour.
+    """
     extent = (*time_span(logmel.shape[1], settings), -0.5, len(logmel) - 0.5)
     look = {"cmap": COLORMAP, "origin": "lower", "aspect": "auto", "interpolation": "none"}
     axes.imshow(logmel, extent=extent, vmin=low, vmax=high, **look)
@@ -533,10 +542,12 @@ def machine_figures(
     """Yield name and figure of each figure of one machine.
 
     Args:
+        cache: an open log-mel cache of the machine.
         features: for the map; None: no map.
         curves: network -> training curve; none: no figure of the training.
         scores: model -> the scores; 'ensemble' among them chooses the clips that are shown.
         titles: model -> its title.
+        max_fpr: upper limit of the pAUC's false positive rate.
     """
     machine = cache.clips["machine"].iloc[0]
     for model, table in scores.items():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scores = dict[str, dict[str, "pd.DataFrame"]]
-"""Scored clips (a row a clip, as `asd.scores` reads them) by model, then by machine."""
+"""Scored clips (one row per clip, as `asd.scores` reads them) by model, then by machine."""
 
 CRITERIA = (("auc", "total"), ("auc", "all"))
 """Criteria of the choice: the harmonic mean of source and target or, if a domain is missing, the AUC of all clips."""

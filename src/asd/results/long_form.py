@@ -1,4 +1,4 @@
-"""Every figure of every system in one long table, with means and intervals; systems compared in pairs."""
+"""Every figure of every system in one long table with means and intervals, and a comparison of pairs of systems."""
 
 import logging
 from collections.abc import Callable
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 COLUMNS = ("model", "title", "machine", "part", "section", "domain", "metric", "value")
 COLUMNS += ("low", "high", "mean", "over", "selection")
 NUMBERS = ("value", "low", "high")
-"""The long form, values as fractions. A row is a section's figure, or a mean of such: `mean` is harmonic or
-arithmetic, of a machine's sections (`section` empty) or of all machines' sections (`machine` empty as well), or
-machines, the arithmetic mean over machines of their harmonic means; `over` names the sections or machines that
-entered, those where the figure is defined. low, high: the bootstrap interval. selection, for the ensemble:
-in_sample, chosen by the same labels that judge it, or cross_fitted, chosen on other clips (`asd.results.ensemble`)."""
+"""The columns of the long form; values are fractions. A row is the figure of a section, or a mean of such figures.
+`mean` is harmonic or arithmetic, over a machine's sections (`section` is empty) or over all machines' sections
+(`machine` is empty, too); or it is machines, the arithmetic mean over machines of their harmonic means. `over` names
+the sections or machines of the mean, those for which the figure is defined. low, high: the bootstrap interval.
+selection, for the
+ensemble: in_sample, chosen by the same labels that judge it; cross_fitted, chosen on other clips
+(`asd.results.ensemble`)."""
 
 ENSEMBLE = "Ensemble"
 PARTS = ("development", "additional", "evaluation")
@@ -45,13 +47,17 @@ log = logging.getLogger(__name__)
 
 
 def system_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, Figures]]:
-    """The figures of each model on the labelled test clips, paired resample by resample.
+    """Return the figures of each model on the labelled test clips, paired resample by resample.
+
+    Args:
+        scores: of all models and machines.
+        settings: how figures are computed from scores.
 
     Returns:
-        By part of the corpus (development, and others with labels), then by model.
+        Part of the corpus (development, and others with labels) -> model -> figures.
 
     Raises:
-        InputError: two models' scores of a machine are not of the same clips.
+        InputError: the scores of two models on a machine are not of the same clips.
     """
     same_clips(scores)
     parts = {}
@@ -71,7 +77,7 @@ def system_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, F
 
 
 def half_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, Figures]]:
-    """By machine, then by model: the figures on halves of the development clips (`asd.results.ensemble.on_halves`)."""
+    """Return machine -> model -> figures on halves of the development clips (`asd.results.ensemble.on_halves`)."""
     return {
         machine: {
             model: on_halves(
@@ -90,17 +96,18 @@ def long_form(
     selection: pd.DataFrame,
     settings: "Metrics",
 ) -> pd.DataFrame:
-    """Every figure of every model and of the ensemble.
+    """Return every figure of every model and of the ensemble.
 
-    The ensemble's cross-fitted value is its in-sample value plus what halves of the clips lose when the model is
-    chosen on the other half instead of on all clips. The plain mean over the halves would not do: a figure of half
-    the clips is not comparable with one of all (a pAUC of 25 normal clips reads higher than one of 50).
+    The cross-fitted value of the ensemble is its in-sample value plus the change, on halves of the clips, if the model
+    is chosen on the other half instead of on all clips. The mean over the halves itself is not used, since a figure of
+    half the clips is not comparable with one of all clips (the pAUC of 25 normal clips is higher than that of 50).
 
     Args:
-        figures: by part, then by model, as from `system_figures`.
-        halves: by machine, then by model that the ensemble chooses from, as from `half_figures`.
-        titles: the rows' names by model.
-        selection: `machine` and `model`, one row a machine (`asd.results.ensemble.selection`).
+        figures: part -> model -> figures, as from `system_figures`.
+        halves: machine -> model that the ensemble chooses from -> figures, as from `half_figures`.
+        titles: model -> its title.
+        selection: `machine` and `model`, one row per machine (`asd.results.ensemble.selection`).
+        settings: how figures are computed from scores.
 
     Returns:
         The columns `COLUMNS`.
@@ -130,7 +137,7 @@ def long_form(
 
 
 def name_undefined(scores: dict[str, pd.DataFrame], part: str) -> None:
-    """Say in the log which sections lack the clips that some figures need."""
+    """Log which sections lack clips that some figures need."""
     for machine, clips in scores.items():
         labelled = sections(judged(clips, part))
         if not labelled:
@@ -146,14 +153,15 @@ def name_undefined(scores: dict[str, pd.DataFrame], part: str) -> None:
 def rows(
     figures: Figures, machines: list[str], settings: "Metrics", averaged: bool = False, **labels: str
 ) -> pd.DataFrame:
-    """The long form of one system.
+    """Return the long form of one system.
 
     Args:
         figures: of its sections.
-        machines: for which to give means, whether they have sections or not.
-        averaged: a value is the mean over all weightings (halves of the clips), without an interval; otherwise
-            that of the first weighting (the clips as they are), with an interval from the others.
-        labels: model, title, part, selection: the same in every row.
+        machines: the machines that get means, with or without sections.
+        settings: how figures are computed from scores.
+        averaged: True: a value is the mean over all weightings (halves of the clips), without an interval. False: it is
+            that of the first weighting (the clips themselves), with an interval from the others.
+        labels: model, title, part, selection, which are the same in every row.
     """
 
     def block(values: np.ndarray, machine: str, section: str, mean: str, over: list[str] | str) -> pd.DataFrame:
@@ -182,7 +190,7 @@ def rows(
 
 
 def _over(figures: Figures, name: Callable[[tuple[str, str]], str]) -> list[str]:
-    """For each of `ALL`, the names of what enters its mean."""
+    """For each of `ALL`, the names of the sections or machines that enter its mean."""
     defined = ~np.isnan(figures.values[:, :, 0])
     over = []
     for metric, domain in ALL:
@@ -194,16 +202,19 @@ def _over(figures: Figures, name: Callable[[tuple[str, str]], str]) -> list[str]
 
 
 def comparison(figures: dict[str, Figures], titles: dict[str, str], settings: "Metrics") -> pd.DataFrame:
-    """Every pair of models on the same clips: by how much the first is better, and how surely.
+    """Compare every pair of models on the same clips.
 
-    The ensemble is not among them: it is chosen by these clips' labels.
+    The ensemble is left out, since it is chosen by the labels of these clips.
 
     Args:
-        figures: by model, paired resample by resample (`system_figures`).
+        figures: model -> figures, paired resample by resample (`system_figures`).
+        titles: model -> its title.
+        settings: how figures are computed from scores.
 
     Returns:
-        first, second (titles), machine (empty: all), domain, metric, mean (as in `COLUMNS`), difference (first -
-        second) with its interval low, high, and probability, that the first is the better one.
+        One row per pair and figure: first, second (titles), machine (empty: all), domain, metric, mean (as in
+        `COLUMNS`), difference (first - second) with its interval low, high, and the probability that the first model is
+        better.
     """
     machines = next(iter(figures.values())).machines
     metric, domain = zip(*WITH_INTERVAL, strict=True)

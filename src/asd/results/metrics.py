@@ -339,7 +339,7 @@ def sections(clips: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
 
 
 def lacking(clips: "pd.DataFrame") -> list[str]:
-    """Return what is missing among a section's clips, so that some figures are undefined: 'anomalous clips', …"""
+    """Return which clips a section lacks ('anomalous clips', …), so that some figures are undefined."""
     missing = []
     if not (clips["label"] == "anomaly").any():
         missing.append("anomalous clips")

@@ -1,7 +1,7 @@
 """The paper's tables of results.
 
-A table has a row for each model, for "Our Best" (the maximum of each table by itself, as the paper prints it) and
-for "Ensemble" (one chosen model a machine: the system that one can run); a column for each machine, and their
+A table has one row per model, one for "Our Best" (the maximum of each table by itself, as in the paper) and one for
+"Ensemble" (one chosen model per machine, which is a system that one can run); one column per machine, and one for their
 arithmetic mean, "Total (Ave.)". Cells are percentages; a cell that cannot be computed is empty.
 """
 
@@ -24,15 +24,16 @@ log = logging.getLogger(__name__)
 
 
 def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: str = "in_sample") -> pd.DataFrame:
-    """The machines' values of one table.
+    """Return the machines' values of one table.
 
     Args:
         metrics: the long form.
         table: an entry of `TABLES`.
-        reading: which anomalies enter the pAUC of a domain: both or own.
+        reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
+        selection: in_sample or cross_fitted, for the ensemble.
 
     Returns:
-        A row a model (title) and one for the ensemble, a column a machine, values as fractions.
+        One row per model (title) and one for the ensemble, one column per machine; values are fractions.
     """
     metric, domain = table.split("_")
     metric = f"pauc_{reading}" if metric == "pauc" else metric
@@ -49,19 +50,19 @@ def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: s
 
 
 def total(source: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
-    """The cells of a "Total" table from those of its domains: their harmonic mean; empty where one of them is."""
+    """Return the cells of a "Total" table: the harmonic mean of the two domains; empty if one of them is."""
     pair = np.stack([source.to_numpy(float), target.reindex_like(source).to_numpy(float)])
     mean = np.where(np.isnan(pair).any(axis=0), np.nan, harmonic_mean(pair))
     return pd.DataFrame(mean, index=source.index, columns=source.columns)
 
 
 def best(models: pd.DataFrame) -> pd.Series:
-    """ "Our Best": the highest of the models' values in each column."""
+    """Return "Our Best": the highest of the models' values in each column."""
     return models.max(axis=0).rename(BEST)
 
 
 def average(table: pd.DataFrame) -> pd.Series:
-    """ "Total (Ave.)": the arithmetic mean over the machines that have a value."""
+    """Return "Total (Ave.)": the arithmetic mean over the machines that have a value."""
     return pd.Series(arithmetic_mean(table.to_numpy(float), axis=1), index=table.index, name=AVERAGE)
 
 
@@ -80,7 +81,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table in percent, its models as index.
+    """Read a table in percent, with the models as index.
 
     Raises:
         InputError: it is not a table with the column Model first.
@@ -100,7 +101,7 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
     """Read the ensemble's choice.
 
     Raises:
-        InputError: it does not name one of the models for each of the machines.
+        InputError: the file does not name one of the models for each of the machines.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -118,7 +119,7 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
 
 
 def name_empty(made: dict[str, pd.DataFrame]) -> None:
-    """Say in the log which cells of the tables are empty, and what an average over fewer machines is over."""
+    """Log which cells of the tables are empty, and over which machines an average is if it is not over all."""
     for name, table in made.items():
         for title, row in table.drop(columns=AVERAGE).iterrows():
             if row.isna().any():
@@ -130,13 +131,15 @@ def name_empty(made: dict[str, pd.DataFrame]) -> None:
 
 
 def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
-    """A figure of every model and machine with its interval, as text: "81.4 (78.2-84.3)", in percent.
+    """Return a figure of every model and machine with its interval, as text in percent: "81.4 (78.2-84.3)".
 
     Args:
         metrics: the long form.
+        metric: of the figure.
+        domain: of the figure.
 
     Returns:
-        A row a model, the ensemble twice (in sample, cross-fitted), a column a machine and their average.
+        One row per model, two for the ensemble (in sample, cross-fitted); one column per machine, and their average.
     """
     rows = metrics[
         (metrics["metric"] == metric)
@@ -163,7 +166,7 @@ def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFr
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of texts in Markdown, its columns aligned."""
+    """Return a table of texts in Markdown with aligned columns."""
     cells = [list(table.reset_index().columns), *table.reset_index().to_numpy().tolist()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
@@ -173,7 +176,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
-    """The figures to look at first, with their intervals, in Markdown."""
+    """Return the most important figures with their intervals, in Markdown."""
     names = {
         ("auc", "total"): "AUC, harmonic mean of source and target",
         (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
