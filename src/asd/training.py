@@ -206,8 +206,8 @@ def train(
 
     The loss is the paper's equation (1), FL(AdaCos_section(z)) + FL(AdaCos_attribute(z)), averaged over the batch. With
     mixup each term is weight * FL(first label) + (1 - weight) * FL(second label), and the AdaCos statistics use the
-    label with the larger weight. `settings.attributes` is a factor of the second term. If there is only one class, there
-    is no head and no term; without any head the network stays as it is.
+    label with the larger weight. `settings.attributes` is a factor of the second term. If there is only one class,
+    there is no head and no term; without any head the network stays as it is.
 
     With norm `frozen` the batch norms keep their running statistics. Log-mels differ much from the images of the
     pre-training, and replacing the statistics alone, before anything is learned, makes the features of a small corpus
