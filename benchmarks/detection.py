@@ -2,11 +2,11 @@
 
     python benchmarks/detection.py --work /tmp/detection --demo-seeds 1 2 --seeds 1 2 3
     python benchmarks/detection.py --work /tmp/detection --folder /recordings --config config/config.yaml
-    python benchmarks/detection.py --work /tmp/detection --confirm
+    python benchmarks/detection.py --work /tmp/detection --confirm True
 
 makes demo corpora (or takes a folder of recordings with a manifest.csv), trains, scores and fuses as the workflow does,
-and prints Markdown tables. --confirm takes the demo seeds 1 to 5, on which no setting was chosen: all machines with one
-training seed, then the first of `CONFIRMED` with two more.
+and prints Markdown tables. `--confirm True` takes the demo seeds 1 to 5, on which no setting was chosen: all machines
+with one training seed, then the first of `CONFIRMED` with two more.
 
 A row of the table (`--table`, by default rows.csv in the working folder) is a corpus, a machine, a model, its settings
 and a training seed. What has a row is not computed again, so that an interrupted run goes on; corpora, log-mels,
