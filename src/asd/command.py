@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import tyro
 
@@ -26,6 +27,15 @@ def say_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _words() -> list[str]:
+    """The command line's words; those of the form @<file>, where there is such a file, as what it holds."""
+    files = {word: Path(word[1:]) for word in sys.argv[1:] if word.startswith("@")}
+    return [
+        files[word].read_text(encoding="utf-8") if word in files and files[word].is_file() else word
+        for word in sys.argv[1:]
+    ]
+
+
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
@@ -33,6 +43,7 @@ def run(main: Callable, description: str) -> None:
         main: keyword-only, typed; a settings model's fields become flags (`--mixup.alpha`).
         description: what the command reads and writes (the script's docstring).
 
+    A word @<file> stands for what that file holds: an argument of more than 128 KiB cannot be given to a process.
     An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions
     are defects of ours and keep theirs.
     """
@@ -40,7 +51,7 @@ def run(main: Callable, description: str) -> None:
     say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
-        tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))
+        tyro.cli(main, args=_words(), description=description, config=(tyro.conf.FlagConversionOff,))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

