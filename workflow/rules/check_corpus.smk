@@ -23,7 +23,6 @@ rule check_corpus:
         script=f"{SCRIPTS}/check_corpus.py",
         code=code("check_corpus"),
         settings=f"{flags(settings.logmel)} {flags(settings.check)}",
-        recordings=lambda wildcards: contents_of(*settings.machines),
         out_dir=lambda wildcards, output: os.path.dirname(output.summary),
     shell:
         "alone {log:q}; python {params.script}"

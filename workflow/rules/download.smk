@@ -34,11 +34,13 @@ rule download:
         settings=settings.dataset.flags,
         releases=releases_of,
         listing=listing_of,
+        contents=lambda wildcards: contents_of(wildcards.machine),
     shell:
         "alone {log:q}; python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
         " {resources.transfer}"
+        " --contents {params.contents:q}"
         " --threads {threads}"
         " --out {output.manifest:q}"
         " >{log:q} 2>&1"

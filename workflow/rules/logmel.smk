@@ -23,7 +23,6 @@ rule logmel:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
         settings=lambda wildcards: flags(LOGMELS[wildcards.logmel]),
-        recordings=lambda wildcards: contents_of(wildcards.machine),
     shell:
         "alone {log:q}; python {params.script}"
         " --manifest {input.manifest:q}"
