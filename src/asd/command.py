@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tyro
+from pydantic import ValidationError
 
 from asd.errors import InputError
 
@@ -44,14 +45,19 @@ def run(main: Callable, description: str) -> None:
         description: what the command reads and writes (the script's docstring).
 
     A word @<file> stands for what that file holds: an argument of more than 128 KiB cannot be given to a process.
-    An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions
-    are defects of ours and keep theirs.
+    An `InputError` ends the process with its message and status 1, without a traceback; so do an impossible value of a
+    setting, and a file that the system does not let be read or written. Other exceptions are defects of ours and keep
+    theirs.
     """
     share_processor()
     say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         tyro.cli(main, args=_words(), description=description, config=(tyro.conf.FlagConversionOff,))
-    except InputError as error:
+    except ValidationError as error:
+        said = "; ".join(f"--{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        print(f"error: {said}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -182,14 +182,14 @@ class Dataset(Model):
 class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
 
-    rate: int = Field(16000, ge=1000)
+    rate: int = Field(16000, ge=1000, le=1_000_000)
     """Sample rate in Hz that every recording must have, or is brought to by `convert`."""
     convert: bool = False
     """Take wavs of any depth, FLAC, Ogg and mp3 of any rate, resampled and rounded to 16 bit once; False: refuse all
     but 16-bit wavs of that rate."""
     channel: Literal["mono", "mix"] | Annotated[int, Field(ge=1)] = "mono"
     """Recordings of several channels: refuse them (mono), take the channels' mean (mix), or one of them, from 1."""
-    n_fft: int = Field(1024, ge=16)
+    n_fft: int = Field(1024, ge=16, le=2**16)
     """Window (Hann, periodic) and Fourier transform, in samples."""
     hop: int = Field(512, ge=1)
     """Samples between two frames; the ends are padded with zeros, so that frame t is centred at t * hop."""
@@ -199,6 +199,12 @@ class LogMel(Model):
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
     crop_limit: float = Field(0.2, ge=0, le=1)
     """Largest share of a machine's sound that `crop` may cut off; what it cuts off is said, more is refused."""
+
+    @model_validator(mode="after")
+    def _hop(self) -> "LogMel":
+        if self.hop > self.n_fft:
+            raise ValueError(f"hop: {self.hop} is more than n_fft, {self.n_fft}: sound between two windows is not seen")
+        return self
 
     @property
     def file(self) -> str:
