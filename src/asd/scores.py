@@ -39,7 +39,7 @@ def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold
         InputError: a test clip whose score is not finite, or a threshold that is no number.
     """
     if np.isnan(threshold):
-        raise InputError(f"{path}: the threshold is no number, so there are no decisions; run the stage before it again")
+        raise InputError(f"{path}: the threshold is no number, so nothing is decided; run the stage before it again")
     table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int))
     _check(path, table["file"], table["split"], score)
     with written(path) as aside:
