@@ -32,7 +32,10 @@ def _name(value: str) -> str:
 
 def _path(value: str) -> str:
     """A path as a person writes it, in one spelling: ~ expanded, without ./, // and a slash at the end."""
-    value = os.path.normpath(Path(value.strip()).expanduser()) if value.strip() else ""
+    try:
+        value = os.path.normpath(Path(value.strip()).expanduser()) if value.strip() else ""
+    except RuntimeError as error:  # of a user that there is not
+        raise ValueError(f"{value!r}: {error}") from None
     if strange := re.search(r"[\x00-\x1f{}$]", value):
         raise ValueError(f"{value!r}: a path with {strange[0]!r}, which nothing here expands; write it out")
     return value

@@ -121,11 +121,10 @@ def listing_of(wildcards):
     return digest(names) if names else ""
 
 
-@cache
-def contents_of(machine):
-    """A digest of what a machine's recordings in a folder hold, so that a replaced one is noticed."""
-    files = recordings_at_hand(machine)[1]
-    return contents(files, Path(".snakemake/contents.json")) if files else ""
+def contents_of(wildcards):
+    """A digest of what a machine's recordings in a folder hold, so that a replaced one is noticed, as a flag."""
+    files = recordings_at_hand(wildcards.machine)[1]
+    return f"--contents {contents(files, Path('.snakemake/contents.json'))}" if files else ""
 
 
 def contents_at_hand(*files):

@@ -34,13 +34,13 @@ rule download:
         settings=settings.dataset.flags,
         releases=releases_of,
         listing=listing_of,
-        contents=lambda wildcards: contents_of(wildcards.machine),
+        contents=contents_of,
     shell:
         "alone {log:q}; python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
         " {resources.transfer}"
-        " --contents {params.contents:q}"
+        " {params.contents}"
         " --threads {threads}"
         " --out {output.manifest:q}"
         " >{log:q} 2>&1"
