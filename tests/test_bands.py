@@ -59,9 +59,8 @@ def test_a_whistle_is_found_where_it_whistles(normals, hertz):
     settings, spectrum = LogMel(), Spectrum(pool=["gwrp"], decays=[1.0, 0.95])
     time = np.arange(normals.shape[1]) / settings.rate
     whistle = normals[-1] + 0.3 * normals[-1].std() * np.sin(2 * np.pi * hertz * time).astype(np.float32)
-    rows = [
-        pooled(audio.log_mel(torch.from_numpy(one), settings).numpy(), spectrum) for one in (*normals[:-1], whistle)
-    ]
+    logmels = audio.log_mel(torch.from_numpy(np.stack([*normals[:-1], whistle])), settings).numpy()
+    rows = pooled(logmels, spectrum)
     section = Section(gaussian.fit(rows[:-1], Mvg(standardise=True)), np.ones(1))
     shares = band_shares(section, rows[-1], settings.mels)
     assert shares.shape == (BANDS,)

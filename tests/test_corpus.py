@@ -450,6 +450,7 @@ def test_a_folder_whose_name_is_not_text(tmp_path):
         (lambda text: text.splitlines()[0] + "\n", "no clips"),
         (lambda text: "", "not a readable manifest"),
         (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k\n", "not a readable manifest"),
+        (lambda text: text.replace("development", "develop,ment"), "rows of more cells than the header"),
     ],
 )
 def test_a_broken_manifest(tmp_path, break_it, expected):

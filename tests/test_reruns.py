@@ -94,21 +94,21 @@ def project(tmp_path_factory) -> Path:
 class Workplace:
     """A folder in which everything is up to date, without a job having run: empty files, marked as made."""
 
-    def __init__(self, project: Path, folder: Path) -> None:
-        self.project, self.folder = project, folder
-        jobs = self._run(BASE, "dryrun").jobs
+    def __init__(self, project: Path, folder: Path, base: dict = BASE) -> None:
+        self.project, self.folder, self.base = project, folder, base
+        jobs = self._run(base, "dryrun").jobs
         for path in [folder / str(file) for job in jobs for file in job.output]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        self._run(BASE, "touch")
+        self._run(base, "touch")
 
     def stages(self, configuration: dict) -> list[str]:
         """The stages that a dry run wants to make again with another configuration."""
         jobs = self._run(configuration, "dryrun").needrun_jobs(exclude_finished=False)
         names = {job.rule.name.partition("_")[0] for job in jobs}
         found = {FITS.get(name, name) for name in names}
-        assert found <= set(STAGES)
-        return [stage for stage in STAGES if stage in found]
+        assert found <= {"check", *STAGES}
+        return [stage for stage in ["check", *STAGES] if stage in found]
 
     def _run(self, configuration: dict, executor: str):
         overlay = self.folder / "overlay.yaml"
@@ -122,7 +122,7 @@ class Workplace:
                     snakefile=self.project / "Snakefile",
                     workdir=self.folder,
                 )
-                results = configuration.get("results_dir", "results")
+                results = os.path.normpath(configuration.get("results_dir", "results").strip())
                 targets = {f"{results}/tables/auc_total.csv"}
                 dag = workflow.dag(snakemake.DAGSettings(targets=targets, forceall=executor == "touch"))
                 dag.execute_workflow(executor=executor)
@@ -368,6 +368,70 @@ def test_a_job_asks_for_the_time_of_its_clips(needs):
 def test_what_is_not_yet_there_is_estimated_later(workplace):
     jobs = workplace._run(BASE | {"data_dir": "nothing"}, "dryrun").jobs
     assert {job.resources["mem_mb"] for job in jobs if job.rule.name == "train"} == {"<TBD>"}
+
+
+OWN = {"dataset": {"kind": "folder"}, "machines": ["fan"], "run_models": ["plain"], "ensemble": {"fallback": "plain"}}
+
+
+@pytest.fixture
+def own(project, tmp_path) -> Workplace:
+    """One's own recordings: train and test are links to another disk, and a manifest elsewhere lists some."""
+    for split in ("train", "test"):
+        for number in range(2):
+            path = tmp_path / f"disk/{split}/section_00_source_{split}_normal_{number:04}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{split} {number}".encode())
+        (tmp_path / "tree/fan").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree/fan" / split).symlink_to(tmp_path / "disk" / split)
+    (tmp_path / "run").mkdir()
+    base = merged(BASE, OWN | {"dataset": {"kind": "folder", "folder": {"path": str(tmp_path / "tree")}}})
+    return Workplace(project, tmp_path / "run", base)
+
+
+def test_a_recording_behind_a_link_that_is_new_or_replaced_is_noticed(own, tmp_path):
+    assert own.stages(own.base) == []
+    first = tmp_path / "disk/train/section_00_source_train_normal_0000.wav"
+    for path in tmp_path.glob("disk/*/*"):  # as `cp -r` and `touch` leave them
+        os.utime(path)
+    assert own.stages(own.base) == []
+    first.write_bytes(b"other 0")  # of the same size
+    assert own.stages(own.base) == ["check", "download", *STAGES[2:]]
+    first.write_bytes(b"train 0")
+    assert own.stages(own.base) == []
+    first.with_name("section_00_source_train_normal_0009.wav").write_bytes(b"new")
+    assert own.stages(own.base) == ["check", "download", *STAGES[2:]]
+
+
+def test_recordings_that_a_manifest_names_are_noticed_wherever_they_lie(project, tmp_path):
+    for name in ("tree/a.wav", "elsewhere/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(name.encode())
+    text = "file,machine,split\na.wav,fan,train\n../elsewhere/b.wav,fan,test\n"
+    (tmp_path / "tree/manifest.csv").write_text(text)
+    (tmp_path / "run").mkdir()
+    base = merged(BASE, OWN | {"dataset": {"kind": "folder", "folder": {"path": str(tmp_path / "tree")}}})
+    own = Workplace(project, tmp_path / "run", base)
+    os.utime(tmp_path / "tree/manifest.csv")
+    assert own.stages(base) == []
+    (tmp_path / "elsewhere/b.wav").write_bytes(b"elsewhere/c.wav")
+    assert own.stages(base) == ["check", "download", *STAGES[2:]]
+    (tmp_path / "elsewhere/b.wav").write_bytes(b"elsewhere/b.wav")
+    (tmp_path / "tree/manifest.csv").write_text(text + "c.wav,fan,test\n")
+    assert own.stages(base) == ["check", "download", *STAGES[2:]]
+
+
+def test_a_checkout_that_was_moved_makes_nothing_again(project, workplace, tmp_path):
+    moved = shutil.copytree(project, tmp_path / "On e Drive")
+    before, workplace.project = workplace.project, moved
+    try:
+        assert workplace.stages(BASE) == []
+    finally:
+        workplace.project = before
+
+
+@pytest.mark.parametrize("folder", ["results/", "./results", "results//.", " results"])
+def test_one_folder_has_one_spelling(workplace, folder):
+    assert workplace.stages(BASE | {"results_dir": folder}) == []
 
 
 def test_two_configurations_share_data_weights_and_caches(workplace):

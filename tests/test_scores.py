@@ -74,6 +74,12 @@ def test_a_test_clip_without_a_score_is_not_written(tmp_path, score):
     assert not list(tmp_path.iterdir())
 
 
+def test_no_decision_by_a_threshold_that_is_no_number(tmp_path):
+    with pytest.raises(InputError, match=r"fan\.csv: the threshold is no number"):
+        write_scores(tmp_path / "fan.csv", CLIPS, SCORE, np.nan)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_infinite_training_score_is_not_written(tmp_path):
     with pytest.raises(InputError, match=r"a\.wav: no usable score"):
         write_scores(tmp_path / "s.csv", CLIPS, np.array([np.inf, 1, 1, 1]), 2.0)

@@ -62,6 +62,25 @@ def test_folder(download, tmp_path):
     assert list(clips["part"]) == ["development", "additional", "development", "evaluation"]
 
 
+def test_log_mels_of_recordings_that_were_replaced_are_removed(tmp_path):
+    """An interrupted run must not go on with them: names, and so the manifest, may be the same."""
+    for name in NAMES:
+        path = tmp_path / "tree/fan" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    main = runpy.run_path(str(SCRIPT))["main"]
+    dataset = Dataset(kind="folder", folder={"path": str(tmp_path / "tree")})
+    made = [tmp_path / "data" / name for name in ("logmel-1/fan.h5", "logmel-2/fan.h5", "check/summary.csv")]
+    other = tmp_path / "data/logmel-1/valve.h5"
+    for contents, left in (("first", False), ("first", True), ("second", False)):
+        for path in [*made, other]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        main(machine="fan", dataset=dataset, contents=contents, out=tmp_path / "data/fan/manifest.csv")
+        assert [path.exists() for path in made] == [left] * 3
+        assert other.exists()
+
+
 def test_demo_lies_beside_its_manifest(download, tmp_path):
     settings = {"sections": 1, "additional_sections": 1, "train_source": 2, "train_target": 1, "test": 1}
     out = tmp_path / "data/fan/manifest.csv"

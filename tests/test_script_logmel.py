@@ -77,7 +77,7 @@ def test_a_bad_recording(logmel, manifest, tmp_path, capsys, spoil, expected):
 
 def test_bad_settings(logmel, manifest, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        logmel(manifest, tmp_path / "fan.h5", LogMel(n_fft=256, mels=224))
+        logmel(manifest, tmp_path / "fan.h5", LogMel(n_fft=256, hop=128, mels=224))
     assert "logmel.mels: 224 bins are too many for n_fft 256" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.h5"))
 

@@ -2,6 +2,8 @@
 
 import csv
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from asd import network as networks
 from asd import training, weights
 from asd.audio import as_float, log_mel
 from asd.cache import open_cache
+from asd.device import memory
 from asd.errors import InputError
 from asd.network import Description, Network
 from asd.settings import Backbone, Equaliser, LogMel, Masks, Mixup, Training
@@ -362,3 +365,20 @@ def test_a_step_has_the_loss_and_the_gradients_of_the_plain_recipe(backbone, pre
     whole = torch.stack([other.grad.norm() for other in theirs]).norm()
     for one, other in zip(ours, theirs, strict=True):  # a bias before a batch norm has no gradient but rounding
         assert (one.grad - other.grad).norm() < tolerance * other.grad.norm() + 1e-6 * whole, tuple(one.shape)
+
+
+def test_a_batch_that_no_memory_holds_is_refused_before_anything_is_computed():
+    settings = Training(batch=12)
+    with pytest.raises(InputError, match=r"some 101 GB for a batch of 12 clips of 18751 frames.* has 16 GB\. Cut long"):
+        training.check_memory(100, 224, 18751, settings, 16e9)
+    training.check_memory(100, 224, 18751, settings.model_copy(update={"window": 64}), 16e9)
+    training.check_memory(1, 224, 18751, settings, 16e9)  # a batch has no more clips than there are
+
+
+def test_the_memory_of_this_machine_and_its_limit():
+    total = memory(torch.device("cpu"))
+    assert 1e8 < total <= 2**50
+    code = "import resource, torch; resource.setrlimit(resource.RLIMIT_AS, (9 * 10**9,) * 2)"
+    code += "; from asd.device import memory; print(memory(torch.device('cpu')))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(said) == min(9e9, total)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+
+from asd.errors import InputError
+from asd.settings import load
 
 ROOT = Path(__file__).parents[1]
 
@@ -160,3 +164,33 @@ def test_an_impossible_setting_ends_the_run_before_any_job(tmp_path):
     assert "train.epochs: Input should be greater than or equal to 0; found -1" in output
     assert "mvg.covarianze: unknown key" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("folder", ["On e Drive", "Grüße & Co"])
+def test_a_checkout_of_any_name_called_by_its_path_without_an_environment(tmp_path, folder):
+    """As cron and editors call it, and as a synchronised folder is called; results in a folder with a blank, too."""
+    project = tmp_path / folder
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("src", "workflow", "config", "profiles", "envs", "resources"):
+        shutil.copytree(ROOT / name, project / name, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", project)
+    (tmp_path / "run").mkdir()
+    overlay = merged(TINY, data_dir="my data", results_dir="~/out/", dataset__demo__sections=1)
+    (tmp_path / "run/overlay.yaml").write_text(yaml.safe_dump(overlay))
+    command = [Path(sys.executable).with_name("snakemake"), "--snakefile", project / "Snakefile"]
+    done = subprocess.run(
+        [*command, "--cores", "1", "--configfile", "overlay.yaml", "--until", "download"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        cwd=tmp_path / "run",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "run/my data").glob("*/fan/manifest.csv"))) == 1
+    assert f"all results: {tmp_path}/out/" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("value", ["", " ", ".", "/", "$HOME/results", "out/{machine}", "~nobody-of-this-name/x"])
+def test_a_folder_that_nobody_means_is_refused(value):
+    with pytest.raises(InputError, match="results_dir"):
+        load(yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"results_dir": value})

@@ -107,6 +107,8 @@ def watch(
     """
     from asd.watch import Watched
 
+    if not 0 < interval < 86400:
+        raise InputError(f"--interval: found {interval}; expected seconds between two looks, more than 0")
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
     with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:

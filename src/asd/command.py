@@ -5,8 +5,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import tyro
+from pydantic import ValidationError
 
 from asd.errors import InputError
 
@@ -27,6 +29,15 @@ def say_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _words() -> list[str]:
+    """The command line's words; those of the form @<file>, where there is such a file, as what it holds."""
+    files = {word: Path(word[1:]) for word in sys.argv[1:] if word.startswith("@")}
+    return [
+        files[word].read_text(encoding="utf-8") if word in files and files[word].is_file() else word
+        for word in sys.argv[1:]
+    ]
+
+
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
@@ -35,14 +46,20 @@ def run(main: Callable, description: str) -> None:
             (`--mixup.alpha`).
         description: what the command reads and writes (the script's docstring).
 
-    An `InputError` ends the process with its message and status 1, without a traceback. Other exceptions are defects of
-    the code and keep their traceback.
+    A word @<file> stands for what that file holds, since an argument of more than 128 KiB cannot be given to a process.
+    An `InputError` ends the process with its message and status 1, without a traceback. So do an impossible value of a
+    setting, and a file that the system does not let be read or written. Other exceptions are defects of the code and
+    keep their traceback.
     """
     share_processor()
     say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
-        tyro.cli(main, description=description, config=(tyro.conf.FlagConversionOff,))
-    except InputError as error:
+        tyro.cli(main, args=_words(), description=description, config=(tyro.conf.FlagConversionOff,))
+    except ValidationError as error:
+        said = "; ".join(f"--{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        print(f"error: {said}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

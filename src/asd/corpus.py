@@ -395,6 +395,8 @@ def read_manifest(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path}: not a readable manifest ({error}); make it with download.py") from None
     if list(clips.columns) != COLUMNS:
         raise InputError(f"{path}: found the columns {list(clips.columns)}, expected {COLUMNS}; make it again")
+    if not isinstance(clips.index, pd.RangeIndex):  # pandas takes the surplus cells in front for an index
+        raise InputError(f"{path}: rows of more cells than the header; expected {len(COLUMNS)}; make it again")
     if clips.empty:
         raise InputError(f"{path}: no clips; expected one row per recording; make it again")
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.settings import Network, Settings, Sweep, load
+from asd.settings import LONGEST, Network, Settings, Sweep, load
 
 SEED = "seed"
 """The key of the seeds among the swept keys; no dotted key has this name."""
@@ -175,7 +175,8 @@ def _add(
 
     def name(kind: str, entry: str) -> str:
         own = [key for key in values if key in matters[kind, entry]]
-        return "-".join([entry, *(f"{_short(key, values)}_{_text(values[key])}" for key in own)])
+        joined = "-".join([entry, *(f"{_short(key, values)}_{_text(values[key])}" for key in own)])
+        return joined if len(joined) <= LONGEST else f"{joined[: LONGEST - 11]}-{digest(joined)}"
 
     new, entry = name("models", model), settings.models[model]
     for network in chain(settings, entry.network) if entry.network else []:

@@ -2,12 +2,13 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import platform
 import secrets
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept, since some writers choose their format by it. The name of the host is included, since other
     # hosts may share the disk.
-    begin, end = f".{path.stem}.{platform.node()}.", f".part{path.suffix}"
+    stem = path.stem if len(os.fsencode(path.stem)) <= 120 else digest(path.stem)
+    begin, end = f".{stem}.{platform.node()}.", f".part{path.suffix}"
     for left in path.parent.iterdir():
         ours = left.name.startswith(begin) and left.name.endswith(end)
         if ours and _is_gone(left.name.removeprefix(begin).partition("-")[0]):
@@ -155,6 +157,38 @@ def printable(path: Path | str) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
+def contents(files: Iterable[Path], memory: Path) -> str:
+    """A digest of what some files hold, in their order, whatever their names and times.
+
+    Args:
+        files: the files.
+        memory: where the checksums of files are kept (JSON), so that one is read again only when its size or time of
+            change is another.
+    """
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    found, checksums = {}, []
+    for file in files:
+        try:
+            state = file.stat()
+            stamp = [state.st_size, state.st_mtime_ns]
+            name = printable(file.absolute())
+            if known.get(name, [])[:2] == stamp:
+                found[name] = known[name]
+            elif stat.S_ISREG(state.st_mode):
+                with file.open("rb") as opened:
+                    found[name] = [*stamp, hashlib.file_digest(opened, "sha256").hexdigest()]
+            checksums.append(found.get(name, [""])[-1])
+        except OSError as error:  # which the job that reads it will say
+            checksums.append(error.strerror or "")
+    if any(known.get(name) != one for name, one in found.items()):
+        with written(memory, lasting=False) as aside:
+            aside.write_text(json.dumps(known | found), encoding="utf-8")
+    return digest("\n".join(checksums))
+
+
 def digest(text: str, length: int = 10) -> str:
     """Return the first `length` hexadecimal digits of the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:length]

@@ -48,6 +48,26 @@ def manifest_of(folder: Path, machine: str) -> Path | None:
     return next((path for path in (folder / machine / "manifest.csv", folder / "manifest.csv") if path.is_file()), None)
 
 
+def recordings_of(folder: Path, machine: str) -> tuple[Path | None, list[Path]]:
+    """The manifest and the recordings of a machine, wherever they lie, as far as can be told without a check.
+
+    Returns:
+        The manifest, None without one; and the recordings that it names or, without one, those of the machine's folder.
+    """
+    own = manifest_of(folder, machine)
+    if own is None:
+        return None, find(folder / machine)[0]
+    try:
+        table = _table(own)
+    except InputError:  # which the first job will say
+        return own, []
+    if list(table.columns) == COLUMNS:
+        files = table["path"][table["machine"] == machine]
+    else:
+        files = table["file"][table["machine"] == machine]
+    return own, [Path(_located(own.parent.resolve(), file)) for file in files]
+
+
 def listed(path: Path, machine: str) -> "pd.DataFrame":
     """Read the rows of a machine from an owner's manifest.
 

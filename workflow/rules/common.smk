@@ -8,6 +8,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -33,12 +34,12 @@ ROOT = Path(RULES).parents[1] if hasattr(RULES, "__fspath__") else unpacked(RULE
 sys.path.insert(0, str(ROOT / "src"))
 
 from asd.errors import InputError
-from asd.files import digest
+from asd.files import contents, digest, written
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
 from asd.settings import DETECTORS, flags, load
 from asd.expansion import expand as expand_sweep
-from asd.own_manifest import manifest_of
+from asd.own_manifest import manifest_of, recordings_of
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -54,16 +55,24 @@ PATHS = ":".join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])
 # ends.
 ALONE = """alone() {
     mkdir -p .snakemake/jobs
-    exec 9>>".snakemake/jobs/${1//\\//-}"
+    local name=${1//\\//-}
+    if ((${#name} > 80)); then name=$(cksum <<<"$1")-${name: -60}; fi
+    exec 9>>".snakemake/jobs/${name// /-}"
     if ! command -v flock >/dev/null || flock --nonblock 9; then return 0; fi
     echo "an earlier process of this job is still there; waiting until it ends: $1" >&2
     flock 9 || echo "no locks on this file system: $1" >&2
     kill -0 "$PPID" 2>/dev/null || exit 1
 }; """
-PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(PATHS)}; {ALONE}"
+# The interpreter of this process is the jobs' too, also where it was called by its path (cron, an editor) and no
+# environment is active; unless Snakemake brings the software.
+BROUGHT = getattr(getattr(workflow, "deployment_settings", None), "deployment_method", ())
+FIRST = "" if BROUGHT else f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
+# The place of the checkout is in the environment and not in the parameters, so that a moved one makes nothing again.
+PLACE = f"export WORKFLOW={shlex.quote(str(ROOT / 'workflow'))}; "
+PREFIX = f"set -euo pipefail; {FIRST}{PLACE}export PYTHONPATH={shlex.quote(PATHS)}; {ALONE}"
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
-SCRIPTS = os.path.relpath(ROOT / "workflow/scripts")
+SCRIPTS = '"$WORKFLOW"/scripts'
 ENVIRONMENT = "../../envs/asd.yaml"
 RESULTS = settings.results_dir
 DATA = f"{settings.data_dir}/{settings.dataset.name}"
@@ -151,12 +160,40 @@ def own_manifest(wildcards):
     return [own] if own else []
 
 
+@cache
+def recordings_at_hand(machine):
+    """The manifest and the recordings of a machine in a folder; nothing for other kinds of data sets."""
+    folder = settings.dataset.folder.path if settings.dataset.kind == "folder" else ""
+    return recordings_of(Path(folder), machine) if folder else (None, [])
+
+
 def listing_of(wildcards):
-    """A digest of the names and sizes of a machine's recordings in a folder, so that a new one is noticed."""
-    home = Path(settings.dataset.folder.path, wildcards.machine)
-    if settings.dataset.kind != "folder" or not home.is_dir():
-        return ""
-    return digest(str(sorted((str(one), one.stat().st_size) for one in home.rglob("*") if one.is_file())))
+    """A digest of a machine's manifest, or without one of its recordings' names, so that a new one is noticed."""
+    own, files = recordings_at_hand(wildcards.machine)
+    names = own.read_bytes().hex() if own else "\n".join(map(str, files))
+    return digest(names) if names else ""
+
+
+def contents_of(wildcards):
+    """A digest of what a machine's recordings in a folder hold, so that a replaced one is noticed, as a flag."""
+    files = recordings_at_hand(wildcards.machine)[1]
+    return f"--contents {contents(files, Path('.snakemake/contents.json'))}" if files else ""
+
+
+def contents_at_hand(*files):
+    """A digest of what files of the project hold: as a param, wherever the checkout lies."""
+    return contents([ROOT / file for file in files], Path(".snakemake/contents.json"))
+
+
+def argument(text):
+    """A text as an argument; a long one as the file that holds it (see asd.command.run)."""
+    if len(text.encode()) < 50_000:
+        return text
+    path = Path(".snakemake/arguments", digest(text))
+    if not path.exists():
+        with written(path, lasting=False) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return f"@{path}"
 
 
 def network_path(network, machine):
@@ -303,6 +340,10 @@ def finished():
     }
     made = [f"{name}: {RESULTS}/{place}" for name, place in places.items() if Path(RESULTS, place).exists()]
     table = said.read_text() if said.exists() else ""
+    ran = {job.rule.name for job in workflow.dag.finished_jobs}
+    if "check_corpus" in ran and "logmel" not in ran:
+        # Snakemake does not look at what comes after an `ancient` input whose job it has to run.
+        table = f"The recordings were checked anew: run once more, in case another setting has changed too.\n{table}"
     return "\n".join(["", table, *made, f"all results: {RESULTS}/   data: {DATA}/"])
 
 

@@ -2,7 +2,6 @@
 # outputs: results/tables/versus_paper.csv, ours beside the paper's; results/tables/paper_audit.csv, the paper's cells
 #          recomputed from its other cells
 
-PAPER = os.path.relpath(ROOT / "resources/paper")
 VERSUS_PAPER = f"{RESULTS}/tables/versus_paper.csv"
 
 
@@ -10,7 +9,6 @@ rule compare_paper:
     """Put our tables beside the paper's, and check whether the paper's tables agree with themselves."""
     input:
         tables=TABLES,
-        paper=[f"{PAPER}/{os.path.basename(table)}" for table in TABLES],
     output:
         versus=VERSUS_PAPER,
         audit=f"{RESULTS}/tables/paper_audit.csv",
@@ -29,11 +27,11 @@ rule compare_paper:
         script=f"{SCRIPTS}/compare_paper.py",
         code=code("compare_paper"),
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
-        paper=lambda wildcards, input: os.path.dirname(input.paper[0]),
+        paper=contents_at_hand(*(f"resources/paper/{os.path.basename(table)}" for table in TABLES)),
     shell:
         "alone {log:q}; python {params.script}"
         " --tables {params.tables:q}"
-        " --paper {params.paper:q}"
+        ' --paper "$WORKFLOW"/../resources/paper'
         " --versus {output.versus:q}"
         " --audit {output.audit:q}"
         " >{log:q} 2>&1"

@@ -12,7 +12,7 @@ rule download:
     """List a machine's recordings; download or synthesise them if they are missing."""
     input:
         truth=truth_of,
-        own=own_manifest,
+        own=ancient(own_manifest),  # its content is in `listing`
     output:
         manifest=f"{DATA}/{{machine}}/manifest.csv",
     log:
@@ -34,11 +34,13 @@ rule download:
         settings=settings.dataset.flags,
         releases=releases_of,
         listing=listing_of,
+        contents=contents_of,
     shell:
         "alone {log:q}; python {params.script}"
         " --machine {wildcards.machine:q}"
         " {params.settings}"
         " {resources.transfer}"
+        " {params.contents}"
         " --threads {threads}"
         " --out {output.manifest:q}"
         " >{log:q} 2>&1"

@@ -44,7 +44,7 @@ rule provenance:
     params:
         script=f"{SCRIPTS}/provenance.py",
         digest=code("provenance"),
-        configuration=settings.model_dump_json(),
+        configuration=argument(settings.model_dump_json()),
         code=[f"{stage}={code(stage)}" for stage in STAGES],
         files=lambda wildcards, input: [path for path in input if path not in input.manifests],
     shell:

@@ -26,7 +26,6 @@ FIGURES = [
     *(["training"] if TRAINED_NETWORKS else []),
     *("spectra", "spectrograms"),
 ]
-TEMPLATES = os.path.relpath(ROOT / "workflow/report")
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
 # The features of the first of some models, as a list; the list is empty if there is no such model.
@@ -136,8 +135,6 @@ rule report:
         versus=rules.compare_paper.output.versus,
         figures=expand(rules.figures.output.svg, machine=settings.machines),
         clips=expand(CLIPS, machine=settings.machines),
-        template=f"{TEMPLATES}/page.html",
-        included=[f"{TEMPLATES}/page.{kind}" for kind in ("css", "js")],
     output:
         page=f"{RESULTS}/report/index.html",
         overview=report(f"{RESULTS}/figures/overview.svg", caption="../report/overview.rst", category="Figures"),
@@ -156,7 +153,8 @@ rule report:
     params:
         script=f"{SCRIPTS}/report.py",
         code=code("report"),
-        configuration=settings.model_dump_json(),
+        template=contents_at_hand(*(f"workflow/report/page.{kind}" for kind in ("html", "css", "js"))),
+        configuration=argument(settings.model_dump_json()),
         # Not inputs: the page shows the benchmark files that exist, but does not depend on them.
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
         overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
@@ -169,7 +167,7 @@ rule report:
         " --figures {input.figures:q}"
         " --clips {input.clips:q}"
         " --benchmarks {params.benchmarks:q}"
-        " --template {input.template:q}"
+        ' --template "$WORKFLOW"/report/page.html'
         " --overview-dir {params.overview_dir:q}"
         " --out {output.page:q}"
         " >{log:q} 2>&1"

@@ -38,8 +38,10 @@ rule submission:
         checker=f"{SCRIPTS}/check_submission.py",
         code=code("submission") + code("check_submission"),
         package=f"{settings.submission.label}_task2.zip",
-        configuration=settings.model_dump_json(
-            include={"machines", "networks", "spectra", "models", "run_models", "paper_models", "submission"}
+        configuration=argument(
+            settings.model_dump_json(
+                include={"machines", "networks", "spectra", "models", "run_models", "paper_models", "submission"}
+            )
         ),
     shell:
         "alone {log:q}; (python {params.script}"

@@ -27,7 +27,7 @@ rule sweep:
     params:
         script=f"{SCRIPTS}/sweep.py",
         code=code("sweep"),
-        variants=json.dumps({name: variant.model_dump() for name, variant in settings.variants.items()}),
+        variants=argument(json.dumps({name: variant.model_dump() for name, variant in settings.variants.items()})),
         pauc_anomalies=settings.metrics.pauc_anomalies,
         out_dir=lambda wildcards, output: os.path.dirname(output.table),
         figures_dir=lambda wildcards, output: os.path.dirname(output.svg),

@@ -41,6 +41,8 @@ def main(
     from asd.files import written
     from asd.own_manifest import read_all
 
+    if not manifests or threads < 1:
+        raise InputError("expected at least one manifest, and one thread; name them: check_corpus.py manifest.csv")
     clips = pd.concat([read_all(path) for path in manifests], ignore_index=True)
     table, spectra = corpus_check.examine(clips, [Path(path) for path in clips["path"]], settings, check, threads)
     tables = {"corpus": table, "summary": corpus_check.summary(table)}

@@ -24,6 +24,7 @@ def main(
     *,
     machine: str,
     dataset: Annotated[Dataset, tyro.conf.arg(name="")],
+    contents: str = "",
     threads: int = 1,
     out: Path,
 ) -> None:
@@ -32,6 +33,8 @@ def main(
     Args:
         machine: the machine's name, which is also the name of its folder.
         dataset: where the recordings come from.
+        contents: a digest of what the recordings hold, if they may be replaced by others of the same names: the
+            log-mels of those before are removed.
         threads: number of clips that are synthesised at the same time.
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
@@ -61,8 +64,25 @@ def main(
         clips = listed(own, machine) if own else scan(tree, machine)
         source = own or tree / machine
     check_complete(clips, source)
+    if contents:
+        _forget_others(folder, machine, out.with_name("contents.txt"), contents)
     write_manifest(out, clips)
     log.info("%s: %d recordings (%s)", machine, len(clips), clips["part"].value_counts().to_dict())
+
+
+def _forget_others(folder: Path, machine: str, known: Path, contents: str) -> None:
+    """Remove what was computed from recordings that are no longer these: an interrupted run might take it for theirs.
+
+    The manifest does not tell, since the names may be the same.
+    """
+    from asd.files import written
+
+    if known.exists() and known.read_text(encoding="ascii") == contents:
+        return
+    for stale in [*folder.glob(f"logmel-*/{machine}.h5"), folder / "check/summary.csv"]:
+        stale.unlink(missing_ok=True)
+    with written(known) as aside:
+        aside.write_text(contents, encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main(
     from asd import training
     from asd.cache import Joined, open_cache
     from asd.code_digest import code_digest
-    from asd.device import prepare
+    from asd.device import memory, prepare
     from asd.errors import InputError
 
     device = prepare(compute)
@@ -77,6 +77,9 @@ def main(
     with ExitStack() as stack:
         caches = [stack.enter_context(open_cache(path)) for path in cache]
         opened = Joined(caches) if settings.scope == "all" else caches[0]
+        training_clips = int((opened.clips["split"] == "train").sum())
+        frames = min(one.frames for one in caches)
+        training.check_memory(training_clips, opened.settings.mels, frames, settings, memory(device))
         net = training.begin(networks.read(start), opened, settings, start).to(device)
         data = training.training_set(opened, net.description, settings, device)
         logmel = opened.settings

@@ -357,11 +357,11 @@ def spectrograms(
     """
     figure, grid = _axes(len(sections), len(columns), 2.3, 1.6, sharex=True, sharey=True)
     for row, (section, clips) in zip(grid, sections.items(), strict=True):
-        low, high = level_range(logmel for logmel, _ in clips.values())
+        low, high = level_range(logmel for logmel, _ in clips.values()) if clips else (0.0, 1.0)
         for axes, column in zip(row, columns, strict=True):
             axes.grid(False)
             if column not in clips:
-                _say(axes, "none")
+                _say(axes, "none" if clips else "no test clips")
                 continue
             logmel, text = clips[column]
             draw_logmel(axes, logmel, settings, low, high)
