@@ -373,6 +373,9 @@ def test_what_is_not_yet_there_is_estimated_later(workplace):
 OWN = {"dataset": {"kind": "folder"}, "machines": ["fan"], "run_models": ["plain"], "ensemble": {"fallback": "plain"}}
 
 
+FROM_RECORDINGS = {"check", "download", "logmel", "train", "features", "score", "tables"}
+
+
 @pytest.fixture
 def own(project, tmp_path) -> Workplace:
     """One's own recordings: train and test are links to another disk, and a manifest elsewhere lists some."""
@@ -395,11 +398,11 @@ def test_a_recording_behind_a_link_that_is_new_or_replaced_is_noticed(own, tmp_p
         os.utime(path)
     assert own.stages(own.base) == []
     first.write_bytes(b"other 0")  # of the same size
-    assert own.stages(own.base) == ["check", "download", *STAGES[2:]]
+    assert set(own.stages(own.base)) >= FROM_RECORDINGS
     first.write_bytes(b"train 0")
     assert own.stages(own.base) == []
     first.with_name("section_00_source_train_normal_0009.wav").write_bytes(b"new")
-    assert own.stages(own.base) == ["check", "download", *STAGES[2:]]
+    assert set(own.stages(own.base)) >= FROM_RECORDINGS
 
 
 def test_recordings_that_a_manifest_names_are_noticed_wherever_they_lie(project, tmp_path):
@@ -414,10 +417,10 @@ def test_recordings_that_a_manifest_names_are_noticed_wherever_they_lie(project,
     os.utime(tmp_path / "tree/manifest.csv")
     assert own.stages(base) == []
     (tmp_path / "elsewhere/b.wav").write_bytes(b"elsewhere/c.wav")
-    assert own.stages(base) == ["check", "download", *STAGES[2:]]
+    assert set(own.stages(base)) >= FROM_RECORDINGS
     (tmp_path / "elsewhere/b.wav").write_bytes(b"elsewhere/b.wav")
     (tmp_path / "tree/manifest.csv").write_text(text + "c.wav,fan,test\n")
-    assert own.stages(base) == ["check", "download", *STAGES[2:]]
+    assert set(own.stages(base)) >= FROM_RECORDINGS
 
 
 def test_a_checkout_that_was_moved_makes_nothing_again(project, workplace, tmp_path):
