@@ -139,3 +139,39 @@ def test_two_corpora_never_share_a_folder():
     assert len(names) == 7
     unused = settings.Dataset(kind="demo", folder={"path": "a"})
     assert unused.name == settings.Dataset(kind="demo").name
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"network": "global", "spectrum": "mean"}, r"models\.new: exactly one of network, spectrum and members"),
+        ({}, r"models\.new: exactly one of network, spectrum and members is needed; found \[\]"),
+        ({"spectrum": "men"}, r"models\.new\.spectrum: 'men' is not an entry of spectra \(mean, ranked, level\)"),
+        ({"spectrum": "mean", "detector": "exposure"}, r"models\.new\.detector: exposure is the doubt of a network"),
+        ({"spectrum": "mean", "mvg": {"stages": [4, 5]}}, r"models\.new\.mvg\.stages: these are stages of a network"),
+        ({"spectrum": "mean", "detector": "gmm", "domains": "nearest"}, r"models\.new\.domains: nearest is for the"),
+        ({"members": ["global", "fusion"]}, r"models\.new\.members: 'fusion' is not an entry of models that rests on"),
+        ({"members": ["global", "global"]}, r"models\.new\.members: at least two, each once"),
+        ({"members": ["global", "local"], "weights": [1]}, r"models\.new\.weights: one per member"),
+        ({"members": ["global", "local"], "detector": "knn"}, r"models\.new\.detector: a fusion has none of its own"),
+        ({"network": "global", "window_pooling": {"kind": "max"}}, r"models\.new\.window_pooling: for a detector on"),
+        ({"network": "local", "window_pooling": {"kind": "max"}}, r"found networks\.local\.hop 8 and test_hop 1"),
+    ],
+)
+def test_a_model_of_keys_that_do_not_go_together_is_refused(model, message):
+    with pytest.raises(InputError, match=message):
+        settings.load(configuration({"models": {"new": {"title": "New", **model}}}))
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "message"),
+    [
+        ({"pool": ["gwrp"]}, "pool gwrp and decays need each other"),
+        ({"pool": ["mean"], "decays": [0.5]}, "pool gwrp and decays need each other"),
+        ({"pool": []}, "expected at least one pooling"),
+        ({"pool": ["gwrp"], "decays": [1.5]}, "less than or equal to 1"),
+    ],
+)
+def test_a_spectrum_that_is_none_is_refused(spectrum, message):
+    with pytest.raises(InputError, match=message):
+        settings.load(configuration({"spectra": {"new": spectrum}}))
