@@ -17,7 +17,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: environment
 	snakemake --cores $(CORES) results/tables/auc_total.csv
-	@echo "results/tables/auc_total.csv, as the paper prints it:" && cat results/tables/auc_total.csv
 
 test: environment
 	python -m pytest -n 2 --dist loadfile

@@ -8,6 +8,7 @@ configfile: f"{workflow.current_basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/terminal.smk"
 include: "workflow/rules/download.smk"
 include: "workflow/rules/check_corpus.smk"
 include: "workflow/rules/weights.smk"
@@ -32,6 +33,7 @@ rule all:
     input:
         TABLES,
         SWEPT,
+        SUSPICIOUS,
         PROVENANCE,
         rules.report.output.page,
         [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],

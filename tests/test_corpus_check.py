@@ -1,6 +1,7 @@
 """Faulty recordings are found and said; levels and spectra are those of the sound."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_check_corpus(tmp_path):
     assert done.returncode == 1
     assert "error: 4 of 8 recordings are refused" in done.stderr
     assert "refused: fan: brief.wav: short (0.062 s)" in done.stdout
-    assert "let through: fan: loud.wav: clipped" in done.stdout
+    assert "let through: fan: 2 recordings clipped, the first hot.wav (" in done.stdout
     assert sorted(path.name for path in (tmp_path / "check").iterdir()) == ["corpus.csv", "fan.svg"]
     table = pd.read_csv(tmp_path / "manifest.csv")
     table[table["file"].isin(["good.wav", "loud.wav"])].to_csv(tmp_path / "manifest.csv", index=False)
@@ -166,6 +167,16 @@ def test_check_corpus(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "6 left out" in done.stderr
     assert pd.read_csv(tmp_path / "check/summary.csv")["clips"].tolist() == [1, 1]
+
+
+def test_recordings_with_the_same_fault_are_one_line_with_their_number(tmp_path):
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(2 * RATE, np.int16), RATE, "PCM_16")
+    rows = pd.DataFrame({"file": [f"{number}.wav" for number in range(3)], "machine": "fan", "split": "train"})
+    rows.to_csv(tmp_path / "manifest.csv", index=False)
+    said = [line for line in check_corpus(tmp_path).stdout.splitlines() if line.startswith("refused")]
+    assert said == ["refused: fan: 3 recordings silent, the first 0.wav (level -100.0 dB)"]
+    assert len(pd.read_csv(tmp_path / "check/corpus.csv")) == 3
 
 
 @pytest.mark.slow
@@ -178,10 +189,12 @@ def test_a_refused_recording_ends_the_run_before_anything_is_computed(tmp_path):
         "logmel": {"convert": True, "channel": "mix"},
     }
     output = snakemake(tmp_path, overlay=overlay, status=1)
-    assert "rule download" in output
-    assert "rule logmel" not in output
+    assert re.search(r"^ 1 of \d+  download +fan", output, re.MULTILINE)
+    assert "failed: check_corpus; the end of " in output
+    assert "4 of 8 recordings are refused" in output
+    assert "logmel" not in output
     (log,) = tmp_path.rglob("check_corpus.log")
-    assert "refused: fan: cut.wav: unreadable" in log.read_text()
-    assert "let through: fan: loud.wav: clipped" in log.read_text()
+    assert "refused: fan: 2 recordings unreadable, the first cut.wav (" in log.read_text()
+    assert "let through: fan: 2 recordings clipped, the first hot.wav (" in log.read_text()
     (table,) = tmp_path.rglob("corpus.csv")  # what says why stays
     assert pd.read_csv(table)["refused"].sum() == 4

@@ -72,7 +72,7 @@ def merged(overlay: dict, **changes: object) -> dict:
 def finished(tmp_path_factory) -> Path:
     """A folder in which everything was made."""
     folder = tmp_path_factory.mktemp("run")
-    snakemake(folder)
+    (folder / "said").write_text(snakemake(folder))
     return folder
 
 
@@ -92,6 +92,30 @@ def test_from_recordings_to_tables(finished):
         for domain in ("total", "source", "target"):
             assert (finished / f"results/tables/{figure}_{domain}.csv").exists()
     assert not list(finished.rglob("*.part*"))
+
+
+@pytest.mark.slow
+def test_the_terminal_says_what_matters_and_the_log_says_all(finished):
+    said = (finished / "said").read_text()
+    done = re.findall(r"^ ?(\d+) of 22 +(\w+) ", said, re.MULTILINE)
+    assert done[-1] == ("22", "report")
+    stages = ["download", "weights", "logmel", "train", "features", "spectra", "mvg", "score", "score_exposure", "fuse"]
+    assert {stage for _, stage in done} >= {*stages, "ensemble", "tables", "figures", "clips", "report", "provenance"}
+    assert "| CNN-Global " in said
+    assert "Finished jobid" not in said
+    assert "--epochs" not in said
+    (log,) = re.findall(r"^Complete log\(s\): (.*)$", said, re.MULTILINE)
+    assert Path(log).read_text().count("Finished jobid") == 23  # and `all`
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_what_it_was_asked_for(finished):
+    said = snakemake(finished, "--", "results/detectors/fan.zip")
+    assert "\nresults/detectors/\n" in said
+    assert "CNN-Global" not in said
+    said = snakemake(finished, "--", "results/submission")
+    assert re.search(r"^accepted, .*: results/submission/Lastname_Institute_task2.zip$", said, re.MULTILINE)
+    assert "| CNN-Global" not in said
 
 
 @pytest.mark.slow

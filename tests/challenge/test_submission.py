@@ -429,7 +429,7 @@ def test_the_checker_as_a_command(folder, tmp_path):
     arguments = ["--submission", folder, "--ground-truth", tmp_path / "truth", "--verdict", tmp_path / "verdict.json"]
     done = check(*arguments, "--package", tmp_path / "good.zip")
     assert done.returncode == 0, done.stderr
-    assert f"accepted, each with 6 files for 18 clips: {LABEL}" in done.stdout
+    assert f"accepted, {LABEL}, each with 6 files for 18 clips: {tmp_path / 'good.zip'}" in done.stdout
     assert json.loads((tmp_path / "verdict.json").read_text())["accepted"] is True
     assert (tmp_path / "good.zip").exists()
 

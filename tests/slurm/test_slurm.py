@@ -191,7 +191,7 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, site, undist
     assert (late["TimeLimit"], second["TimeLimit"]) == ("01:00:00", "02:00:00")
     memory = [int(re.search(r"mem=(\d+)M", job["TRES"])[1]) for job in (first, second)]
     assert memory[1] == 2 * memory[0] > 6000
-    said = (tmp_path / "said").read_text()
+    said = "".join(log.read_text() for log in (tmp_path / ".snakemake/log").glob("*.snakemake.log"))
     for rule in ("download", "weights", "ensemble", "tables"):
         assert f"localrule {rule}:" in said
         assert not cluster.of(rule)

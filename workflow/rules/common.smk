@@ -327,26 +327,6 @@ def scoring_needs(network, cache):
     return needs("score", mels * max(window, 1024), clips * starts * mels * window)
 
 
-def finished():
-    """The message at the end of a run: the table, if there is one, and where the results are."""
-    said = Path(RESULTS, "logs/sweep.log" if settings.variants else "logs/tables.log")
-    places = {
-        "tables": "tables/summary.md",
-        "sweep": "tables/sweep.md",
-        "report": "report/index.html",
-        "report in one file": "report/single.html",
-        "figures": "figures/",
-        "detectors": "detectors/",
-    }
-    made = [f"{name}: {RESULTS}/{place}" for name, place in places.items() if Path(RESULTS, place).exists()]
-    table = said.read_text() if said.exists() else ""
-    ran = {job.rule.name for job in workflow.dag.finished_jobs}
-    if "check_corpus" in ran and "logmel" not in ran:
-        # Snakemake does not look at what comes after an `ancient` input whose job it has to run.
-        table = f"The recordings were checked anew: run once more, in case another setting has changed too.\n{table}"
-    return "\n".join(["", table, *made, f"all results: {RESULTS}/   data: {DATA}/"])
-
-
 # A limit such as gpu=1 is meant for one machine. On a cluster it applies within a job, and Slurm assigns the GPUs.
 resource_scopes:
     gpu="local",

@@ -1,6 +1,9 @@
 # inputs:  the ensemble's scores of all machines
 # outputs: results/tables/suspicious.csv, the test clips of all machines, the most suspicious first
 
+# A folder of one's own is asked what is suspicious in it, whether there are labels or not.
+SUSPICIOUS = [f"{RESULTS}/tables/suspicious.csv"] if settings.dataset.kind == "folder" else []
+
 
 rule suspicious:
     """Rank the test clips of all machines."""

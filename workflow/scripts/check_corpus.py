@@ -52,8 +52,10 @@ def main(
         with written(out_dir / f"{name}.csv") as aside:
             tables[name].to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
     print(tables["summary"].replace("", "-").to_string(index=False, float_format="%.1f"))
-    for row in table[table["fault"] != ""].itertuples():
-        print(f"{'refused' if row.refused else 'let through'}: {row.machine}: {row.file}: {row.fault} ({row.reason})")
+    for (refused, machine, fault), rows in table[table["fault"] != ""].groupby(["refused", "machine", "fault"]):
+        file, reason = rows[["file", "reason"]].iloc[0]
+        what = f"{file}: {fault}" if len(rows) == 1 else f"{len(rows)} recordings {fault}, the first {file}"
+        print(f"{'refused' if refused else 'let through'}: {machine}: {what} ({reason})")
     print(f"{out_dir}/: corpus.csv and a plot for each machine")
     if refused := int(table["refused"].sum()):
         raise InputError(

@@ -52,7 +52,8 @@ def main(
         raise InputError(f"{submission}: not a submission that the challenge takes\n" + "\n".join(lines))
     if package:
         pack(package, folders)
-    print(f"accepted, each with {size['files']} files for {size['clips']} clips: {', '.join(found)}")
+    each = f"each with {size['files']} files for {size['clips']} clips"
+    print(f"accepted, {', '.join(found)}, {each}" + (f": {package}" if package else ""))
 
 
 if __name__ == "__main__":

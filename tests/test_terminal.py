@@ -1,0 +1,91 @@
+"""What a run says on the terminal: enough, and no more."""
+
+import pytest
+
+from asd.terminal import Job, Progress, duration, earlier_seconds
+
+
+def run(**jobs: tuple) -> tuple[Progress, dict[str, int]]:
+    """A run of jobs (stage, machine, earlier) that begins at 100 s, and their numbers by name."""
+    numbers = {name: number for number, name in enumerate(jobs, 1)}
+    named = {
+        numbers[name]: Job(stage, machine, name, earlier=earlier) for name, (stage, machine, earlier) in jobs.items()
+    }
+    return Progress(named, 100), numbers
+
+
+def test_a_line_when_the_last_job_of_a_stage_and_machine_has_ended():
+    progress, number = run(
+        a=("train", "fan", None), b=("train", "fan", None), c=("train", "valve", None), d=("tables", "", None)
+    )
+    progress.begin([number["a"], number["b"], 77], 101)
+    assert progress.end(number["a"], 103) == ""
+    # c is expected to take (2 + 4) / 2 s, d as long; 6 s of work were done in 5 s.
+    assert progress.end(number["b"], 105) == "2 of 4  train   fan    6 s in 2 jobs, about 5 s left"
+    progress.begin([number["c"]], 105)
+    assert progress.end(number["c"], 165.4).startswith("3 of 4  train   valve  60 s, about ")
+    assert progress.end(77, 165.4) == ""
+    progress.begin([number["d"]], 166)
+    assert progress.end(number["d"], 166) == "4 of 4  tables         0 s"
+
+
+def test_the_time_left_is_that_of_earlier_runs_until_this_one_says_more():
+    progress, number = run(a=("train", "fan", 50.0), b=("train", "valve", 70.0), c=("tables", "", None))
+    assert progress.left(100) is None
+    assert progress.left(101) == pytest.approx(50 + 70 + 60)
+    progress.begin([number["a"], number["b"]], 101)
+    assert progress.left(111) == pytest.approx((40 + 60 + 60) / (20 / 11))  # 20 s of work in 11 s
+    progress.end(number["a"], 121)
+    # Training takes 20 s now, of which b has spent 20; tables as long.
+    assert progress.left(121) == pytest.approx(20 / (40 / 21))
+
+
+def test_nothing_is_promised_while_most_is_unknown():
+    progress, number = run(a=("download", "", None), b=("train", "", None), c=("train", "x", None))
+    progress.begin([number["a"]], 100)
+    assert progress.end(number["a"], 101) == "1 of 3  download     1 s"
+
+
+def test_what_a_run_waits_for(tmp_path):
+    progress, number = run(a=("train", "fan", None), b=("score", "fan", None))
+    assert progress.waiting(101) == ""
+    progress.jobs[number["a"]].log = tmp_path / "log"
+    progress.begin([number["b"]], 102)
+    progress.begin([number["a"]], 101)
+    assert progress.waiting(103) == "0 of 2  running: train a fan and 1 more"
+    (tmp_path / "log").write_text("INFO device cpu\nINFO epoch 3 of 10: loss 0.5, 15 s left\n\n")
+    assert progress.waiting(103) == "0 of 2  running: train a fan (epoch 3 of 10: loss 0.5, 15 s left) and 1 more"
+
+
+def test_a_failed_job_is_said_with_the_end_of_its_log(tmp_path):
+    progress, number = run(a=("train", "fan", None), b=("tables", "", None))
+    progress.jobs[number["a"]].log = tmp_path / "log"
+    assert progress.fail(number["a"]) == f"failed: train a fan; {tmp_path / 'log'} says nothing"
+    (tmp_path / "log").write_bytes(b"\n".join(f"{line}".encode() for line in range(100)) + b"\xff")
+    shown = progress.fail(number["a"]).splitlines()
+    assert shown[0] == f"failed: train a fan; the end of {tmp_path / 'log'}:"
+    assert [line.strip() for line in shown[1:]] == [*map(str, range(80, 99)), "99�"]
+    assert progress.fail(number["b"]) == "failed: tables b"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("s\th:m:s\n12.5\t0:00:12\n", 12.5),
+        ("s\th:m:s\n", None),
+        ("", None),
+        ("h:m:s\n0:00:12\n", None),
+        ("s\n-\n", None),
+    ],
+)
+def test_earlier_seconds_are_those_of_a_benchmark_file(tmp_path, text, seconds):
+    (tmp_path / "benchmark.tsv").write_text(text)
+    assert earlier_seconds(tmp_path / "benchmark.tsv") == seconds
+
+
+def test_without_a_benchmark_file_nothing_is_known(tmp_path):
+    assert earlier_seconds(tmp_path / "none.tsv") is earlier_seconds(None) is None
+
+
+def test_durations_are_in_words():
+    assert [duration(one) for one in (0.4, 99.4, 100, 5999, 6000)] == ["0 s", "99 s", "2 min", "100 min", "1.7 h"]
