@@ -57,6 +57,17 @@ def test_what_a_run_waits_for(tmp_path):
     assert progress.waiting(103) == "0 of 2  running: train a fan (epoch 3 of 10: loss 0.5, 15 s left) and 1 more"
 
 
+def test_warnings_in_the_logs_are_counted(tmp_path):
+    progress, number = run(a=("score", "fan", None), b=("score", "fan", None))
+    for name in "ab":
+        progress.jobs[number[name]].log = tmp_path / name
+    (tmp_path / "a").write_text("INFO WARNING\n")
+    (tmp_path / "b").write_text("WARNING few clips\nINFO\nWARNING fewer clips\n")
+    progress.begin(progress.jobs, 100)
+    progress.end(number["a"], 101)
+    assert progress.end(number["b"], 102) == f"2 of 2  score  fan  3 s in 2 jobs; 2 warnings, see {tmp_path / 'b'}"
+
+
 def test_a_failed_job_is_said_with_the_end_of_its_log(tmp_path):
     progress, number = run(a=("train", "fan", None), b=("tables", "", None))
     progress.jobs[number["a"]].log = tmp_path / "log"

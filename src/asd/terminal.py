@@ -3,6 +3,7 @@
 The times of jobs are those of earlier runs, as long as a job of the same stage has not ended in this one.
 """
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ class Progress:
         stages, machines = ([getattr(one, key) for one in self.jobs.values()] for key in ("stage", "machine"))
         took = duration(sum(one.took or 0 for one in same)) + (f" in {len(same)} jobs" if len(same) > 1 else "")
         stage, machine = job.stage.ljust(max(map(len, stages))), job.machine.ljust(max(map(len, machines)))
-        return f"{self._count()}  {stage}  {machine}  {took}".rstrip() + self._left(now)
+        return f"{self._count()}  {stage}  {machine}  {took}" + self._left(now) + _warned(same)
 
     def fail(self, number: int) -> str:
         """Return the lines that say that a job has failed: its name, and the end of its log."""
@@ -140,3 +141,11 @@ class Progress:
     def _left(self, now: float) -> str:
         left = self.left(now)
         return f", about {duration(left)} left" if left and left >= 1 else ""
+
+
+def _warned(jobs: list[Job]) -> str:
+    """How many warnings are in the logs of jobs, and where."""
+    logs = [job.log for job in jobs if job.log]
+    counts = {log: sum(line.startswith("WARNING") for line in tail(log, sys.maxsize)) for log in logs}
+    number, first = sum(counts.values()), next((log for log, count in counts.items() if count), None)
+    return f"; {number} warning{'s' if number > 1 else ''}, see {first}" if number else ""
