@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import hmean
+from sklearn.metrics import roc_auc_score
 
 from asd.errors import InputError
 from asd.results import long_form as form
 from asd.results import tables
+from asd.results.metrics import percent
 from asd.settings import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +218,71 @@ def test_no_labels_at_all_gives_empty_tables(caplog):
     metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
     assert tables.published(tables.cells(metrics, "auc_total")).isna().all(axis=None)
     assert "fan, development: no labelled test clips" in caplog.text
+
+
+def without_domains(scores, *machines, domain=""):
+    """The scores, with the test clips of some machines of one domain or of an unknown one."""
+    return {
+        model: {
+            name: clips.assign(domain=clips["domain"].where(clips["split"] == "train", domain) if name in machines
+                               else clips["domain"])
+            for name, clips in by_machine.items()
+        }
+        for model, by_machine in scores.items()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("domain", ["", "source"])
+def test_labels_without_domains_give_the_figures_of_all_clips(domain):
+    scores = without_domains(all_scores(), *SELECTION["machine"], domain=domain)
+    metrics = long_form(scores, SELECTION, Metrics(resamples=20, splits=2))
+    table = tables.published(tables.cells(metrics, "auc_total"))
+    assert list(table.columns) == ["fan (all clips)", "valve (all clips)", "slider (all clips)", "Total (Ave.)"]
+    clips = scores["oe"]["valve"].query("split == 'test'")
+    areas = [roc_auc_score(own["label"] == "anomaly", own["score"]) for _, own in clips.groupby("section")]
+    assert table.loc["CNN-OE", "valve (all clips)"] == pytest.approx(100 * hmean(areas))
+    assert table.loc["CNN-OE", "Total (Ave.)"] == pytest.approx(table.loc["CNN-OE"].iloc[:3].mean())
+    text = tables.with_intervals(metrics, "auc", "total")
+    assert text.loc["CNN-OE", "valve (all clips)"].startswith(f"{100 * hmean(areas):.1f} (")
+    assert text.loc["CNN-OE", "Total (Ave.)"].startswith(f"{table.loc['CNN-OE', 'Total (Ave.)']:.1f} (")
+    said = tables.page(metrics, 0.95)
+    assert "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC): not computed" in said
+    assert tables.cells(metrics, "pauc_total").notna().all(axis=None)
+    assert tables.cells(metrics, "auc_target").isna().all(axis=None)
+
+
+def test_unlike_figures_have_no_average():
+    """A machine without domains has the figure of all its clips; it and those of both domains have no common mean."""
+    metrics = long_form(without_domains(all_scores(), "valve"), SELECTION, Metrics(resamples=3, splits=2))
+    table = tables.published(tables.cells(metrics, "auc_total"))
+    assert list(table.columns) == ["fan", "valve (all clips)", "slider", "Total (Ave.)"]
+    assert table.iloc[:, :3].notna().all(axis=None)
+    assert table["Total (Ave.)"].isna().all()
+    assert set(tables.with_intervals(metrics, "auc", "total")["Total (Ave.)"]) == {""}
+
+
+def test_without_labels_the_page_says_so_in_a_line_per_figure():
+    scores = {
+        model: {machine: clips.assign(label="", domain="") for machine, clips in by_machine.items()}
+        for model, by_machine in all_scores().items()
+    }
+    said = tables.page(long_form(scores, SELECTION, Metrics(resamples=0, splits=0)), 0.95)
+    assert said.count("not computed") == 3
+    assert "|" not in said
+
+
+@pytest.mark.parametrize("value", [0.7025, 0.7025 - 1e-12, 0.7025 + 1e-12, 2.81 / 4])
+def test_a_figure_has_one_rounding(value, tmp_path):
+    assert percent(value) == "70.3"
+    assert percent(value, 2) == "70.25"
+    tables.write_table(tmp_path / "a.csv", pd.DataFrame({"fan": [value, value / 10, np.nan]}) * 100)
+    assert (tmp_path / "a.csv").read_text().split() == [",fan", "0,70.25", "1,7.03", "2,"]
+
+
+def test_percent_rounds_as_people_do():
+    assert [percent(one) for one in (0, 1, 0.00049, 0.0005, 0.99949, 0.9996)] == [
+        "0.0", "100.0", "0.0", "0.1", "99.9", "100.0",
+    ]  # fmt: skip
 
 
 def test_labelled_evaluation_clips_have_rows_of_their_own():

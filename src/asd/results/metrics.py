@@ -52,6 +52,15 @@ EPSILON = sys.float_info.epsilon
 """The official evaluator's lower limit for the values of a harmonic mean, and for a denominator."""
 
 
+def percent(fraction: float, digits: int = 1) -> str:
+    """Return a fraction in percent with so many digits, halves rounded up.
+
+    Two computations of one figure can differ in the last bit, and then a half would be rounded up in one place and down
+    in the other. Therefore what is a half but for such an error counts as one.
+    """
+    return f"{np.floor(100 * fraction * 10**digits + 0.5 + 1e-6) / 10**digits:.{digits}f}"
+
+
 def roc_area(normal: np.ndarray, anomalous: np.ndarray, max_fpr: float = 1.0) -> np.ndarray:
     """Return the area under the ROC curve, complete or up to a false positive rate.
 

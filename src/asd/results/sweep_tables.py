@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from asd.results.tables import AVERAGE, markdown
+from asd.results.metrics import percent
+from asd.results.tables import AVERAGE, markdown, of_machines
 
 if TYPE_CHECKING:
     from asd.settings import Variant
@@ -59,10 +60,8 @@ def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
 
     These are each machine's harmonic mean over its sections, and the average over the machines.
     """
-    rows = table[(table["metric"] == metric) & (table["domain"] == domain) & (table["part"] == "development")]
-    by_machine = rows[(rows["machine"] != "") & (rows["section"] == "") & (rows["mean"] == "harmonic")]
-    average = rows[rows["mean"] == "machines"].assign(machine=AVERAGE)
-    return pd.concat([by_machine, average], ignore_index=True)
+    rows = of_machines(table, metric, domain, ("value", "deviation", "lowest", "highest"))
+    return rows.assign(machine=rows["machine"].replace("", AVERAGE)).reset_index(drop=True)
 
 
 def page(table: pd.DataFrame, reading: str = "both") -> str:
@@ -93,4 +92,4 @@ def page(table: pd.DataFrame, reading: str = "both") -> str:
 def _text(value: float, deviation: float) -> str:
     if np.isnan(value):
         return ""
-    return f"{100 * value:.1f}" + ("" if np.isnan(deviation) else f" ± {100 * deviation:.1f}")
+    return percent(value) + ("" if np.isnan(deviation) else f" ± {percent(deviation)}")

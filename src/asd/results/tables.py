@@ -14,13 +14,45 @@ import pandas as pd
 from asd.errors import InputError
 from asd.files import written
 from asd.results.ensemble import Scores
-from asd.results.long_form import ENSEMBLE
-from asd.results.metrics import arithmetic_mean, harmonic_mean
+from asd.results.long_form import ENSEMBLE, NUMBERS
+from asd.results.metrics import arithmetic_mean, harmonic_mean, percent
 
 BEST, AVERAGE = "Our Best", "Total (Ave.)"
+ALL_CLIPS = " (all clips)"
 TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
 
 log = logging.getLogger(__name__)
+
+
+def of_machines(metrics: pd.DataFrame, metric: str, domain: str, numbers: tuple[str, ...] = NUMBERS) -> pd.DataFrame:
+    """Return the rows of the long form with a figure of each system on each machine, and on average (machine "").
+
+    A machine whose clips have labels and lack a domain has no figure of both domains together (total). It then has that
+    of all its clips, and is called "<machine> (all clips)". The average is one of like figures, or undefined.
+
+    Args:
+        metrics: the long form, or what a sweep makes of it.
+        metric: of the figure.
+        domain: of the figure.
+        numbers: the columns of the figure.
+    """
+    rows = metrics[(metrics["part"] == "development") & (metrics["section"] == "")]
+    rows = rows[((rows["machine"] != "") & (rows["mean"] == "harmonic")) | (rows["mean"] == "machines")]
+    own = rows[(rows["metric"] == metric) & (rows["domain"] == domain)].copy()
+    every = rows[(rows["metric"] == metric.split("_")[0]) & (rows["domain"] == "all") & rows["value"].notna()]
+    defined = {*own["machine"][own["value"].notna()]} - {""}
+    instead = {*every["machine"]} - {"", *defined}
+    if domain != "total" or not instead:
+        return own
+    mean = own["machine"] == ""
+    if defined:
+        own.loc[mean, list(numbers)] = np.nan
+    swapped = own["machine"].isin(instead) | (mean & (not defined))
+    keys = [key for key in ("model", "title", "selection", "machine") if key in own]
+    values = every.set_index(keys)[list(numbers)].reindex(pd.MultiIndex.from_frame(own.loc[swapped, keys]))
+    own.loc[swapped, list(numbers)] = values.to_numpy()
+    own.loc[own["machine"].isin(instead), "machine"] += ALL_CLIPS
+    return own
 
 
 def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: str = "in_sample") -> pd.DataFrame:
@@ -36,15 +68,8 @@ def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: s
         One row per model (title) and one for the ensemble, one column per machine; values are fractions.
     """
     metric, domain = table.split("_")
-    metric = f"pauc_{reading}" if metric == "pauc" else metric
-    rows = metrics[
-        (metrics["metric"] == metric)
-        & (metrics["domain"] == domain)
-        & (metrics["part"] == "development")
-        & (metrics["mean"] == "harmonic")
-        & (metrics["machine"] != "")
-        & metrics["selection"].isin(("", selection))
-    ]
+    rows = of_machines(metrics, f"pauc_{reading}" if metric == "pauc" else metric, domain)
+    rows = rows[(rows["machine"] != "") & rows["selection"].isin(("", selection))]
     wide = rows.pivot(index="title", columns="machine", values="value")
     return wide.loc[rows["title"].unique(), rows["machine"].unique()]
 
@@ -71,13 +96,14 @@ def published(cells: pd.DataFrame) -> pd.DataFrame:
     models, ensemble = cells.drop(index=ENSEMBLE), cells.loc[[ENSEMBLE]]
     table = 100 * pd.concat([models, best(models).to_frame().T, ensemble])
     table.index.name, table.columns.name = "Model", None
-    return table.assign(**{AVERAGE: average(table)})
+    alike = len({column.endswith(ALL_CLIPS) for column in table.columns}) == 1
+    return table.assign(**{AVERAGE: average(table) if alike else np.nan})
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table in percent with two decimals; empty cells for what is undefined."""
     with written(path) as aside:
-        table.to_csv(aside, float_format="%.2f", na_rep="", lineterminator="\n")
+        table.to_csv(aside, float_format=lambda value: percent(value / 100, 2), na_rep="", lineterminator="\n")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -141,19 +167,13 @@ def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFr
     Returns:
         One row per model, two for the ensemble (in sample, cross-fitted); one column per machine, and their average.
     """
-    rows = metrics[
-        (metrics["metric"] == metric)
-        & (metrics["domain"] == domain)
-        & (metrics["part"] == "development")
-        & (metrics["section"] == "")
-        & (((metrics["machine"] != "") & (metrics["mean"] == "harmonic")) | (metrics["mean"] == "machines"))
-    ]
+    rows = of_machines(metrics, metric, domain)
 
     def text(row: pd.Series) -> str:
         if np.isnan(row["value"]):
             return ""
-        ends = "" if np.isnan(row["low"]) else f" ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
-        return f"{100 * row['value']:.1f}{ends}"
+        ends = "" if np.isnan(row["low"]) else f" ({percent(row['low'])}-{percent(row['high'])})"
+        return percent(row["value"]) + ends
 
     suffix = rows["selection"].map({"": "", "in_sample": ", in sample", "cross_fitted": ", cross-fitted"})
     named = rows.assign(
@@ -182,11 +202,17 @@ def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
         (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
         ("omega", "all"): "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC)",
     }
-    parts = [
-        f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n"
-        + markdown(with_intervals(metrics, *key))
-        for key, title in names.items()
-    ]
+    parts = []
+    for (metric, domain), title in names.items():
+        table = with_intervals(metrics, metric, domain)
+        if (table == "").all(axis=None):
+            parts.append(f"{title}: not computed, since the labels or domains that it needs are missing.")
+            continue
+        parts.append(
+            f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n" + markdown(table)
+        )
+    if not any(part.startswith("**") for part in parts):
+        return "\n\n".join(parts) + "\n"
     parts.append(
         "Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,\n"
         "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
