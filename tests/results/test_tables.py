@@ -206,7 +206,7 @@ def test_undefined_cells_are_empty_and_named(tmp_path, caplog):
     assert overall["over"] == "valve/00 slider/00 slider/01"
     assert "fan, section 00, development: no anomalous clips" in caplog.text
     assert "valve, section 01, development: no normal clips of the target domain" in caplog.text
-    assert "auc_target, CNN-OE: empty for fan; Total (Ave.) is over valve, slider" in caplog.text
+    assert "auc_target, every row: empty for fan; Total (Ave.) is over valve, slider" in caplog.text
     pd.testing.assert_frame_equal(tables.read_table(tmp_path / "auc_target.csv"), table.round(2))
 
 
@@ -246,7 +246,7 @@ def test_labels_without_domains_give_the_figures_of_all_clips(domain):
     assert text.loc["CNN-OE", "valve (all clips)"].startswith(f"{100 * hmean(areas):.1f} (")
     assert text.loc["CNN-OE", "Total (Ave.)"].startswith(f"{table.loc['CNN-OE', 'Total (Ave.)']:.1f} (")
     said = tables.page(metrics, 0.95)
-    assert "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC): not computed" in said
+    assert "Not computed, since labels or domains are missing: Official score of each machine" in said
     assert tables.cells(metrics, "pauc_total").notna().all(axis=None)
     assert tables.cells(metrics, "auc_target").isna().all(axis=None)
 
@@ -261,14 +261,20 @@ def test_unlike_figures_have_no_average():
     assert set(tables.with_intervals(metrics, "auc", "total")["Total (Ave.)"]) == {""}
 
 
-def test_without_labels_the_page_says_so_in_a_line_per_figure():
+def test_rows_that_lack_the_same_are_named_together(caplog):
+    table = pd.DataFrame({"fan": [1, np.nan, np.nan], "valve": 1.0, tables.AVERAGE: 1.0}, index=["A", "B", "C"])
+    tables.name_empty({"auc_total": table})
+    assert caplog.messages == ["auc_total, B, C: empty for fan; Total (Ave.) is over valve"]
+
+
+def test_without_labels_the_page_says_so_in_a_line():
     scores = {
         model: {machine: clips.assign(label="", domain="") for machine, clips in by_machine.items()}
         for model, by_machine in all_scores().items()
     }
     said = tables.page(long_form(scores, SELECTION, Metrics(resamples=0, splits=0)), 0.95)
-    assert said.count("not computed") == 3
-    assert "|" not in said
+    assert said.startswith("Not computed, since labels or domains are missing: AUC, ")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("value", [0.7025, 0.7025 - 1e-12, 0.7025 + 1e-12, 2.81 / 4])

@@ -89,8 +89,10 @@ def finished():
         asked |= {"suspicious"} if SUSPICIOUS else set()
         asked |= {"sweep"} if settings.variants else {"tables"}
         asked.add("report")
-    logs = {name: Path(RESULTS, f"logs/{name}.log") for name in ("suspicious", "tables", "sweep", "submission")}
-    said = [path.read_text(encoding="utf-8") for name, path in logs.items() if name in asked and path.exists()]
+    texts = {"suspicious": "logs/suspicious.log", "tables": "tables/summary.md", "sweep": "tables/sweep.md"}
+    texts |= {"submission": "logs/submission.log"}
+    paths = [Path(RESULTS, path) for name, path in texts.items() if name in asked]
+    said = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
     if "check_corpus" in ran and "logmel" not in ran:
         # Snakemake does not look at what comes after an `ancient` input whose job it has to run.
         said.append("The recordings were checked anew: run once more, in case another setting has changed too.\n")

@@ -147,10 +147,15 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
 def name_empty(made: dict[str, pd.DataFrame]) -> None:
     """Log which cells of the tables are empty, and over which machines an average is if it is not over all."""
     for name, table in made.items():
-        for title, row in table.drop(columns=AVERAGE).iterrows():
-            if row.isna().any():
-                empty, rest = ", ".join(row.index[row.isna()]), ", ".join(row.index[row.notna()])
-                log.warning("%s, %s: empty for %s; %s is over %s", name, title, empty, AVERAGE, rest or "nothing")
+        values = table.drop(columns=AVERAGE)
+        same: dict[tuple[bool, ...], list[str]] = {}
+        for title, row in values.iterrows():
+            same.setdefault(tuple(row.isna()), []).append(str(title))
+        for missing, titles in same.items():
+            if any(missing):
+                empty, rest = ", ".join(values.columns[[*missing]]), ", ".join(values.columns[~np.array(missing)])
+                who = ", ".join(titles) if len(same) > 1 else "every row"
+                log.warning("%s, %s: empty for %s; %s is over %s", name, who, empty, AVERAGE, rest or "nothing")
 
 
 # --- to be read ---------------------------------------------------------------------------------------------
@@ -202,17 +207,19 @@ def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
         (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
         ("omega", "all"): "Official score of each machine (harmonic mean of AUC source, AUC target and pAUC)",
     }
-    parts = []
+    parts, missing = [], []
     for (metric, domain), title in names.items():
         table = with_intervals(metrics, metric, domain)
         if (table == "").all(axis=None):
-            parts.append(f"{title}: not computed, since the labels or domains that it needs are missing.")
+            missing.append(title)
             continue
         parts.append(
             f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n" + markdown(table)
         )
-    if not any(part.startswith("**") for part in parts):
-        return "\n\n".join(parts) + "\n"
+    if missing:
+        parts.append("Not computed, since labels or domains are missing: " + "; ".join(missing) + ".")
+    if len(missing) == len(names):
+        return parts[-1] + "\n"
     parts.append(
         "Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,\n"
         "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
