@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ TINY = {
     "run_models": ["spectrum", "global", "local", "oe", "fusion"],
 }
 MODELS = ["spectrum", "global", "local", "oe", "fusion"]
-LAST = {"compare_paper": 1, "report": 1, "provenance": 1}
+LAST = {"report": 1, "provenance": 1}
 """What comes after the tables."""
 
 
@@ -118,6 +119,15 @@ def test_a_run_ends_with_what_it_was_asked_for(finished):
     said = snakemake(finished, "--", "results/submission")
     assert re.search(r"^accepted, .*: results/submission/Lastname_Institute_task2.zip$", said, re.MULTILINE)
     assert "| CNN-Global" not in said
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_begins_with_the_verdict(finished):
+    snakemake(finished, "--report", str(finished / "report.zip"))
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        text = archive.read("report/report.html").decode()
+    assert "of 16 recordings sound anomalous" in text
+    assert "System Message" not in text
 
 
 @pytest.mark.slow

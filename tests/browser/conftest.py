@@ -65,17 +65,16 @@ def make_report(folder: Path) -> None:
     )
     versus = {"table": "auc_total", "model": "CNN-Global", "machine": "fan", "paper": 61.25, "ours": 71.25}
     pd.DataFrame([versus]).to_csv(folder / "versus.csv", index=False)
-    drawn = results / "figures/fan"
-    call(
-        "figures",
-        cache=fan.cache,
-        features=fan.of("features", "global", "h5"),
-        curves=fan.curves,
-        scores=fan.scores,
-        titles=[*titles, "Ensemble"],
-        out_dir=drawn,
-    )
-    for machine in (fan, valve):
+    drawn = [results / "figures/machines" / machine.name for machine in (fan, valve)]
+    for machine, out in zip((fan, valve), drawn, strict=True):
+        call(
+            "figures",
+            cache=machine.cache,
+            features=machine.of("features", "global", "h5"),
+            curves=machine.curves,
+            scores=machine.scores,
+            out_dir=out,
+        )
         write_clips(machine, results / "report/clips")
     benchmarks = folder / "benchmarks/train"
     benchmarks.mkdir(parents=True)
@@ -86,11 +85,11 @@ def make_report(folder: Path) -> None:
         metrics=tables / "metrics.csv",
         selection=selection,
         versus=folder / "versus.csv",
-        figures=sorted(drawn.glob("*.svg")),
+        figures=drawn,
         clips=[results / "report/clips/fan", results / "report/clips/valve"],
         benchmarks=[folder / "benchmarks", folder / "none"],
         template=ROOT / "workflow/report/page.html",
-        overview_dir=results / "figures",
+        models_dir=results / "figures/models",
         out=results / "report/index.html",
     )
 
@@ -121,7 +120,7 @@ def make_many(page: Path, folder: Path, count: int) -> None:
             break
         clip = few[row % len(few)]
         fan["clips"] = [*fan["clips"], {**clip, "row": row}]
-        for kind in ("flac", "webp", "svg"):
+        for kind in ("flac", "webp"):
             os.link(folder / fan["folder"] / f"{clip['row']}.{kind}", folder / fan["folder"] / f"{row}.{kind}")
     said["machines"] = [fan]
     (folder / page.name).write_text(before + DATA + json.dumps(said).replace("<", "\\u003c") + "</script>" + after)

@@ -10,10 +10,12 @@ import soundfile
 from finished import HOSTILE_NAME, make_machine
 from PIL import Image
 
+import asd.report.clips
 from asd.cache import open_cache
 from asd.errors import InputError
 from asd.features import open_features, window_times
 from asd.report.clips import waveform_digest, window_scores, write_clips
+from asd.results.suspicious import deviations
 from asd.scores import read_scores
 from asd.sections import read_sections
 from asd.settings import LogMel
@@ -70,29 +72,32 @@ def test_every_test_clip_is_there_as_sound_and_pictures(machine, written):
             assert Image.open(folder / f"{row}.webp").size == (32, 64)
     assert {path.name for path in folder.iterdir()} == {
         "clips.json",
-        "frame.svg",
-        *(f"{row}.{kind}" for row in rows for kind in ("flac", "webp", "svg")),
+        *(f"{row}.{kind}" for row in rows for kind in ("flac", "webp")),
     }
 
 
-def test_no_name_from_outside_is_in_a_file_name_or_a_picture(written):
+def test_no_name_from_outside_is_in_a_file_name(written):
     folder, said = written
     assert HOSTILE_NAME in [clip["file"] for clip in said["clips"]]
     for path in folder.iterdir():
-        assert re.fullmatch(r"\d+\.(flac|webp|svg)|frame\.svg|clips\.json", path.name)
-        assert path.suffix != ".svg" or "section_" not in path.read_text()
+        assert re.fullmatch(r"\d+\.(flac|webp)|clips\.json", path.name)
 
 
 def test_the_list_says_score_decision_and_when(machine, written):
     _, said = written
     scores = {model: read_scores(machine.of("scores", model, "csv")) for model in ("global", "local", "ensemble")}
-    assert said["windowed"] == "local"
-    assert said["window"] == pytest.approx(16 * 512 / 16000)
+    windowed = said["windowed"]
+    assert windowed["model"] == "local"
+    assert windowed["length"] == pytest.approx(16 * 512 / 16000)
+    assert (windowed["first"], windowed["each"]) == pytest.approx((7.5 * 0.032, 2 * 0.032))
     for clip in said["clips"]:
         for model, table in scores.items():
             assert clip["scores"][model] == table["score"][clip["row"]]
             assert clip["decisions"][model] == table["decision"][clip["row"]]
-            assert clip["decisions"][model] == (clip["scores"][model] > said["thresholds"][model])
+            assert clip["decisions"][model] == (clip["scores"][model] > said["thresholds"][model][clip["section"]])
+            own = table[(table["section"] == clip["section"]) & (table["split"] == "train")]["score"].dropna()
+            expected = deviations(np.array([clip["scores"][model]]), own.to_numpy())[0]
+            assert clip["deviations"][model] == pytest.approx(expected)
         if clip["label"] == "anomaly":  # the last window was made the worst: frames 16 to 31
             assert clip["worst"] == pytest.approx(23.5 * 512 / 16000)
 
@@ -105,32 +110,53 @@ def test_the_digest_is_that_of_the_recordings(machine):
         assert waveform_digest(cache) == digest.hexdigest()
 
 
-def test_without_windows_there_is_a_picture_and_no_curve(machine, tmp_path):
+def test_without_windows_there_is_no_curve(machine, tmp_path):
     scores = {"global": read_scores(machine.of("scores", "global", "csv"))}
     with open_cache(machine.cache) as cache:
         write_clips(tmp_path / "clips", cache, scores)
     said = json.loads((tmp_path / "clips/clips.json").read_text())
-    assert said["windowed"] is None
+    assert said["windowed"] is said["spectral"] is None
     assert {clip["worst"] for clip in said["clips"]} == {None}
-    frame = (tmp_path / "clips/frame.svg").read_text()
-    assert "frequency, kHz" in frame
-    assert "window score" not in frame
-    assert list((tmp_path / "clips").glob("*.svg")) == [tmp_path / "clips/frame.svg"]
+    assert [clip["windows"] for clip in said["clips"]] == [[]] * len(said["clips"])
 
 
-def test_the_curve_lies_where_the_frame_says(written):
-    """The curve's points, read from the SVG, are on a line with the frame's ticks."""
-    folder, said = written
-    clip = next(clip for clip in said["clips"] if clip["label"] == "anomaly")
-    path = max(
-        re.findall(r'<path d="([^"]*)"[^>]*stroke: #c04a00', (folder / f"{clip['row']}.svg").read_text()), key=len
-    )
-    points = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)
-    left, _, width, _ = said["box"]
-    begin, end = said["span"]
-    seconds = begin + (points[:, 0] / 576 - left) / width * (end - begin)  # 8 inches of 72 points
-    np.testing.assert_allclose(seconds, window_times(9, 2, 16, LogMel()), atol=1e-4)
-    assert points[:, 1].argmin() == 8  # the highest, in a picture whose y points down
+def test_the_curve_is_that_of_the_window_scores(machine, written):
+    _, said = written
+    windowed = said["windowed"]
+    sections = read_sections(machine.of("mvg", "local", "h5"))
+    with open_features(machine.of("features", "local", "h5")) as features:
+        for clip in said["clips"]:
+            found = windowed["low"] + np.array(clip["windows"]) / 1000 * (windowed["high"] - windowed["low"])
+            within = (windowed["high"] - windowed["low"]) / 1999
+            np.testing.assert_allclose(found, window_scores(features, sections, clip["row"]), atol=within)
+
+
+def test_of_many_windows_each_point_is_the_highest_of_a_few(machine, tmp_path, monkeypatch):
+    monkeypatch.setattr(asd.report.clips, "POINTS", 4)
+    scores = {"local": read_scores(machine.of("scores", "local", "csv"))}
+    sections = read_sections(machine.of("mvg", "local", "h5"))
+    with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
+        write_clips(tmp_path / "clips", cache, scores, ("local", features, sections))
+        said = json.loads((tmp_path / "clips/clips.json").read_text())
+        clip, windowed = said["clips"][0], said["windowed"]
+        own = window_scores(features, sections, clip["row"])
+    expected = [max(own[start : start + 3]) for start in (0, 3, 6)]  # nine windows
+    found = windowed["low"] + np.array(clip["windows"]) / 1000 * (windowed["high"] - windowed["low"])
+    np.testing.assert_allclose(found, expected, atol=(windowed["high"] - windowed["low"]) / 1999)
+    assert windowed["each"] == pytest.approx(3 * 2 * 0.032)
+
+
+def test_windows_nearly_as_long_as_the_clip_tell_no_time(machine, tmp_path, monkeypatch):
+    """Half of a clip is less than `TELLING`, and more than 0.4."""
+    monkeypatch.setattr(asd.report.clips, "TELLING", 0.4)
+    scores = {"local": read_scores(machine.of("scores", "local", "csv"))}
+    with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
+        write_clips(
+            tmp_path / "clips", cache, scores, ("local", features, read_sections(machine.of("mvg", "local", "h5")))
+        )
+    said = json.loads((tmp_path / "clips/clips.json").read_text())
+    assert {clip["worst"] for clip in said["clips"]} == {None}
+    assert all(clip["windows"] for clip in said["clips"])
 
 
 def test_scores_of_other_clips_are_refused(machine, tmp_path):
@@ -139,14 +165,22 @@ def test_scores_of_other_clips_are_refused(machine, tmp_path):
         write_clips(tmp_path / "clips", cache, scores)
 
 
-def test_the_threshold_is_in_the_frame_however_far_the_scores_are(machine, tmp_path):
+def test_the_threshold_is_in_the_range_however_far_the_scores_are(machine, tmp_path):
     table = read_scores(machine.of("scores", "local", "csv"))
     table["threshold"] /= 1000
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "local", "h5")) as features:
         sections = read_sections(machine.of("mvg", "local", "h5"))
         write_clips(tmp_path / "clips", cache, {"local": table}, ("local", features, sections))
-    (line,) = re.findall(
-        r'<path d="M ([\d.]+) ([\d.-]+)[^"]*"[^>]*stroke-dasharray', (tmp_path / "clips/frame.svg").read_text()
-    )
-    bottom, top = 302.4 * (1 - 0.12), 302.4 * (1 - 0.39)  # 4.2 inches of 72 points, of which the axes take a part
-    assert top < float(line[1]) < bottom
+    said = json.loads((tmp_path / "clips/clips.json").read_text())
+    assert said["windowed"]["low"] == pytest.approx(table["threshold"].min())
+
+
+def test_what_is_unknown_is_null(machine, tmp_path):
+    table = read_scores(machine.of("scores", "global", "csv"))
+    table["threshold"] = np.inf
+    table.loc[table["split"] == "train", "score"] = np.nan
+    with open_cache(machine.cache) as cache:
+        write_clips(tmp_path / "clips", cache, {"global": table})
+    said = json.loads((tmp_path / "clips/clips.json").read_text())
+    assert said["thresholds"] == {"global": {"00": None, "01": None}}
+    assert {clip["deviations"]["global"] for clip in said["clips"]} == {None}

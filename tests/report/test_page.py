@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from docutils.core import publish_parts
 
 from asd.errors import InputError
 from asd.report import page
@@ -17,9 +18,9 @@ from asd.settings import load
 
 def figure(machine: str, value: float, title: str = "CNN-Global", selection: str = "", **others: object) -> dict:
     """A row of the long form."""
-    row = {"title": title, "machine": machine, "part": "development", "domain": "total", "metric": "auc"}
-    row |= {"value": value, "low": value - 0.1, "high": value + 0.1, "mean": "harmonic", "selection": selection}
-    return row | others
+    row = {"model": title.lower(), "title": title, "machine": machine, "part": "development", "section": ""}
+    row |= {"domain": "total", "metric": "auc", "mean": "harmonic", "selection": selection}
+    return row | {"value": value, "low": value - 0.1, "high": value + 0.1} | others
 
 
 def test_tables_show_percent_with_intervals_and_the_best_model():
@@ -35,13 +36,11 @@ def test_tables_show_percent_with_intervals_and_the_best_model():
             figure("fan", 0.2, part="evaluation"),
             figure("fan", 0.3, metric="pauc_own"),
             figure("fan", 0.4, metric="pauc_both"),
+            figure("fan", np.nan, domain="target"),
         ]
     )
-    tables = page.result_tables(metrics, "own")
-    assert [(table["title"], table["domain"]) for table in tables] == [
-        (title, domain) for title in ("AUC", "pAUC") for domain in ("total", "source", "target")
-    ]
-    auc, pauc = tables[0], tables[3]
+    auc, pauc = page.result_tables(metrics, "own")  # and none of what has no value
+    assert [(table["title"], table["domain"]) for table in (auc, pauc)] == [("AUC", "total"), ("pAUC", "total")]
     assert auc["columns"] == ["fan", "valve", "average"]
     assert [row["title"] for row in auc["rows"]] == [
         "CNN-Global",
@@ -50,43 +49,98 @@ def test_tables_show_percent_with_intervals_and_the_best_model():
         "Ensemble, cross-fitted",
     ]
     fan, valve, average = auc["rows"][0]["cells"]
-    assert fan["value"] == average["value"] == pytest.approx(70)
-    assert (fan["low"], fan["high"]) == (pytest.approx(60), pytest.approx(80))
-    assert valve["value"] is None
+    assert fan == {"value": "70.0", "interval": "60–80", "best": True}
+    assert average["value"] == "70.0"
+    assert valve == {"value": "–", "interval": "", "best": False}
     assert [row["cells"][0]["best"] for row in auc["rows"]] == [True, False, False, False]
-    assert pauc["rows"][0]["cells"][0]["value"] == pytest.approx(30)
+    assert pauc["columns"] == ["fan"]
+    assert pauc["rows"][0]["cells"][0]["value"] == "30.0"
 
 
 def test_models_that_are_equally_good_are_both_the_best():
     rows = [figure("fan", 0.7), figure("fan", 0.7, "CNN-OE"), figure("fan", 0.6, "CNN-Local")]
-    table = page.result_tables(pd.DataFrame([*rows, figure("", 0.7, mean="machines")]), "both")[0]
+    (table,) = page.result_tables(pd.DataFrame([*rows, figure("", 0.7, mean="machines")]), "both")
     assert [row["cells"][0]["best"] for row in table["rows"]] == [True, True, False]
 
 
-def test_the_choice_says_why_and_what_it_is_worth_on_other_clips():
-    rows = [figure("fan", 0.7), figure("fan", 0.65, "Ensemble", "cross_fitted")]
-    selection = pd.DataFrame(
-        [
-            {
-                "machine": "fan",
-                "model": "oe",
-                "reason": "labels",
-                "criterion": "auc_total",
-                "global": "0.5",
-                "oe": "0.7",
-            },
-            {"machine": "valve", "model": "global", "reason": "fallback", "criterion": "", "global": "", "oe": ""},
-        ]
+def test_without_labels_there_are_no_tables():
+    rows = [figure("fan", np.nan), figure("", np.nan, mean="machines")]
+    assert page.result_tables(pd.DataFrame(rows), "both") == []
+
+
+def test_the_systems_of_each_machine_and_their_average():
+    rows = [figure("fan", 0.7), figure("valve", 0.5), figure("", 0.6, mean="machines")]
+    rows.append(figure("fan", 0.2, "Ensemble", "cross_fitted"))
+    found = page.systems(pd.DataFrame(rows), "both")
+    assert list(found) == ["fan", "valve", "average"]
+    assert found["fan"]["AUC"]["value"].tolist() == [0.7]
+    one = page.systems(pd.DataFrame([figure("fan", 0.7), figure("", 0.7, mean="machines")]), "both")
+    assert list(one) == ["fan"]
+
+
+def test_models_for_which_no_network_is_trained():
+    configuration = {
+        "machines": ["fan"],
+        "networks": {"global": {"epochs": 3}, "raw": {"epochs": 0}},
+        "spectra": {"mean": {"pool": ["mean"]}},
+        "models": {
+            "global": {"title": "CNN-Global", "network": "global", "detector": "gaussian"},
+            "raw": {"title": "Untrained", "network": "raw", "detector": "gaussian"},
+            "spectrum": {"title": "Spectrum", "spectrum": "mean", "detector": "gaussian"},
+            "one": {"title": "One", "members": ["spectrum", "global"]},
+            "two": {"title": "Two", "members": ["spectrum", "raw"]},
+        },
+        "run_models": ["global", "raw", "spectrum", "one", "two"],
+    }
+    assert page.untrained(load(configuration)) == {"Untrained", "Spectrum", "Two"}
+
+
+def listed(*clips: tuple[str, int], training: int = 5) -> dict:
+    """A list of test clips (label, decision) of the machine fan."""
+    return {
+        "machine": "fan",
+        "training": training,
+        "clips": [{"label": label, "decisions": {"ensemble": decision, "oe": 1}} for label, decision in clips],
+    }
+
+
+def test_the_verdict_counts_what_was_found():
+    selection = pd.DataFrame([{"machine": "fan", "model": "oe", "criterion": "auc_total"}])
+    rows = [
+        figure("fan", 0.7, "Ensemble", "in_sample", model="ensemble"),
+        figure("fan", 0.65, "Ensemble", "cross_fitted", model="ensemble", low=np.nan, high=np.nan),
+        figure("fan", 0.1, "CNN-OE"),
+    ]
+    clips = listed(
+        ("anomaly", 1), ("anomaly", 0), ("anomaly", 1), ("normal", 1), ("normal", 0), ("", 1), ("normal", -1)
     )
-    tables = page.result_tables(pd.DataFrame(rows), "both")
-    fan, valve = page.choices(selection, {"global": "CNN-Global", "oe": "CNN-OE"}, tables)
-    assert fan["title"] == "CNN-OE"
-    assert fan["values"] == {"CNN-Global": pytest.approx(50), "CNN-OE": pytest.approx(70)}
-    assert fan["cross_fitted"] == pytest.approx(65)
-    assert "harmonic mean" in fan["reason"]
-    assert valve["values"] == {"CNN-Global": None, "CNN-OE": None}
-    assert valve["cross_fitted"] is None
-    assert "fallback" in valve["reason"]
+    (row,) = page.verdicts([clips], selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
+    assert row["title"] == "CNN-OE"
+    assert (row["flagged"], row["test"], row["undecided"], row["training"]) == (4, 7, 1, 5)
+    assert (row["found"], row["anomalies"], row["alarms"], row["normals"]) == (2, 3, 1, 3)
+    assert row["auc"] == {"value": "70.0", "interval": "60–80"}
+    assert row["unseen"] == {"value": "65.0", "interval": ""}
+    assert not row["all_clips"]
+
+
+def test_the_verdict_as_text_is_a_table():
+    rows = {"flagged": 3, "test": 4, "found": 2, "anomalies": 2, "alarms": 0, "normals": 0, "auc": None}
+    text = page.verdict_text([rows | {"machine": "fan_1", "title": 'The "best" *|`'}])
+    html = publish_parts(text, writer="html")["html_body"]
+    assert "3 of 4 recordings sound anomalous" in html
+    assert re.findall(r"<t[dh][^>]*>(?:<p>)?(.*?)(?:</p>)?</t", html)[-6:] == [
+        "fan_1", "3 of 4", "2 of 2", "–", "–", "The &quot;best&quot; *|`",
+    ]  # fmt: skip
+    assert "system-message" not in html
+
+
+def test_the_verdict_without_domains_is_that_of_all_clips():
+    selection = pd.DataFrame([{"machine": "fan", "model": "oe", "criterion": "auc_all"}])
+    ensemble = {"title": "Ensemble", "selection": "in_sample", "model": "ensemble"}
+    rows = [figure("fan", np.nan, **ensemble), figure("fan", 0.75, domain="all", **ensemble)]
+    (row,) = page.verdicts([listed(("anomaly", 1))], selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
+    assert row["auc"]["value"] == "75.0"
+    assert row["all_clips"]
 
 
 def test_beside_the_paper():
@@ -98,7 +152,7 @@ def test_beside_the_paper():
         {
             "title": "pAUC, source",
             "columns": ["fan", "Total (Ave.)"],
-            "rows": [("CNN-OE", [(65.5, 60.0), (65.0, 61.0)])],
+            "rows": [("CNN-OE", [("65.5", "60.0"), ("65.0", "61.0")])],
         }
     ]
     assert page.beside_paper(cells.iloc[:0]) == []
@@ -133,11 +187,11 @@ def test_links_of_the_map_are_marks_and_no_stops_for_the_keyboard():
 
 
 def test_a_figure_has_a_caption_and_an_alternative_text():
-    said = page.figure_of(Path("results/figures/fan/roc-oe.svg"), {"oe": "CNN-OE"})
-    assert (said["machine"], said["kind"], said["model"]) == ("fan", "roc", "oe")
-    assert said["alt"].startswith("ROC curves of fan, CNN-OE. ")
+    said = page.figure_of(Path("fan/roc-oe.svg"), "fan", "roc-oe", {"oe": "CNN-OE"})
+    assert (said["machine"], said["kind"], said["model"], said["title"]) == ("fan", "roc", "oe", "ROC, CNN-OE")
+    assert said["alt"].startswith("ROC, CNN-OE of fan. ")
     with pytest.raises(InputError, match=r"fan/pie\.svg: found no such kind of figure"):
-        page.figure_of(Path("fan/pie.svg"), {})
+        page.figure_of(Path("fan/pie.svg"), "fan", "pie", {})
 
 
 @pytest.mark.parametrize("text", [None, "", "{"])
@@ -171,7 +225,7 @@ def test_versions_are_those_that_run():
 
 def a_page(folder: Path) -> Path:
     """A page that shows a figure and one clip of a machine, with what it shows beside it."""
-    for name in ("figures/fan/map.svg", "clips/fan/3.flac", "clips/fan/3.webp", "clips/fan/frame.svg"):
+    for name in ("figures/fan/map.svg", "clips/fan/3.flac", "clips/fan/3.webp"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
     (folder / "clips/fan/clips.json").write_text("{}")
@@ -189,7 +243,7 @@ def test_the_single_file_holds_every_file_that_the_page_shows(tmp_path):
     assert base64.b64encode(b"figures/fan/map.svg").decode() in text
     held = dict(re.findall(r'<script type="[a-z/+]*" id="(clips[^"]*)">(.*?)</script>', text))
     assert {name: base64.b64decode(content).decode() for name, content in held.items()} == {
-        name: name for name in ("clips/fan/3.flac", "clips/fan/3.webp", "clips/fan/frame.svg")
+        name: name for name in ("clips/fan/3.flac", "clips/fan/3.webp")
     }
     assert text.endswith(made.read_text().partition(page.DATA)[2])
 

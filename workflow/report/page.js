@@ -17,17 +17,24 @@ const BATCH = 60;
 let shown = [];
 let drawn = 0;
 let current = null;
-let order = { key: "score", falling: true };
+let order = { key: "deviation", falling: true };
+
+// What is the same for all clips, the list need not say.
+const varied = ["machine", "section", "domain", "label"].filter((key) => new Set(clips.map((clip) => clip[key])).size > 1);
+const labelled = clips.some((clip) => clip.label);
+const columns = ["play", "image", ...varied, "deviation", "verdict", "file"];
 
 function verdict(clip) {
-  const flagged = clip.decisions[form.model.value] === 1;
+  const decision = clip.decisions[form.model.value];
+  if (decision !== 0 && decision !== 1) return { word: "not decided", kind: "unjudged", rank: 6 };
+  const flagged = decision === 1;
   if (!clip.label) return { word: flagged ? "anomalous" : "normal", kind: "unjudged", rank: flagged ? 4 : 5 };
   if (flagged) return clip.label === "anomaly" ? { word: "found", kind: "right", rank: 2 } : { word: "false alarm", kind: "wrong", rank: 1 };
   return clip.label === "anomaly" ? { word: "missed", kind: "wrong", rank: 0 } : { word: "passed", kind: "right", rank: 3 };
 }
 
 function value(clip, key) {
-  if (key === "score") return clip.scores[form.model.value];
+  if (key === "deviation") return clip.deviations[form.model.value] ?? -Infinity;
   if (key === "verdict") return verdict(clip).rank;
   return clip[key];
 }
@@ -39,14 +46,15 @@ function update() {
     (!form.wrong.checked || verdict(clip).kind === "wrong") && clip.text.includes(text);
   const sign = order.falling ? -1 : 1;
   shown = clips.filter(fits).map((clip) => [value(clip, order.key), clip]);
-  shown.sort(([a], [b]) => sign * (typeof a === "number" ? a - b : a.localeCompare(b)));
+  const higher = (a, b) => a.scores[form.model.value] - b.scores[form.model.value];
+  shown.sort(([a, one], [b, other]) => sign * ((typeof a === "string" ? a.localeCompare(b) : a === b ? 0 : a - b) || higher(one, other)));
   shown = shown.map(([, clip]) => clip);
   for (const head of document.querySelectorAll("th[data-key]")) {
     if (head.dataset.key === order.key) head.setAttribute("aria-sort", order.falling ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   }
   const wrong = shown.filter((clip) => verdict(clip).kind === "wrong").length;
-  of("count").textContent = `${shown.length} of ${clips.length} clips, ${wrong} wrong`;
+  of("count").textContent = `${shown.length} of ${clips.length} clips` + (labelled ? `, ${wrong} wrong` : "");
   of("rows").replaceChildren();
   drawn = 0;
   of("list").scrollTop = 0;
@@ -80,15 +88,20 @@ function row(clip) {
   image.alt = "";
   image.src = media(clip, "webp");
   const judged = verdict(clip);
-  const cells = [play, image, clip.machine, clip.section, clip.domain || "?", clip.label || "?", score(clip), judged.word, clip.words || clip.file];
-  for (const content of cells) line.insertCell().append(content);
-  line.cells[6].className = "number";
-  line.cells[7].className = judged.kind;
+  const contents = { ...clip, play, image, domain: clip.domain || "?", label: clip.label || "?", deviation: deviation(clip), verdict: judged.word, file: clip.words || clip.file };
+  for (const column of columns) {
+    const cell = line.insertCell();
+    cell.dataset.column = column;
+    cell.append(contents[column]);
+    if (column === "deviation") cell.className = "number";
+    if (column === "verdict") cell.className = judged.kind;
+  }
   if (clip === current) line.setAttribute("aria-current", "true");
   return line;
 }
 
 function score(clip) { return clip.scores[form.model.value].toPrecision(4); }
+function deviation(clip) { return clip.deviations[form.model.value]?.toFixed(1) ?? "–"; }
 function media(clip, kind) { return address(`${machines[clip.machine].folder}/${clip.row}.${kind}`); }
 
 // Where a file is: beside the page or, in the single-file version, in a block of that name, made a file when asked for.
@@ -109,21 +122,11 @@ function choose(clip, play, quietly = false) {
   const line = of("rows").querySelector(`[data-id="${CSS.escape(clip.id)}"]`);
   if (line) { line.setAttribute("aria-current", "true"); inside(line); }
   const machine = machines[clip.machine];
-  const [left, bottom, width, height] = machine.box;
-  of("picture").style.aspectRatio = `${machine.shape[0]} / ${machine.shape[1]}`;
-  Object.assign(of("logmel").style, { left: percent(left), top: percent(1 - bottom - height), width: percent(width), height: percent(height) });
-  Object.assign(of("cursor").style, { top: percent(1 - bottom - height), bottom: percent(machine.windowed ? 0.12 : bottom) });
   of("logmel").src = media(clip, "webp");
   of("logmel").alt = `Log-mel spectrogram of ${clip.file}`;
-  of("frame").src = address(`${machine.folder}/frame.svg`);
-  const curved = clip.worst !== null || clip.band !== null;
-  of("curve").hidden = !curved;
-  if (curved) {
-    of("curve").src = media(clip, "svg");
-    of("curve").alt = [
-      clip.worst === null ? "" : `Scores of its windows over time, highest at ${clip.worst.toFixed(2)} s`,
-      clip.band === null ? "" : `Shares of the frequency bands, largest from ${band(clip)}`].filter(Boolean).join(". ");
-  }
+  axes(machine);
+  curve(clip, machine);
+  shares(clip, machine);
   player.src = media(clip, "flac");
   tell();
   follow();
@@ -131,37 +134,119 @@ function choose(clip, play, quietly = false) {
   if (!quietly) history.replaceState(null, "", `#${clip.id}`);
 }
 
+// --- beside the log-mel ---
+
+function ticks(id, places, side) {
+  const all = places.map(([share, text]) => {
+    const tick = document.createElement("span");
+    tick.style[side] = percent(share);
+    tick.textContent = text;
+    return tick;
+  });
+  of(id).replaceChildren(...all);
+  return all;
+}
+
+function across(machine, seconds) { return (seconds - machine.span[0]) / (machine.span[1] - machine.span[0]); }
+
+function axes(machine) {
+  const last = ticks("hertz", [...machine.frequencies, [1, "kHz"]], "bottom").at(-1);
+  last.className = "unit";
+  last.style.transform = "translateY(100%)";
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((one) => machine.seconds / one <= 6) ?? machine.seconds;
+  const times = Array.from({ length: Math.floor(machine.seconds / step + 1e-9) + 1 }, (_, number) => number * step);
+  ticks("seconds", times.map((time) => [Math.min(Math.max(across(machine, time), 0), 1), `${+time.toFixed(1)}${time === 0 ? " s" : ""}`]), "left");
+}
+
+function put(svg, shapes) {
+  svg.replaceChildren(...shapes.map(([name, attributes]) => {
+    const shape = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, text] of Object.entries(attributes)) shape.setAttribute(key, text);
+    return shape;
+  }));
+}
+
+// The scores of the windows at their middles, and as lines as long as the windows.
+function curve(clip, machine) {
+  const windowed = machine.windowed;
+  const known = windowed !== null && clip.windows.length > 0;
+  for (const id of ["curve", "values"]) of(id).toggleAttribute("hidden", !known);
+  of("extent").hidden = !known || clip.worst === null;
+  if (!known) return;
+  const limit = machine.thresholds[windowed.model][clip.section];
+  const height = (share) => 950 - 900 * share;
+  const at = (number) => 1000 * across(machine, windowed.first + number * windowed.each);
+  const half = 500 * windowed.length / (machine.span[1] - machine.span[0]);
+  const points = clip.windows.map((one, number) => [at(number), height(one / 1000)]);
+  const shapes = [["path", { class: "windows", d: points.map(([x, y]) => `M${x - half} ${y}h${2 * half}`).join("") }]];
+  shapes.push(["path", { d: `M${points.map((point) => point.join(" ")).join("L")}` }]);
+  if (clip.worst !== null) {
+    const top = Math.min(...points.map(([, y]) => y));
+    const middle = 1000 * across(machine, clip.worst);
+    shapes.push(["path", { class: "worst", d: `M${middle - half} ${top}h${2 * half}` }]);
+    Object.assign(of("extent").style, { left: percent((middle - half) / 1000), width: percent(2 * half / 1000) });
+  }
+  if (limit !== null) {
+    const y = height((limit - windowed.low) / (windowed.high - windowed.low));
+    shapes.push(["line", { class: "threshold", x1: 0, x2: 1000, y1: y, y2: y }]);
+  }
+  put(of("curve"), shapes);
+  const label = `Scores of its windows over time` + (clip.worst === null ? "" : `, highest from ${span(worst(clip))} s`);
+  of("curve").setAttribute("aria-label", label);
+  ticks("values", [0, 0.5, 1].map((share) => [1 - height(share) / 1000, (windowed.low + share * (windowed.high - windowed.low)).toPrecision(2)]), "bottom");
+}
+
+// The share of each frequency band in the squared distance, relative to the largest of the clip.
+function shares(clip, machine) {
+  const known = machine.spectral !== null && clip.shares.length > 0;
+  of("shares").toggleAttribute("hidden", !known);
+  if (!known) return;
+  const most = Math.max(...clip.shares, 1);
+  put(of("shares"), clip.shares.map((share, number) => {
+    const [low, high] = [machine.spectral.edges[number], machine.spectral.edges[number + 1]].map((edge) => 1000 - 1000 * edge.place);
+    return ["rect", { x: 0, y: high + 0.1 * (low - high), width: 1000 * share / most, height: 0.8 * (low - high) }];
+  }));
+  of("shares").setAttribute("aria-label", `Shares of the frequency bands, largest from ${band(clip, machine)}`);
+}
+
 function tell() {
   const clip = current;
   const machine = machines[clip.machine];
   const model = form.model.value;
-  const limit = machine.thresholds[model];
+  const limit = machine.thresholds[model][clip.section];
   const judged = verdict(clip);
   of("name").textContent = clip.file;
   const facts = [
-    `${clip.machine}, section ${clip.section}`, clip.domain || "domain unknown", clip.label || "label unknown", clip.words,
+    `${clip.machine}, section ${clip.section}`, clip.domain, clip.label, clip.words,
     `${data.titles[model]} ${score(clip)}` + (limit === null ? "" : ` (threshold ${limit.toPrecision(4)})`)];
   const word = document.createElement("strong");
   word.className = judged.kind;
   word.textContent = judged.word;
   of("facts").replaceChildren(`${facts.filter(Boolean).join(" · ")}: `, word);
   of("worst").hidden = clip.worst === null;
-  of("explained").textContent = machine.windowed
-    ? `Below the log-mel: the score of each window of ${data.titles[machine.windowed]}, at its middle; their mean is that model's score of the clip, the dashed line its threshold.` +
-      (clip.worst === null ? "" : ` Most anomalous between ${worst(clip).map((one) => one.toFixed(1)).join(" and ")} s.`)
-    : "No model of this run scores windows, so there is no curve over time.";
-  if (machine.spectral && clip.band !== null) {
-    of("explained").textContent += ` On the right: the share of each frequency band in the squared distance of ${data.titles[machine.spectral]}; the largest is from ${band(clip)}.`;
+  const said = [];
+  if (machine.windowed) {
+    const { model, length } = machine.windowed;
+    said.push(`Below: the scores of the windows of ${data.titles[model]}. A thin line is as long as its window (${length.toFixed(1)} s), the thick one joins their middles, the dashed one is the threshold.`);
+    if (clip.worst !== null) said.push(`Most anomalous from ${span(worst(clip))} s.`);
+    else said.push("The windows are nearly as long as the clip, so they do not tell when something was.");
   }
+  if (machine.spectral) said.push(`On the right: the share of each frequency band in the squared distance of ${data.titles[machine.spectral.model]}; the largest is ${Math.max(...clip.shares) / 10} %, from ${band(clip, machine)}.`);
+  of("explained").textContent = said.join(" ");
 }
 
-function band(clip) { return clip.band.map((one) => (one / 1000).toFixed(2)).join(" to ") + " kHz"; }
+function band(clip, machine) {
+  const number = clip.shares.indexOf(Math.max(...clip.shares));
+  return [number, number + 1].map((edge) => (machine.spectral.edges[edge].hertz / 1000).toFixed(2)).join(" to ") + " kHz";
+}
 
 // The seconds at which the window with the highest score begins and ends.
 function worst(clip) {
   const machine = machines[clip.machine];
-  return [Math.max(clip.worst - machine.window / 2, 0), Math.min(clip.worst + machine.window / 2, machine.seconds)];
+  const half = machine.windowed.length / 2;
+  return [Math.max(clip.worst - half, 0), Math.min(clip.worst + half, machine.seconds)];
 }
+function span(seconds) { return seconds.map((one) => one.toFixed(1)).join(" to "); }
 
 function percent(share) { return `${100 * share}%`; }
 
@@ -192,9 +277,8 @@ function toggle() {
 function follow() {
   if (!current) return;
   const machine = machines[current.machine];
-  const [begin, end] = machine.span;
-  const share = (player.currentTime - begin) / (end - begin);
-  of("cursor").style.left = percent(machine.box[0] + machine.box[2] * Math.min(Math.max(share, 0), 1));
+  const share = across(machine, player.currentTime);
+  of("cursor").style.left = percent(Math.min(Math.max(share, 0), 1));
   if (!player.paused && !player.ended) requestAnimationFrame(follow);
 }
 
@@ -209,11 +293,11 @@ function seek(seconds) {
 }
 
 for (const event of ["play", "seeked", "timeupdate", "ended"]) player.addEventListener(event, follow);
-of("picture").addEventListener("click", (event) => {
+of("over").addEventListener("click", (event) => {
   if (!current) return;
   const machine = machines[current.machine];
-  const frame = of("picture").getBoundingClientRect();
-  const share = ((event.clientX - frame.left) / frame.width - machine.box[0]) / machine.box[2];
+  const frame = of("over").getBoundingClientRect();
+  const share = (event.clientX - frame.left) / frame.width;
   seek(machine.span[0] + share * (machine.span[1] - machine.span[0]));
 });
 of("next").addEventListener("click", () => step(1));
@@ -228,7 +312,7 @@ of("rows").addEventListener("click", (event) => {
 for (const head of document.querySelectorAll("th[data-key]")) {
   head.addEventListener("click", () => {
     const key = head.dataset.key;
-    order = { key, falling: order.key === key ? !order.falling : key === "score" };
+    order = { key, falling: order.key === key ? !order.falling : key === "deviation" };
     update();
   });
 }
@@ -274,7 +358,10 @@ for (const link of document.querySelectorAll("a[data-machine]")) {
 for (const key of ["machine", "section", "domain", "label"]) {
   const values = [...new Set(clips.map((clip) => clip[key]))].sort();
   form[key].append(new Option("all", "*"), ...values.map((one) => new Option(one || "unknown", one)));
+  form[key].closest("label").hidden = !varied.includes(key);
 }
+form.wrong.closest("label").hidden = !labelled;
+for (const head of document.querySelectorAll("th[data-column]")) head.hidden = !columns.includes(head.dataset.column);
 update();
 const asked = byId.get(decodeURIComponent(location.hash.slice(1)));
 if (asked) { choose(asked, false); of("viewer").scrollIntoView({ block: "center" }); }

@@ -2,7 +2,6 @@
 # outputs: results/figures/, results/report/index.html and the files that the page needs; on request single.html
 
 REPORTED = [*settings.run_models, "ensemble"]
-TITLES = [settings.models[name].title for name in settings.run_models] + ["Ensemble"]
 # The models with features of a network: those of windows (their scores over time are drawn) and of whole clips (they
 # are mapped).
 ON_NETWORKS = [name for name in SCORED if settings.models[name].fitted and settings.models[name].network]
@@ -20,12 +19,7 @@ SPECTRAL = [
     and one.detector == "gaussian"
     and "level" not in settings.spectra[one.spectrum].pool
 ]
-FIGURES = [
-    *(f"{kind}-{model}" for model in ("ensemble", *settings.run_models) for kind in ("roc", "scores")),
-    *(["map"] if MAPPED else []),
-    *(["training"] if TRAINED_NETWORKS else []),
-    *("spectra", "spectrograms"),
-]
+FIGURES = f"{RESULTS}/figures/machines/{{machine}}"
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
 # The features of the first of some models, as a list; the list is empty if there is no such model.
@@ -42,13 +36,14 @@ rule figures:
         curves=curves_of,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
-        svg=report(
-            expand(f"{RESULTS}/figures/{{{{machine}}}}/{{name}}.svg", name=FIGURES),
+        # Which figures there are depends on what the clips are: without labels, for example, there is no ROC.
+        figures=report(
+            directory(FIGURES),
+            patterns=["{name}.svg"],
             caption="../report/figure.rst",
             category="Figures",
             subcategory="{machine}",
         ),
-        png=expand(f"{RESULTS}/figures/{{{{machine}}}}/{{name}}.png", name=FIGURES),
     log:
         f"{RESULTS}/logs/figures/{{machine}}.log",
     benchmark:
@@ -63,20 +58,17 @@ rule figures:
         script=f"{SCRIPTS}/figures.py",
         code=code("figures"),
         features=lambda wildcards, input: f"--features {shlex.quote(input.features[0])}" if input.features else "",
-        titles=TITLES,
         max_fpr=settings.metrics.max_fpr,
         threads=settings.compute.threads,
-        out_dir=lambda wildcards, output: os.path.dirname(output.svg[0]),
     shell:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " {params.features}"
         " --curves {input.curves:q}"
         " --scores {input.scores:q}"
-        " --titles {params.titles:q}"
         " --max-fpr {params.max_fpr}"
         " --threads {params.threads}"
-        " --out-dir {params.out_dir:q}"
+        " --out-dir {output.figures:q}"
         " >{log:q} 2>&1"
 
 
@@ -132,13 +124,18 @@ rule report:
     input:
         metrics=rules.tables.output.metrics,
         selection=rules.ensemble.output.selection,
-        versus=rules.compare_paper.output.versus,
-        figures=expand(rules.figures.output.svg, machine=settings.machines),
+        versus=[VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
+        figures=expand(FIGURES, machine=settings.machines),
         clips=expand(CLIPS, machine=settings.machines),
     output:
         page=f"{RESULTS}/report/index.html",
-        overview=report(f"{RESULTS}/figures/overview.svg", caption="../report/overview.rst", category="Figures"),
-        png=f"{RESULTS}/figures/overview.png",
+        verdict=f"{RESULTS}/report/verdict.rst",
+        models=report(
+            directory(f"{RESULTS}/figures/models"),
+            patterns=["{name}.svg"],
+            caption="../report/models.rst",
+            category="Figures",
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -157,18 +154,18 @@ rule report:
         configuration=argument(settings.model_dump_json()),
         # Not inputs: the page shows the benchmark files that exist, but does not depend on them.
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
-        overview_dir=lambda wildcards, output: os.path.dirname(output.overview),
+        versus=lambda wildcards, input: f"--versus {shlex.quote(input.versus[0])}" if input.versus else "",
     shell:
         "alone {log:q}; python {params.script}"
         " --configuration {params.configuration:q}"
         " --metrics {input.metrics:q}"
         " --selection {input.selection:q}"
-        " --versus {input.versus:q}"
+        " {params.versus}"
         " --figures {input.figures:q}"
         " --clips {input.clips:q}"
         " --benchmarks {params.benchmarks:q}"
         ' --template "$WORKFLOW"/report/page.html'
-        " --overview-dir {params.overview_dir:q}"
+        " --models-dir {output.models:q}"
         " --out {output.page:q}"
         " >{log:q} 2>&1"
 

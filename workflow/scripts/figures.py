@@ -2,7 +2,8 @@
 
 Reads  the machine's log-mel cache, its networks' training curves (<anything>/<network>/<machine>.csv), the scores of
        every model and of the ensemble (<anything>/<model>/<machine>.csv) and, for the map, features.
-Writes each figure as SVG and PNG into a folder: roc-<model>, scores-<model>, training, spectra, spectrograms, map.
+Writes each figure as SVG and PNG into a folder: roc-<model>, scores-<model>, training, spectra, examples, map. A figure
+       for which clips are missing is left out, and the log says so.
 """
 
 from pathlib import Path
@@ -16,7 +17,6 @@ def main(
     features: Path | None = None,
     curves: tuple[Path, ...] = (),
     scores: list[Path],
-    titles: list[str],
     max_fpr: float = 0.1,
     threads: int = 2,
     out_dir: Path,
@@ -28,11 +28,11 @@ def main(
         features: features of the machine's clips (HDF5), whose last stage is mapped; without it there is no map.
         curves: training curves of the machine's networks.
         scores: scores of the models, the ensemble's among them.
-        titles: the models' names, one per score file.
         max_fpr: upper end of the false positive rates of the pAUC.
         threads: of the linear algebra; the last bits of the map depend on it.
         out_dir: the folder of the figures.
     """
+    import logging
     from contextlib import nullcontext
 
     import pandas as pd
@@ -54,10 +54,12 @@ def main(
             vectors,
             {path.parent.name: pd.read_csv(path) for path in curves},
             {model: read_scores(path) for model, path in zip(models, scores, strict=True)},
-            dict(zip(models, titles, strict=True)),
             max_fpr,
         ):
-            figures.save(figure, out_dir, name)
+            if figure is None:
+                logging.getLogger("figures").info("%s: left out, since the clips that it needs are missing", name)
+            else:
+                figures.save(figure, out_dir, name)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Write the report: a page that opens from disk, without a network.
 
-Reads  the tables (metrics.csv, the ensemble's selection and, if it exists, the comparison with the paper), the figures
-       <anything>/<machine>/<name>.svg, the machines' folders of clips, and the benchmark files that exist.
-Writes the page, its figures in figures/<machine>/ beside it, and the overview of all machines as SVG and PNG. The
-       folders of clips must lie in the page's folder, so that this folder holds everything that the page needs.
+Reads  the tables (metrics.csv, the ensemble's selection and, if it exists, the comparison with the paper), the folders
+       of figures and of clips of each machine, and the benchmark files that exist.
+Writes the page, its figures in figures/ and the verdict as text (verdict.rst) beside it, and a figure per machine that
+       compares the models, as SVG and PNG. The folders of clips must lie in the page's folder, so that this folder
+       holds everything that the page needs.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ def main(
     clips: list[Path],
     benchmarks: list[Path],
     template: Path,
-    overview_dir: Path,
+    models_dir: Path,
     out: Path,
 ) -> None:
     """Write the report.
@@ -31,11 +32,11 @@ def main(
         metrics: the long form of all figures.
         selection: the ensemble's choice.
         versus: our tables beside the paper's, as compare_paper.py writes them.
-        figures: figures of the machines (SVG).
+        figures: one folder of figures per machine.
         clips: one folder of clips per machine.
         benchmarks: folders of benchmark files; missing ones are left out.
         template: the template of the page (Jinja2).
-        overview_dir: the folder of the overview's figure.
+        models_dir: the folder of the figures that compare the models.
         out: the page to write.
     """
     import os
@@ -52,33 +53,49 @@ def main(
     settings = Settings.model_validate_json(configuration)
     titles = {name: settings.models[name].title for name in settings.run_models}
     table = read_table(metrics, NUMBERS)
-    tables = page.result_tables(table, settings.metrics.pauc_anomalies)
-    panels = {"AUC": ("auc", "total"), "pAUC": (f"pauc_{settings.metrics.pauc_anomalies}", "total")}
-    drawing.save(drawing.overview(table, panels), overview_dir, "overview")
-
+    chosen = read_table(selection)
     machines = [page.read_clips(folder) for folder in clips]
     for one, folder in zip(machines, clips, strict=True):
         one["folder"] = Path(os.path.relpath(folder, out.parent)).as_posix()
-    shown: dict[str, list[dict]] = {one["machine"]: [] for one in machines}
-    for path in [overview_dir / "overview.svg", *figures]:
-        copy = out.parent / "figures" / path.relative_to(overview_dir)
+
+    untrained = page.untrained(settings)
+    systems = page.systems(table, settings.metrics.pauc_anomalies)
+    lowest = min([0.5, *(one[["value", "low"]].min(axis=None) for rows in systems.values() for one in rows.values())])
+    drawn = {name: one for name, rows in systems.items() if (one := drawing.systems(rows, untrained, lowest))}
+    models_dir.mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        drawing.save(figure, models_dir, name)
+
+    def shown(path: Path, place: str, machine: str, name: str) -> dict:
+        copy = out.parent / "figures" / place / path.name
         with written(copy) as aside:
             shutil.copyfile(path, aside)
-        if path.parent != overview_dir:
-            figure = page.figure_of(path, titles | {"ensemble": "Ensemble"})
-            figure["src"] = copy.relative_to(out.parent).as_posix()
-            figure["svg"] = page.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
-            shown[figure["machine"]].append(figure)
+        figure = page.figure_of(path, machine, name, titles)
+        figure["src"] = copy.relative_to(out.parent).as_posix()
+        figure["svg"] = page.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
+        return figure
+
+    shutil.rmtree(out.parent / "figures", ignore_errors=True)
+    verdicts = page.verdicts(machines, chosen, table, titles)
+    with written(out.with_name("verdict.rst")) as aside:
+        aside.write_text(page.verdict_text(verdicts), encoding="utf-8")
     page.write_page(
         out,
         template,
         settings=settings,
-        titles=titles | {"ensemble": "Ensemble"},
-        tables=tables,
-        choices=page.choices(read_table(selection), titles, tables),
+        titles={"ensemble": "Ensemble", **titles},
+        untrained=untrained,
+        verdicts=verdicts,
+        tables=page.result_tables(table, settings.metrics.pauc_anomalies),
         versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
         machines=machines,
-        figures=shown,
+        compared=[shown(models_dir / f"{name}.svg", "models", name, "models") for name in drawn],
+        figures={
+            folder.name: [
+                shown(path, f"machines/{folder.name}", folder.name, path.stem) for path in sorted(folder.glob("*.svg"))
+            ]
+            for folder in figures
+        },
         configuration=yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True),
         versions=page.versions(),
         seeds=page.seeds(settings),

@@ -1,8 +1,9 @@
 """The figures of a machine, and of all machines together, drawn by matplotlib.
 
-Each function takes tables and arrays and returns a matplotlib figure; `save` writes it as SVG and PNG. The colours are
-those of Okabe and Ito, which are safe for colour blindness; source and target, normal and anomalous also differ in
-marker or line.
+Each function takes tables and arrays and returns a matplotlib figure; `save` writes it as SVG and PNG. All figures of
+the report are `WIDTH` wide: they stand beside each other on a screen, and below each other on a phone. A section is a
+row of panels. The colours can be told apart by the colour-blind and seen on white and on black; source and target,
+normal and anomalous also differ in marker or line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ import matplotlib
 import numpy as np
 
 from asd.files import written
-from asd.scores import threshold_of
+from asd.results.metrics import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,27 +25,55 @@ if TYPE_CHECKING:
     from asd.features import Features
     from asd.settings import LogMel
 
-DOMAINS = {"source": "#0072b2", "target": "#c04a00", "": "#555555"}
+BLUE, ORANGE, GREEN, PURPLE, BROWN, GREY = "#2b83c6", "#d1641f", "#1b9268", "#b05a9a", "#97751f", "#808080"
+INK, GRID = "#1b1f24", "#d5dae0"
+DARK = {INK: "#e6e9ed", GRID: "#3d444d"}
+"""What text, axes and grid are replaced by on a dark screen."""
+BLACK = "#15191e"
+"""The background of the page on a dark screen."""
+DOMAINS = {"source": BLUE, "target": ORANGE, "": GREY}
 """Colour of each domain; "" is the unknown domain."""
-LABELS = {"normal": "#0072b2", "anomaly": "#c04a00", "": "#777777"}
-SECTIONS = ("#0072b2", "#d55e00", "#007a5a", "#a8488f", "#8c6d00", "#3a9fd8", "#444444")
-MARKERS = {("source", "normal"): "o", ("target", "normal"): "^", ("source", "anomaly"): "x", ("target", "anomaly"): "+"}
-COLORMAP = "magma"
+LABELS = {"normal": (BLUE, "o"), "anomaly": (ORANGE, "x"), "": (GREEN, "D")}
+"""Colour and marker of the test clips of each label; "" is the unknown label."""
+VERDICTS = {
+    "found": GREEN,
+    "missed": PURPLE,
+    "false alarm": ORANGE,
+    "passed": BLUE,
+    "anomalous": ORANGE,
+    "normal": BLUE,
+    "not decided": BROWN,
+}
+"""Colour of each verdict (`verdict`)."""
+LINES = (BLUE, ORANGE, GREEN, PURPLE, BROWN, "#3d9db8", GREY)
+COLORMAP, DIFFERENCE = "magma", "RdBu_r"
+WIDTH, ROW = 3.5, 1.75
+"""Width of a figure and height of a row of panels, inches."""
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.titlelocation": "left",
     "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "figure.titlesize": 10,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "legend.frameon": False,
+    "legend.columnspacing": 1.0,
+    "legend.handletextpad": 0.4,
+    "legend.handlelength": 1.4,
     "lines.linewidth": 1.4,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",  # text stays text, which can be searched, edited and read aloud
     "svg.hashsalt": "asd",  # the same figure gives the same bytes
@@ -53,136 +82,182 @@ STYLE = {
 
 @matplotlib.rc_context(STYLE)
 def save(figure: "Figure", folder: Path, name: str) -> None:
-    """Write a figure as <folder>/<name>.svg and .png."""
+    """Write a figure as <folder>/<name>.svg, which also suits a dark screen, and <name>.png."""
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with written(folder / f"{name}.{kind}") as aside:
-            figure.savefig(aside, format=kind, dpi=150, metadata=metadata)
+            figure.savefig(aside, format=kind, dpi=150, metadata=metadata, transparent=kind == "svg")
+            if kind == "svg":
+                aside.write_text(for_both_screens(aside.read_text(encoding="utf-8")), encoding="utf-8")
         figure.set_layout_engine("none")  # the layout is computed once, for both files
 
 
-def _axes(rows: int, columns: int, width: float, height: float, **options) -> tuple["Figure", np.ndarray]:
-    """A figure with a grid of axes, each of this size in inches: (rows, columns) of them."""
+def for_both_screens(svg: str) -> str:
+    """Return an SVG of matplotlib whose text, axes and grid are light where the system's setting is dark."""
+    rules = "".join(
+        f"[style*='{kind}: {light}']{{{kind}:{dark} !important}}"
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    start = svg.index(">", svg.index("<svg")) + 1
+    style = f"<style>@media (prefers-color-scheme: dark){{svg{{background:{BLACK}}}{rules}}}</style>"
+    return svg[:start] + style + svg[start:]
+
+
+def _figure(rows: int) -> "Figure":
+    """A figure as high as one with so many rows of axes, and a legend."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns + 0.6, height * rows + 0.4))
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    return Figure(figsize=(WIDTH, ROW * max(rows, 1) + 0.75))
 
 
-def _legend_below(axes: "Axes", columns: int = 1, drop: float = 0.25) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -drop), ncols=columns)
+def _rows(count: int, columns: int = 1, **options) -> tuple["Figure", np.ndarray]:
+    """A figure with a row of axes for each of some sections, and a place for a legend above: (count, columns) axes."""
+    figure = _figure(count)
+    return figure, figure.subplots(max(count, 1), columns, squeeze=False, **options)
+
+
+def _legend(figure: "Figure", columns: int = 3) -> None:
+    """Put one legend above all axes of a figure."""
+    known = {}
+    for axes in figure.axes:
+        known |= {name: one for one, name in zip(*axes.get_legend_handles_labels(), strict=True) if name not in known}
+    if known:
+        figure.legend(known.values(), known, loc="outside upper left", ncols=columns)
 
 
 def _say(axes: "Axes", text: str) -> None:
     """Write into the middle of empty axes why they are empty."""
-    axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", va="center")
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
 
 
 def _named(value: str) -> str:
     return value or "unknown"
 
 
+def verdict(label: str, decision: int) -> str:
+    """Return what a decision (1: anomalous, 0: normal, otherwise none) is, given the label ("" if it is unknown)."""
+    if decision not in (0, 1):
+        return "not decided"
+    if not label:
+        return "anomalous" if decision else "normal"
+    if decision:
+        return "found" if label == "anomaly" else "false alarm"
+    return "missed" if label == "anomaly" else "passed"
+
+
 # --- scores -------------------------------------------------------------------------------------------------
 
 
 @matplotlib.rc_context(STYLE)
-def roc(scores: "pd.DataFrame", max_fpr: float, title: str) -> "Figure":
+def roc(scores: "pd.DataFrame", max_fpr: float) -> "Figure | None":
     """Draw ROC curves: one panel per section, one curve per domain; the region of the pAUC is shaded.
 
-    As in the tables, the normal clips of a domain are compared with the anomalies of both domains.
+    As in the tables, the normal clips of a domain are compared with the anomalies of both domains. A ring is at the
+    rates of the decisions.
 
     Args:
         scores: of a machine, as `asd.scores.read_scores` gives them, one row per clip.
         max_fpr: upper limit of the pAUC's false positive rate.
-        title: of the figure.
+
+    Returns:
+        The figure; None if no section has normal and anomalous clips.
     """
     from sklearn.metrics import roc_auc_score, roc_curve
 
     test = scores[(scores["split"] == "test") & (scores["label"] != "")]
-    sections = sorted(test["section"].unique()) or [""]
-    figure, grid = _axes(1, len(sections), 2.5, 2.5, sharey=True)
-    for axes, section in zip(grid[0], sections, strict=True):
+    sections = [name for name, here in test.groupby("section") if here["label"].nunique() == 2]
+    if not sections:
+        return None
+    figure, grid = _rows(len(sections), sharex=True)
+    for axes, section in zip(grid[:, 0], sections, strict=True):
         here = test[test["section"] == section]
-        axes.axvspan(0, max_fpr, color="#f0e442", alpha=0.35, lw=0, label=f"pAUC, FPR ≤ {max_fpr:g}")
-        axes.plot([0, 1], [0, 1], color="#999999", lw=0.8, ls=":")
+        axes.axvspan(0, max_fpr, color="#f0e442", alpha=0.35, lw=0, label="pAUC")
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
+        areas = []
         for domain, colour in DOMAINS.items():
             chosen = here[(here["label"] == "anomaly") | (here["domain"] == domain)]
-            if chosen["label"].nunique() < 2 or not (chosen["domain"] == domain).any():
+            if chosen["label"].nunique() < 2 or not (here["domain"] == domain).any():
                 continue
             truth = chosen["label"] == "anomaly"
-            rates = roc_curve(truth, chosen["score"])[:2]
-            area = roc_auc_score(truth, chosen["score"])
             style = "--" if domain == "target" else "-"
-            axes.plot(*rates, color=colour, ls=style, label=f"{_named(domain)}, AUC {100 * area:.1f}")
-        if len(axes.lines) == 1:  # the diagonal
-            _say(axes, "undefined: needs normal\nand anomalous clips")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="false positive rate", title=f"section {section}")
-        _legend_below(axes)
-    grid[0, 0].set_ylabel("true positive rate")
-    figure.suptitle(title)
+            axes.plot(*roc_curve(truth, chosen["score"])[:2], color=colour, ls=style, label=_named(domain))
+            areas.append(f"{_named(domain)} {percent(roc_auc_score(truth, chosen['score']))}")
+            flagged = chosen["decision"] == 1
+            if chosen["decision"].isin((0, 1)).all():
+                axes.plot(flagged[~truth].mean(), flagged[truth].mean(), "o", ms=7, mfc="none", mec=colour)
+        axes.text(0.98, 0.05, "AUC, %\n" + "\n".join(areas), ha="right", linespacing=1.3)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.04, 1.04), title=f"section {section}", ylabel="found")
+    grid[-1, 0].set_xlabel("false alarms (ring: at the threshold)")
+    _legend(figure)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def distributions(scores: "pd.DataFrame", threshold: float, title: str) -> "Figure":
-    """Draw histograms of the test clips' scores by domain and label, and the threshold.
+def distributions(scores: "pd.DataFrame") -> "Figure":
+    """Draw the score of each clip: one panel per section, one line of points for the training clips and each domain.
 
     Args:
         scores: of a machine, as `asd.scores.read_scores` gives them, one row per clip.
-        threshold: a clip with a higher score is anomalous; infinite if there is no threshold.
-        title: of the figure.
     """
-    test = scores[scores["split"] == "test"]
-    domains = [domain for domain in DOMAINS if (test["domain"] == domain).any()] or [""]
-    figure, grid = _axes(1, len(domains), 3.6, 2.1, sharex=True, sharey=True)
-    values = test["score"]
-    shown = [*values, threshold] if np.isfinite(threshold) else values  # so that a bar is as wide wherever that is
-    bins = np.histogram_bin_edges(shown, 30) if len(shown) else 1
-    for axes, domain in zip(grid[0], domains, strict=True):
-        for label, colour in LABELS.items():
-            chosen = values[(test["domain"] == domain) & (test["label"] == label)]
-            if len(chosen):
-                look = {"hatch": "///", "fill": False} if label == "anomaly" else {"alpha": 0.45}
-                name = f"{label or 'unlabelled'} ({len(chosen)})"
-                axes.hist(chosen, bins, color=colour, edgecolor=colour, histtype="stepfilled", label=name, **look)
-        if np.isfinite(threshold):
-            axes.axvline(threshold, color="black", ls="--", lw=1.2, label="threshold")
-        axes.set(xlabel="anomaly score", title=f"{_named(domain)} domain")
-        axes.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        _legend_below(axes, columns=3, drop=0.27)
-    grid[0, 0].set_ylabel("clips")
-    figure.suptitle(title)
+    sections = sorted(scores["section"].unique())
+    figure, grid = _rows(len(sections))
+    for axes, section in zip(grid[:, 0], sections, strict=False):
+        here = scores[(scores["section"] == section) & scores["score"].notna()]
+        lines = {"training": here[here["split"] == "train"].assign(label="training")}
+        test = here[here["split"] == "test"]
+        lines |= {
+            _named(one): test[test["domain"] == one] for one in reversed(DOMAINS) if (test["domain"] == one).any()
+        }
+        for place, clips in enumerate(lines.values()):
+            for label, (colour, marker) in ({"training": (GREY, ".")} | LABELS).items():
+                own = clips["score"][clips["label"] == label].to_numpy()
+                # A clip's place across the line only keeps the points apart; anomalies are above the normal clips.
+                apart = {"anomaly": 0.2, "normal": -0.2}.get(label, 0) + 0.3 * (np.arange(len(own)) * 0.618 % 1 - 0.5)
+                size = {"training": 22, "normal": 12, "": 10}.get(label, 18)
+                if len(own):
+                    axes.scatter(own, place + apart, size, colour, marker=marker, alpha=0.75, lw=marker == "x",
+                                 label=label or "unlabelled")  # fmt: skip
+        limits = here["threshold"].to_numpy()
+        if len(limits) and np.isfinite(limits[0]):
+            axes.axvline(limits[0], color=INK, ls="--", lw=1.2, label="threshold")
+        axes.set_yticks(range(len(lines)), lines)
+        axes.set(ylim=(-0.5, len(lines) - 0.5), title=f"section {section}")
+        axes.grid(axis="y", visible=False)
+    grid[-1, 0].set_xlabel("anomaly score")
+    _legend(figure)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def overview(metrics: "pd.DataFrame", panels: dict[str, tuple[str, str]]) -> "Figure":
-    """Draw figures of each system on each machine with their intervals, one panel per entry of `panels`.
+def systems(rows: "dict[str, pd.DataFrame]", untrained: set[str], lowest: float = 0.0) -> "Figure | None":
+    """Draw a figure of each system with its interval: one panel per kind of figure, one row per system.
 
     Args:
-        metrics: the long form (`asd.results.long_form.COLUMNS`).
-        panels: title -> (metric, domain).
+        rows: kind of figure (AUC, pAUC) -> title, value, low, high (fractions), one row per system.
+        untrained: titles of the systems for which no network is trained; they are grey.
+        lowest: begin of the axes, so that figures of several machines can be compared (a fraction).
+
+    Returns:
+        The figure; None if no value is defined.
     """
-    rows = metrics[(metrics["part"] == "development") & (metrics["mean"] == "harmonic") & (metrics["machine"] != "")]
-    rows = rows[rows["selection"] != "cross_fitted"]
-    machines, titles = list(rows["machine"].unique()), list(rows["title"].unique())
-    figure, grid = _axes(len(panels), 1, max(4.0, 1.1 * len(machines) + 1.5), 2.2, sharex=True)
-    for axes, (name, (metric, domain)) in zip(grid[:, 0], panels.items(), strict=True):
-        here = rows[(rows["metric"] == metric) & (rows["domain"] == domain)]
-        for number, title in enumerate(titles):
-            own = here[here["title"] == title].set_index("machine").reindex(machines)
-            value, low, high = (100 * own[column].to_numpy(float) for column in ("value", "low", "high"))
-            place = np.arange(len(machines)) + 0.7 * ((number + 0.5) / len(titles) - 0.5)
-            around = np.nan_to_num(np.maximum([value - low, high - value], 0))
-            style = {"fmt": "osD^vPX"[number % 7], "color": SECTIONS[number % len(SECTIONS)]}
-            axes.errorbar(place, value, around, ms=4, lw=1, capsize=2, label=title, **style)
-        axes.axhline(50, color="#999999", lw=0.8, ls=":")
-        if here["value"].isna().all():
-            axes.set(yticks=[], ylim=(0, 100))
-            _say(axes, "undefined: needs normal clips of both domains, and anomalies")
-        axes.set(ylabel=f"{name}, %")
-    grid[-1, 0].set_xticks(range(len(machines)), machines)
-    grid[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    from matplotlib.figure import Figure
+
+    shown = {kind: table for kind, table in rows.items() if table["value"].notna().any()}
+    if not shown:
+        return None
+    titles = list(next(iter(shown.values()))["title"])
+    figure = Figure(figsize=(WIDTH, 0.19 * len(titles) + 0.75))
+    grid = figure.subplots(1, len(shown), squeeze=False, sharey=True)
+    for axes, (kind, table) in zip(grid[0], shown.items(), strict=True):
+        for place, row in enumerate(table.itertuples()):
+            if np.isfinite(row.value):
+                ends = [row.low, row.high] if np.isfinite(row.low) else [row.value, row.value]
+                look = {"color": GREY, "marker": "D"} if row.title in untrained else {"color": BLUE, "marker": "o"}
+                axes.plot([100 * end for end in ends], [place, place], lw=1.4, color=look["color"])
+                axes.plot(100 * row.value, place, ms=4, **look)
+        axes.axvline(50, color=GREY, lw=0.8, ls=":")
+        axes.set(xlabel=f"{kind}, %", ylim=(len(titles) - 0.5, -0.5), xlim=(100 * lowest - 2, 102))
+    grid[0, 0].set_yticks(range(len(titles)), titles)
     return figure
 
 
@@ -197,7 +272,10 @@ def sweep(rows: "pd.DataFrame") -> "Figure":
         rows: of one figure, as `asd.results.sweep_tables.chosen` gives them.
     """
     titles, machines = list(rows["title"].unique()), list(rows["machine"].unique())
-    figure, grid = _axes(1, len(machines), 1.9, 0.9 + 0.22 * len(titles), sharey=True)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.9 * len(machines) + 0.6, 1.3 + 0.22 * len(titles)))
+    grid = figure.subplots(1, len(machines), squeeze=False, sharey=True)
     for axes, machine in zip(grid[0], machines, strict=True):
         own = rows[rows["machine"] == machine].set_index("title").reindex(titles)
         value, deviation = 100 * own["value"], 100 * own["deviation"].fillna(0)
@@ -216,33 +294,27 @@ def sweep(rows: "pd.DataFrame") -> "Figure":
 
 @matplotlib.rc_context(STYLE)
 def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
-    """Draw loss and accuracies over the epochs, one column of panels per network.
+    """Draw loss and accuracies over the epochs, one line per network.
 
     Args:
         curves: network -> its curve (epoch, loss, section_accuracy, attribute_accuracy, …).
     """
-    figure, grid = _axes(2, len(curves), 2.6, 1.5, sharex="col", sharey="row")
-    for axes, (network, curve) in zip(grid.T, curves.items(), strict=True):
-        axes[0].set_title(f"network {network}")
-        if curve.empty:
-            _say(axes[0], "not trained")
-        mark = "o" if len(curve) < 15 else None
-        axes[0].plot(curve["epoch"], curve["loss"], color="black", marker=mark, ms=3)
-        for column, colour, style in (("section", "#0072b2", "-"), ("attribute", "#c04a00", "--")):
+    figure, grid = _rows(2, sharex=True)
+    (loss,), (accuracy,) = grid
+    for (network, curve), colour in zip(curves.items(), LINES * len(curves), strict=False):
+        mark = "." if len(curve) < 15 else None
+        loss.plot(curve["epoch"], curve["loss"], color=colour, marker=mark, label=network)
+        for column, style in (("section", "-"), ("attribute", "--")):
             if (name := f"{column}_accuracy") in curve and curve[name].notna().any():
-                value = 100 * curve[name]
-                axes[1].plot(curve["epoch"], value, color=colour, ls=style, marker=mark, ms=3, label=column)
-        axes[1].set(xlabel="epoch", ylim=(-3, 103), xlim=(0.5, max(len(curve), 1) + 0.5))
-        axes[1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    grid[0, 0].set_ylabel("loss")
-    grid[1, 0].set_ylabel("accuracy, %")
+                accuracy.plot(curve["epoch"], 100 * curve[name], color=colour, ls=style, marker=mark)
     if all(curve.empty for curve in curves.values()):
-        for axes in grid.flat:
-            axes.set(xticks=[], yticks=[])
-    for axes in grid[1]:  # the first panel with lines: networks may have different heads
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="lower right")
-            break
+        _say(loss, "not trained")
+    loss.set(title="loss")
+    styles = " (dashed: attribute)" if any(line.get_ls() == "--" for line in accuracy.lines) else ""
+    accuracy.set(title=f"section accuracy, %{styles}", xlabel="epoch", ylim=(-3, 103))
+    accuracy.set_xlim(0.5, max([1, *map(len, curves.values())]) + 0.5)
+    accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    _legend(figure)
     return figure
 
 
@@ -272,40 +344,27 @@ def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 @matplotlib.rc_context(STYLE)
-def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str], title: str) -> "Figure":
-    """Draw the map of a machine's clips: colour by section, marker by domain and label; training clips small and pale.
+def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str]) -> "Figure":
+    """Draw the map of a machine's clips: test clips in the colour of their verdict, training clips small and grey.
 
     Args:
         points: (clips, 2).
-        clips: the manifest's columns, one row per clip.
+        clips: the manifest's columns and `decision`, one row per clip.
         links: per clip, the link of its point in the SVG.
-        title: of the figure.
     """
-    from matplotlib.lines import Line2D
-
-    figure, ((axes,),) = _axes(1, 1, 6.2, 4.0)
-    sections = sorted(clips["section"].unique())
-    colours = {section: SECTIONS[number % len(SECTIONS)] for number, section in enumerate(sections)}
-    handles = [Line2D([], [], color=colours[one], marker="s", ls="", label=f"section {one}") for one in sections]
-    handles.append(Line2D([], [], color="#888888", marker="o", ls="", ms=3, alpha=0.6, label="training"))
-    for split in ("train", "test"):
-        for (domain, label), marker in (MARKERS | {("", ""): "D"}).items():
-            chosen = clips["split"] == split
-            known = (clips["domain"] == domain) & (clips["label"] == label)
-            chosen &= known if domain else (clips["domain"] == "") | (clips["label"] == "")
-            if not chosen.any():
-                continue
-            rows = np.flatnonzero(chosen)
-            look = {"s": 9, "alpha": 0.35} if split == "train" else {"s": 34, "alpha": 0.9}
-            drawn = axes.scatter(*points[rows].T, c=[colours[one] for one in clips["section"].iloc[rows]],
-                                 marker=marker, lw=1.2 if label == "anomaly" else 0, **look)  # fmt: skip
-            if split == "test":
-                drawn.set_urls([links[row] for row in rows])
-                name = f"{domain} {label}" if domain else "unknown"
-                handles.append(Line2D([], [], color="#333333", marker=marker, ls="", label=name))
-    axes.set(xticks=[], yticks=[], title=title)
+    figure = _figure(clips["section"].nunique())
+    axes = figure.subplots()
+    training = (clips["split"] == "train").to_numpy()
+    axes.scatter(*points[training].T, s=6, color=GREY, alpha=0.6, lw=0, label="training")
+    verdicts = np.array([verdict(*pair) for pair in zip(clips["label"], clips["decision"], strict=True)])
+    for name, colour in VERDICTS.items():
+        rows = np.flatnonzero((verdicts == name) & ~training)
+        if len(rows):
+            drawn = axes.scatter(*points[rows].T, s=26, color=colour, alpha=0.9, lw=0, label=name)
+            drawn.set_urls([links[row] for row in rows])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1))
+    _legend(figure)
     return figure
 
 
@@ -330,43 +389,47 @@ def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "Log
         groups: section -> (domain, label) -> the mean log-mel (mels,) in dB.
         settings: of the log-mel.
     """
-    figure, grid = _axes(1, len(groups), 3.0, 2.2, sharey=True)
-    for axes, (section, lines) in zip(grid[0], groups.items(), strict=True):
+    figure, grid = _rows(len(groups), sharex=True)
+    ticks, names = mel_ticks(settings)
+    for axes, (section, lines) in zip(grid[:, 0], groups.items(), strict=False):
         for (domain, label), line in lines.items():
-            style = {"ls": "--" if label == "anomaly" else "-", "lw": 1.0 if label == "anomaly" else 1.5}
-            axes.plot(line, color=DOMAINS[domain], label=f"{_named(domain)} {_named(label)}", **style)
-        ticks, names = mel_ticks(settings)
-        axes.set(title=f"section {section}", xlabel="frequency (mel scale), kHz", xlim=(0, settings.mels - 1))
+            style = {"ls": "--" if label == "anomaly" else ":" if label == "" else "-"}
+            axes.plot(
+                line, color=DOMAINS[domain], label=" ".join(filter(None, (domain, label or "unlabelled"))), **style
+            )
+        axes.set(title=f"section {section}", ylabel="dB", xlim=(0, settings.mels - 1))
         axes.set_xticks(ticks, names)
-    grid[0, 0].set_ylabel("mean level, dB")
-    handles = {name: one for axes in grid[0] for one, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    grid[0, -1].legend(handles.values(), handles, loc="upper left", bbox_to_anchor=(1, 1))
+    grid[-1, 0].set_xlabel("frequency, kHz")
+    _legend(figure, columns=2)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def spectrograms(
-    sections: dict[str, dict[str, tuple[np.ndarray, str]]], columns: list[str], settings: "LogMel"
+def examples(
+    sections: dict[str, tuple[np.ndarray, np.ndarray, str]], settings: "LogMel", most: float = 30.0
 ) -> "Figure":
-    """Draw log-mels: one row per section, one column per kind of clip; each section has one range of levels.
+    """Draw a typical and the most anomalous clip and their difference: one row per section.
+
+    The difference is that of the most anomalous clip and the median over time of the typical one, since the clips do
+    not run in step.
 
     Args:
-        sections: section -> column -> (log-mel (mels, frames) in dB, the text above it).
-        columns: in order.
+        sections: section -> log-mels (mels, frames) in dB of the typical and the most anomalous clip, and the label of
+            the latter.
         settings: of the log-mel.
+        most: largest difference in dB that has a colour of its own.
     """
-    figure, grid = _axes(len(sections), len(columns), 2.3, 1.6, sharex=True, sharey=True)
-    for row, (section, clips) in zip(grid, sections.items(), strict=True):
-        low, high = level_range(logmel for logmel, _ in clips.values()) if clips else (0.0, 1.0)
-        for axes, column in zip(row, columns, strict=True):
-            axes.grid(False)
-            if column not in clips:
-                _say(axes, "none" if clips else "no test clips")
-                continue
-            logmel, text = clips[column]
-            draw_logmel(axes, logmel, settings, low, high)
-            axes.set_title(f"{column}\n{text}", fontsize=8)
-        row[0].set_ylabel(f"section {section}\nkHz")
+    figure, grid = _rows(len(sections), columns=3, sharex=True, sharey=True)
+    for row, (section, (typical, anomalous, label)) in zip(grid, sections.items(), strict=False):
+        low, high = level_range([typical, anomalous])
+        difference = anomalous - np.median(typical, axis=1, keepdims=True)
+        limit = float(min(np.quantile(np.abs(difference), 0.999), most))
+        draw_logmel(row[0], typical, settings, low, high)
+        draw_logmel(row[1], anomalous, settings, low, high)
+        draw_logmel(row[2], difference, settings, -limit, limit, DIFFERENCE)
+        row[0].set(title=f"section {section}\ntypical", ylabel="kHz")
+        row[1].set_title(label or "unlabelled")
+        row[2].set_title(f"difference,\n±{limit:.0f} dB")
     for axes in grid[-1]:
         axes.set_xlabel("time, s")
     return figure
@@ -385,7 +448,9 @@ def time_span(frames: int, settings: "LogMel") -> tuple[float, float]:
     return -step / 2, (frames - 0.5) * step
 
 
-def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float, high: float) -> None:
+def draw_logmel(
+    axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float, high: float, colours: str = COLORMAP
+) -> None:
     """Draw a log-mel over seconds and kHz.
 
     Args:
@@ -394,9 +459,11 @@ def draw_logmel(axes: "Axes", logmel: np.ndarray, settings: "LogMel", low: float
         settings: of the log-mel.
         low: the level in dB of the darkest colour.
         high: the level in dB of the brightest colour.
+        colours: name of the colour map.
     """
+    axes.grid(False)
     extent = (*time_span(logmel.shape[1], settings), -0.5, len(logmel) - 0.5)
-    look = {"cmap": COLORMAP, "origin": "lower", "aspect": "auto", "interpolation": "none"}
+    look = {"cmap": colours, "origin": "lower", "aspect": "auto", "interpolation": "none"}
     axes.imshow(logmel, extent=extent, vmin=low, vmax=high, **look)
     axes.set_yticks(*mel_ticks(settings))
 
@@ -423,22 +490,24 @@ def clip(
         shares: (bands,) as `asd.bands.band_shares` gives them; None: not drawn.
     """
     curved = len(scores) > 1
-    figure, grid = _axes(1 + curved, 1, 7, 1.8, sharex=True)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 1.8 * (1 + curved) + 0.4))
+    grid = figure.subplots(1 + curved, 1, squeeze=False, sharex=True)
     draw_logmel(grid[0, 0], logmel, settings, *level_range([logmel]))
-    grid[0, 0].grid(False)
     grid[0, 0].set(title=title, ylabel="frequency, kHz")
     if shares is not None:
         from asd.bands import band_edges
 
         beside = grid[0, 0].inset_axes((1.02, 0, 0.14, 1))
         edges = band_edges(settings.mels) - 0.5
-        beside.plot(np.repeat(shares, 2), np.repeat(edges, 2)[1:-1], color="#0072b2")
+        beside.plot(np.repeat(shares, 2), np.repeat(edges, 2)[1:-1], color=BLUE)
         beside.set(ylim=grid[0, 0].get_ylim(), yticks=[], xlabel="share of the\nsquared distance")
         beside.set_xlim(left=0)
     if curved:
-        grid[1, 0].plot(times, scores, color="#c04a00")
+        grid[1, 0].plot(times, scores, color=ORANGE)
         if np.isfinite(threshold):
-            grid[1, 0].axhline(threshold, color="black", ls="--", lw=1)
+            grid[1, 0].axhline(threshold, color=INK, ls="--", lw=1)
         grid[1, 0].set_ylabel("window score")
     grid[-1, 0].set_xlabel("time, s")
     return figure
@@ -491,44 +560,48 @@ def mean_spectra(cache: "Cache") -> dict[str, dict[tuple[str, str], np.ndarray]]
     return groups
 
 
-def telling_clips(scores: "pd.DataFrame", section: str) -> dict[str, int]:
-    """Return the rows (index labels) of a section's typical and most anomalous test clips, by domain.
+def telling_clips(scores: "pd.DataFrame", section: str) -> tuple[int, int] | None:
+    """Return the rows (index labels) of a section's typical and of its most anomalous test clip.
 
-    The typical clip has the median score of the normal clips; if there are none, of the clips without a label. The clip
-    with the highest score is left out if it is the same clip.
+    The most anomalous clip has the highest score. The typical clip has the median score of the normal test clips of the
+    same domain or, if there are none, of those without a label, of all test clips, or of the training clips.
+
+    Args:
+        scores: one row per clip.
+        section: the section.
+
+    Returns:
+        None if the section has no test clip, or no other than the most anomalous one.
     """
-    chosen = {}
-    here = scores[(scores["section"] == section) & (scores["split"] == "test")]
-    for domain in DOMAINS:
-        clips = here[here["domain"] == domain].sort_values(["score", "file"])
-        if clips.empty:
-            continue
-        normal = clips[clips["label"] == "normal"]
-        normal = clips[clips["label"] == ""] if normal.empty else normal
-        if len(normal):
-            chosen[f"{_named(domain)}, typical"] = normal.index[len(normal) // 2]
-        if clips.index[-1] not in chosen.values():
-            chosen[f"{_named(domain)}, highest score"] = clips.index[-1]
-    return chosen
+    here = scores[(scores["section"] == section) & scores["score"].notna()].sort_values(["score", "file"])
+    test = here[here["split"] == "test"]
+    if test.empty:
+        return None
+    highest = test.index[-1]
+    alike = test[test["domain"] == test["domain"].iloc[-1]].drop(highest)
+    training = here[here["split"] == "train"]
+    for others in (alike[alike["label"] == "normal"], alike[alike["label"] == ""], test.drop(highest), training):
+        if len(others):
+            return int(others.index[len(others) // 2]), int(highest)
+    return None
 
 
-def example_spectrograms(cache: "Cache", scores: "pd.DataFrame", most: int = 6) -> "Figure":
-    """Draw the log-mels of the typical and the most anomalous clips of the first sections.
+def example_spectrograms(cache: "Cache", scores: "pd.DataFrame") -> "Figure | None":
+    """Draw the log-mels of the typical and the most anomalous clip of each section.
 
     Args:
         cache: an open log-mel cache of the machine.
         scores: one row per clip, in the order of the cache.
-        most: largest number of sections.
+
+    Returns:
+        The figure; None if no section has test clips.
     """
-    sections: dict[str, dict[str, tuple[np.ndarray, str]]] = {}
-    for section in sorted(scores["section"].unique())[:most]:
-        rows = telling_clips(scores, section)
-        sections[section] = {
-            column: (cache.read_logmel([row])[0], f"{scores['label'][row] or 'unlabelled'}, {scores['score'][row]:.4g}")
-            for column, row in rows.items()
-        }
-    columns = list(dict.fromkeys(column for clips in sections.values() for column in clips)) or ["test clips"]
-    return spectrograms(sections, columns, cache.settings)
+    sections = {}
+    for section in sorted(scores["section"].unique()):
+        if rows := telling_clips(scores, section):
+            typical, anomalous = (cache.read_logmel([row])[0] for row in rows)
+            sections[section] = (typical, anomalous, scores["label"][rows[1]])
+    return examples(sections, cache.settings) if sections else None
 
 
 def machine_figures(
@@ -536,29 +609,28 @@ def machine_figures(
     features: "Features | None",
     curves: dict[str, "pd.DataFrame"],
     scores: dict[str, "pd.DataFrame"],
-    titles: dict[str, str],
     max_fpr: float,
-) -> Iterator[tuple[str, "Figure"]]:
-    """Yield name and figure of each figure of one machine.
+) -> Iterator[tuple[str, "Figure | None"]]:
+    """Yield name and figure of each figure of one machine; None instead of a figure for which clips are missing.
 
     Args:
         cache: an open log-mel cache of the machine.
         features: for the map; None: no map.
         curves: network -> training curve; none: no figure of the training.
-        scores: model -> the scores; 'ensemble' among them chooses the clips that are shown.
-        titles: model -> its title.
+        scores: model -> the scores; the decisions of 'ensemble' are on the map, and its scores choose the examples.
         max_fpr: upper limit of the pAUC's false positive rate.
     """
     machine = cache.clips["machine"].iloc[0]
     for model, table in scores.items():
-        yield f"roc-{model}", roc(table, max_fpr, f"{machine}, {titles[model]}")
-        yield f"scores-{model}", distributions(table, threshold_of(table), f"{machine}, {titles[model]}")
+        if model != "ensemble":  # the scores of one of the others
+            yield f"roc-{model}", roc(table, max_fpr)
+            yield f"scores-{model}", distributions(table)
     if curves:
         yield "training", training(curves)
     yield "spectra", spectra(mean_spectra(cache), cache.settings)
-    yield "spectrograms", example_spectrograms(cache, scores["ensemble"])
+    yield "examples", example_spectrograms(cache, scores["ensemble"])
     if features is not None:
         rows = on_the_map(features.clips)
-        points = flattened(clip_embeddings(features, rows))
+        clips = features.clips.iloc[rows].assign(decision=scores["ensemble"]["decision"].iloc[rows])
         links = [f"#{machine}-{row}" for row in rows]
-        yield "map", embedding_map(points, features.clips.iloc[rows].reset_index(drop=True), links, machine)
+        yield "map", embedding_map(flattened(clip_embeddings(features, rows)), clips.reset_index(drop=True), links)

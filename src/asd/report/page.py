@@ -17,7 +17,8 @@ import pandas as pd
 
 from asd.errors import InputError
 from asd.files import written
-from asd.results.long_form import ENSEMBLE
+from asd.results.metrics import percent
+from asd.results.tables import ALL_CLIPS, of_machines
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,38 +27,42 @@ if TYPE_CHECKING:
 
 PACKAGES = ("asd", "torch", "timm", "numpy", "scipy", "scikit-learn", "pandas", "h5py", "matplotlib", "snakemake")
 DOMAINS = ("total", "source", "target")
-CAPTIONS = {
-    "roc": "ROC curves. As in the tables, the normal clips of a domain are compared with the anomalies of both "
-    "domains; the pAUC is computed from the shaded region.",
-    "scores": "Scores of the test clips. A clip is anomalous if its score is above the threshold, which is a quantile "
-    "of the training clips' scores.",
-    "map": "Map of the embeddings (the network's last stage) by t-SNE; with fewer than ten clips their principal "
-    "components. Near clips are similar; large distances mean little. Click the point of a test clip to open it.",
-    "training": "Training: loss and accuracy on the augmented training clips.",
-    "spectra": "Average spectra of each domain and label, over frames and up to 200 clips.",
-    "spectrograms": "Log-mels of a typical normal test clip and of the clip with the highest score, by domain; "
-    "above each its label and score.",
-}
+KINDS_OF_FIGURES = {
+    "scores": ("Scores", "The score of each clip: at the bottom the training clips (held out), above them the test "
+               "clips of each domain. A clip right of the dashed line is called anomalous."),
+    "roc": ("ROC", "The share of anomalies that is found against that of normal clips that are called anomalous. As in "
+            "the tables, the normal clips of a domain are compared with the anomalies of both domains."),
+    "examples": ("Typical and most anomalous", "A typical normal clip, the test clip with the highest score, and "
+                 "their difference: red is louder than the typical clip usually is at that frequency, blue quieter."),
+    "spectra": ("Average spectra", "The average level at each frequency, over time and clips (at most 200)."),
+    "map": ("Map", "Clips whose features are alike are near each other (t-SNE; large distances mean little). A click "
+            "on a test clip opens it."),
+    "training": ("Training", "Loss and accuracy on the augmented training clips."),
+    "models": ("Models", "AUC and pAUC of each model with their intervals; gray: no network is trained."),
+}  # fmt: skip
+"""Kind of figure -> title, and what it shows."""
 
 
-def figure_of(path: Path, titles: dict[str, str]) -> dict[str, str]:
-    """Return kind, model, machine, caption and alternative text of a figure <machine>/<kind>[-<model>].svg.
+def figure_of(path: Path, machine: str, name: str, titles: dict[str, str]) -> dict[str, str]:
+    """Return kind, model, machine, title, caption and alternative text of a figure.
 
     Args:
-        path: the figure.
+        path: the file.
+        machine: the machine that it is of.
+        name: <kind> or <kind>-<model>.
         titles: model -> its title.
 
     Raises:
         InputError: there is no such kind of figure.
     """
-    kind, _, model = path.stem.partition("-")
-    if kind not in CAPTIONS:
-        raise InputError(f"{path}: found no such kind of figure; expected {', '.join(CAPTIONS)}")
-    machine = path.parent.name
-    what = {"roc": "ROC curves", "scores": "Histograms of scores", "map": "Map of embeddings"}.get(kind, kind)
-    of = f"{machine}, {titles.get(model, model)}" if model else machine
-    caption = CAPTIONS[kind]
-    return {"kind": kind, "model": model, "machine": machine, "caption": caption, "alt": f"{what} of {of}. {caption}"}
+    kind, _, model = name.partition("-")
+    if kind not in KINDS_OF_FIGURES:
+        raise InputError(f"{path}: found no such kind of figure; expected {', '.join(KINDS_OF_FIGURES)}")
+    title, caption = KINDS_OF_FIGURES[kind]
+    if model:
+        title += f", {titles.get(model, model)}"
+    alt = f"{title} of {machine}. {caption}"
+    return {"kind": kind, "model": model, "machine": machine, "title": title, "caption": caption, "alt": alt}
 
 
 def inlined(svg: str) -> "Markup":
@@ -77,88 +82,167 @@ def inlined(svg: str) -> "Markup":
 # --- tables -------------------------------------------------------------------------------------------------
 
 
+def systems(metrics: pd.DataFrame, reading: str) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return machine (and "average") -> AUC and pAUC -> title, value, low, high of each model and of the ensemble.
+
+    Args:
+        metrics: the long form (`asd.results.long_form.COLUMNS`).
+        reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
+    """
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for kind, metric in (("AUC", "auc"), ("pAUC", f"pauc_{reading}")):
+        rows = of_machines(metrics, metric, "total")
+        rows = rows[rows["selection"] != "cross_fitted"]
+        if rows["machine"].nunique() == 2:  # a machine, and the average over it
+            rows = rows[rows["machine"] != ""]
+        names = rows["machine"].str.removesuffix(ALL_CLIPS).replace("", "average")
+        for machine in names.unique():
+            found.setdefault(machine, {})[kind] = rows.loc[names == machine, ["title", "value", "low", "high"]]
+    return found
+
+
+def untrained(settings: "Settings") -> set[str]:
+    """Return the titles of the models for which no network is trained."""
+
+    def trains(name: str) -> bool:
+        model = settings.models[name]
+        return any(map(trains, model.members)) or bool(model.network and settings.networks[model.network].epochs)
+
+    return {settings.models[name].title for name in settings.run_models if not trains(name)}
+
+
 def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
-    """Return the tables of AUC and pAUC on the development part, by domain.
+    """Return the tables of AUC and pAUC on the development part, by domain; those without any value are left out.
 
     Args:
         metrics: the long form (`asd.results.long_form.COLUMNS`).
         reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
 
     Returns:
-        Per table: title, domain, columns, rows. A row has a title and one cell per column: value, low, high in percent
-        (None: undefined), and whether it is the highest of the models.
+        Per table: title, domain, columns, rows. A row has a title and one cell per column: value and interval in
+        percent as text ("–": undefined), and whether it is the highest of the models.
     """
-    rows = metrics[metrics["part"] == "development"]
-    machines = list(rows.loc[rows["machine"] != "", "machine"].unique())
     tables = []
     for title, metric in (("AUC", "auc"), ("pAUC", f"pauc_{reading}")):
         for domain in DOMAINS:
-            here = rows[(rows["metric"] == metric) & (rows["domain"] == domain)]
-            by_machine = here[(here["mean"] == "harmonic") & (here["machine"] != "")]
-            average = here[here["mean"] == "machines"].assign(machine="average")
-            cells = pd.concat([by_machine, average])
+            rows = of_machines(metrics, metric, domain)
+            if rows["value"].isna().all():
+                continue
+            machines = [machine for machine in rows["machine"].unique() if machine]
+            columns = [*machines, ""] if len(machines) > 1 else machines
             listed = []
-            for (name, selection), own in cells.groupby(["title", "selection"], sort=False):
+            for (name, selection), own in rows.groupby(["title", "selection"], sort=False):
                 suffix = {"in_sample": ", chosen by these labels", "cross_fitted": ", cross-fitted"}.get(selection, "")
-                own = own.set_index("machine").reindex([*machines, "average"])
-                listed.append(
-                    {
-                        "title": name + suffix,
-                        "model": not selection,
-                        "cells": [
-                            {key: _percent(cell[key]) for key in ("value", "low", "high")} | {"best": False}
-                            for _, cell in own.iterrows()
-                        ],
-                    }
-                )
-            for column in zip(*(row["cells"] for row in listed if row["model"]), strict=True):
-                highest = max((cell["value"] for cell in column if cell["value"] is not None), default=None)
-                for cell in column:
-                    cell["best"] = highest is not None and cell["value"] == highest
-            columns = [*machines, "average"]
-            tables.append({"title": title, "domain": domain, "columns": columns, "rows": listed})
+                cells = own.set_index("machine").reindex(columns)
+                listed.append({"title": name + suffix, "model": not selection, "values": cells["value"].tolist()})
+                listed[-1]["cells"] = [
+                    {"value": _percent(cell.value), "interval": _interval(cell.low, cell.high)}
+                    for cell in cells.itertuples()
+                ]
+            for place in range(len(columns)):
+                values = [row["values"][place] for row in listed if row["model"]]
+                highest = max((value for value in values if not pd.isna(value)), default=None)
+                for row in listed:
+                    row["cells"][place]["best"] = row["model"] and row["values"][place] == highest
+            named = [column or "average" for column in columns]
+            tables.append({"title": title, "domain": domain, "columns": named, "rows": listed})
     return tables
 
 
-def _percent(value: float) -> float | None:
-    return None if pd.isna(value) else 100 * float(value)
+def _percent(value: float) -> str:
+    return "–" if pd.isna(value) else percent(value)
 
 
-def choices(selection: pd.DataFrame, titles: dict[str, str], tables: list[dict]) -> list[dict]:
-    """Return the ensemble's choice per machine: the model, the reason as a text, and the value of each model."""
-    words = {
-        "auc_total": "highest AUC (harmonic mean of source and target over the development sections)",
-        "auc_all": "highest AUC of all clips, since a domain is missing",
-        "": "no labelled normal and anomalous clips to choose by: the fallback",
-    }
-    unseen = {}
-    for row in tables[0]["rows"]:
-        if row["title"] == f"{ENSEMBLE}, cross-fitted":
-            unseen = dict(zip(tables[0]["columns"], row["cells"], strict=True))
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) or pd.isna(high) else f"{percent(low, 0)}–{percent(high, 0)}"
+
+
+def verdicts(
+    machines: list[dict], selection: pd.DataFrame, metrics: pd.DataFrame, titles: dict[str, str]
+) -> list[dict]:
+    """Return what was found on each machine.
+
+    Args:
+        machines: the lists of clips (`read_clips`).
+        selection: the ensemble's choice.
+        metrics: the long form.
+        titles: model -> its title.
+
+    Returns:
+        Per machine: machine, title and criterion of the chosen model ("": the fallback), training and test (numbers of
+        clips), flagged and undecided (of the test clips), anomalies and normals (labelled test clips), found and alarms
+        (how many of these are called anomalous), auc and unseen (cells: in sample, cross-fitted), all_clips (whether
+        they are of all clips), and top (the most anomalous clip, or None).
+    """
+    chosen = selection.set_index("machine").to_dict("index")
+    area = of_machines(metrics, "auc", "total")
+    area = area[area["model"] == "ensemble"].assign(name=area["machine"].str.removesuffix(ALL_CLIPS))
     rows = []
-    for row in selection.to_dict("records"):
-        values = {titles[model]: _percent(float(row[model] or "nan")) for model in titles if model in row}
-        cross = unseen.get(row["machine"], {}).get("value")
+    for one in machines:
+        machine, clips = one["machine"], one["clips"]
+        flagged = [clip for clip in clips if clip["decisions"]["ensemble"] == 1]
+        counts = {label: sum(clip["label"] == label for clip in clips) for label in ("anomaly", "normal")}
+        own = area[area["name"] == machine].set_index("selection")
+        cells = {
+            key: {"value": _percent(row["value"]), "interval": _interval(row["low"], row["high"])}
+            for key, row in own.iterrows()
+        }
         rows.append(
             {
-                "machine": row["machine"],
-                "model": row["model"],
-                "title": titles[row["model"]],
-                "reason": words.get(row["criterion"], row["criterion"]),
-                "values": values,
-                "cross_fitted": cross,
+                "machine": machine,
+                "title": titles[chosen[machine]["model"]],
+                "model": chosen[machine]["model"],
+                "criterion": chosen[machine]["criterion"],
+                "training": one["training"],
+                "test": len(clips),
+                "flagged": len(flagged),
+                "undecided": sum(clip["decisions"]["ensemble"] not in (0, 1) for clip in clips),
+                "anomalies": counts["anomaly"],
+                "normals": counts["normal"],
+                "found": sum(clip["label"] == "anomaly" for clip in flagged),
+                "alarms": sum(clip["label"] == "normal" for clip in flagged),
+                "auc": cells.get("in_sample"),
+                "unseen": cells.get("cross_fitted"),
+                "all_clips": bool(own["machine"].str.endswith(ALL_CLIPS).any()),
             }
         )
     return rows
 
 
+def verdict_text(rows: list[dict]) -> str:
+    """Return the verdict as reStructuredText, with which Snakemake's own report begins.
+
+    Args:
+        rows: as from `verdicts`.
+    """
+
+    def cells(*texts: object) -> str:
+        escaped = (re.sub(r"([\\*`_|])", r"\\\1", str(text)).replace('"', '""') for text in texts)
+        return "   " + ", ".join(f'"{text}"' for text in escaped)
+
+    flagged, tested = (sum(row[key] for row in rows) for key in ("flagged", "test"))
+    lines = [f"{flagged} of {tested} recordings sound anomalous.", "", ".. csv-table::", "   :header-rows: 1", ""]
+    lines.append(cells("Machine", "Called anomalous", "Anomalies found", "False alarms", "AUC, %", "By the model"))
+    for row in rows:
+        counts = [
+            f"{row[some]} of {row[every]}" if row[every] else "–"
+            for some, every in (("flagged", "test"), ("found", "anomalies"), ("alarms", "normals"))
+        ]
+        area = row["auc"]["value"] if row["auc"] else "–"
+        lines.append(cells(row["machine"], *counts, area, row["title"]))
+    return "\n".join([*lines, ""])
+
+
 def beside_paper(cells: pd.DataFrame) -> list[dict]:
-    """Return our tables beside the paper's: per table its name, columns, and rows of (ours, paper) in percent."""
+    """Return our tables beside the paper's: per table its name, columns, and rows of (ours, paper) as text."""
     tables = []
     for name, part in cells.groupby("table", sort=False):
         columns, models = list(part["machine"].unique()), list(part["model"].unique())
         value = part.set_index(["model", "machine"])[["ours", "paper"]]
-        rows = [(model, [tuple(value.loc[(model, machine)]) for machine in columns]) for model in models]
+        rows = [
+            (model, [tuple(map(_percent, value.loc[(model, machine)] / 100)) for machine in columns])
+            for model in models
+        ]
         metric, _, domain = str(name).partition("_")
         title = f"{metric.replace('auc', 'AUC')}, {domain}"
         tables.append({"title": title, "columns": columns, "rows": rows})
