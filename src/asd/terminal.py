@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 TAIL = 20
 """Lines of a failed job's log that are shown."""
@@ -110,7 +111,7 @@ class Progress:
             return ""
         first = min(running, key=lambda one: one.begun or 0)
         said = tail(first.log, 1) if first.log else []
-        far = f" ({said[0].removeprefix('INFO ')[:60]})" if said and said[0].startswith("INFO ") else ""
+        far = f" ({shorten(said[0].removeprefix('INFO '), 60, placeholder=' …')})" if said and said[0].startswith("INFO ") else ""
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
         return f"{self._count()}  running: {first.name}{far}{more}{self._left(now)}"
 
