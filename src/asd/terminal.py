@@ -111,7 +111,11 @@ class Progress:
             return ""
         first = min(running, key=lambda one: one.begun or 0)
         said = tail(first.log, 1) if first.log else []
-        far = f" ({shorten(said[0].removeprefix('INFO '), 60, placeholder=' …')})" if said and said[0].startswith("INFO ") else ""
+        far = (
+            f" ({shorten(said[0].removeprefix('INFO '), 60, placeholder=' …')})"
+            if said and said[0].startswith("INFO ")
+            else ""
+        )
         more = f" and {len(running) - 1} more" if len(running) > 1 else ""
         return f"{self._count()}  running: {first.name}{far}{more}{self._left(now)}"
 
