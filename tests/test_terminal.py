@@ -79,6 +79,15 @@ def test_a_failed_job_is_said_with_the_end_of_its_log(tmp_path):
     assert progress.fail(number["b"]) == "failed: tables b"
 
 
+def test_a_failed_job_shows_its_warnings_however_far_above_the_end_they_are(tmp_path):
+    progress, number = run(a=("train", "fan", None))
+    progress.jobs[number["a"]].log = tmp_path / "log"
+    steps = "".join(f"INFO epoch {epoch}\n" for epoch in range(100))
+    (tmp_path / "log").write_text("WARNING no checkpoint\n" + steps + "error: disk full\n")
+    shown = progress.fail(number["a"]).splitlines()[1:]
+    assert [line.strip() for line in shown] == ["WARNING no checkpoint", "INFO epoch 99", "error: disk full"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

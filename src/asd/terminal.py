@@ -50,8 +50,8 @@ def earlier_seconds(benchmark: str | Path | None) -> float | None:
         return None
 
 
-def tail(path: Path, lines: int) -> list[str]:
-    """Return the last lines of a log that are not empty; none if it cannot be read."""
+def tail(path: Path, lines: int = 0) -> list[str]:
+    """Return the last lines of a log that are not empty, all if `lines` is 0; none if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -95,14 +95,20 @@ class Progress:
         return f"{self._count()}  {stage}  {machine}  {took}" + self._left(now) + _warned(same)
 
     def fail(self, number: int) -> str:
-        """Return the lines that say that a job has failed: its name, and the end of its log."""
+        """Return the lines that say that a job has failed: its name, and the end of its log.
+
+        Of the log's INFO lines only the last one is shown, so that warnings are seen.
+        """
         job = self.jobs.get(number)
         if job is None:
             return f"failed: job {number}"
         job.begun = None
-        if job.log is None or not (said := tail(job.log, TAIL)):
+        said = tail(job.log) if job.log else []
+        if not said:
             return f"failed: {job.name}" + (f"; {job.log} says nothing" if job.log else "")
-        return "\n    ".join([f"failed: {job.name}; the end of {job.log}:", *said])
+        told = [number for number, line in enumerate(said) if line.startswith("INFO ")]
+        shown = [line for number, line in enumerate(said) if number not in told[:-1]]
+        return "\n    ".join([f"failed: {job.name}; the end of {job.log}:", *shown[-TAIL:]])
 
     def waiting(self, now: float) -> str:
         """Return a line that says which jobs run, how far the one that began first is, and the time that is left."""
