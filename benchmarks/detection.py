@@ -279,12 +279,14 @@ class Bench:
         """Return the scores of a model, as `asd.scores.read_scores` does, from its file where it has one."""
         from asd.files import digest
         from asd.scores import read_scores, write_scores
+        from asd.threshold import of_sections
 
         path = self.work / "scores" / f"{digest(' '.join(self.key(name).values()))}.csv"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             clips, score = self._scores(name)
-            write_scores(path, clips, score, self.settings.models[name.removesuffix(UNTRAINED)].threshold.quantile)
+            decision = self.settings.models[name.removesuffix(UNTRAINED)].decision
+            write_scores(path, clips, score, of_sections(clips, score, decision))
         return read_scores(path)
 
     def _scores(self, name: str) -> tuple["pd.DataFrame", np.ndarray]:

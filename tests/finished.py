@@ -15,8 +15,8 @@ from asd.features import cut, open_features
 from asd.scores import write_scores
 from asd.sections import fit_sections, write_sections
 from asd.sections import scores as score_clips
-from asd.settings import Fit, LogMel, Windows
-from asd.threshold import of_training
+from asd.settings import Decision, Fit, LogMel, Windows
+from asd.threshold import of_sections
 
 WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=2)}
 TITLES = {"global": "CNN-Global", "local": "CNN-Local", "ensemble": "Ensemble"}
@@ -76,7 +76,7 @@ def make_machine(folder: Path, name: str = "fan", test: int = 2, hostile: bool =
             fitted = fit_sections(features, Fit(folds=3), np.random.default_rng(0))
             write_sections(machine.of("mvg", model, "h5"), fitted)
             score = score_clips(features, fitted)
-        limit = of_training(clips, score, 0.9)
+        limit = of_sections(clips, score, Decision(scope="machine"))
         for one in (model, "ensemble"):  # the last one, local, is the ensemble's choice
             write_scores(machine.of("scores", one, "csv"), clips, score, limit)
         machine.of("networks", model, "csv").parent.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ from asd.features import open_features, write_features
 from asd.fusion import fuse_tables
 from asd.network import Description, Network
 from asd.scores import read_scores, write_scores
-from asd.settings import Fit, Mvg, Spectrum, Windows
+from asd.settings import Decision, Fit, Mvg, Spectrum, Windows
 from asd.spectra import write_spectra
-from asd.threshold import of_training
+from asd.threshold import of_sections
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 LABELS = ("00", "01", "00 equalised", "01 equalised")
@@ -91,12 +91,12 @@ def folder(cache_path, tmp_path_factory) -> Path:
                     fitted = sections.fit_sections(opened, FITS[model], np.random.default_rng(0))
                     sections.write_sections(Path(source["fitted"]), fitted)
                     score = sections.scores(opened, fitted)
-            write_scores(Path(source["scores"]), cache.clips, score, of_training(cache.clips, score, 0.9))
+            write_scores(Path(source["scores"]), cache.clips, score, of_sections(cache.clips, score, Decision()))
         sources[model] = json.dumps(source)
         packed(folder, model, [sources[model]])
     members = ["spectrum", "local", "oe"]
     clips, score = fuse_tables({one: read_scores(folder / one / "fan.csv") for one in members}, "mean", [4, 1, 1])
-    write_scores(folder / "fusion/fan.csv", clips, score, of_training(clips, score, 0.9))
+    write_scores(folder / "fusion/fan.csv", clips, score, of_sections(clips, score, Decision()))
     packed(folder, "fusion", [sources[one] for one in members], weights=(4, 1, 1))
     return folder
 
@@ -129,7 +129,12 @@ def test_the_scores_are_those_of_the_workflow(folder, recordings, model):
         else:
             assert found.windows.mean() == pytest.approx(found.score)
         nearest = detector.score(waveform, rate)
-        assert nearest.score == min(detector.score(waveform, rate, one).score for one in ("00", "01"))
+        own = read_scores(folder / model / "fan.csv").query("split == 'train'").groupby("section")["score"]
+        standardised = {
+            one: (detector.score(waveform, rate, one).score - scores.mean()) / scores.std(ddof=0) for one, scores in own
+        }
+        assert nearest.section == min(standardised, key=standardised.__getitem__)
+        assert nearest.standardised == pytest.approx(standardised[nearest.section])
     assert (found.worst is None) == (model not in ("local", "fusion"))
 
 
@@ -313,12 +318,14 @@ def asd(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
     return done.value.code or 0, said.out, said.err
 
 
-def with_threshold(folder: Path, tmp_path: Path, value: float) -> Path:
+def with_threshold(folder: Path, tmp_path: Path, value: float | None) -> Path:
     """The local detector with another threshold."""
     with zipfile.ZipFile(folder / "local/fan.zip") as archive:
         said = json.loads(archive.read("detector.json"))
     return damaged(
-        tmp_path / "fan.zip", folder / "local/fan.zip", detector=json.dumps(said | {"threshold": value}).encode()
+        tmp_path / "fan.zip",
+        folder / "local/fan.zip",
+        detector=json.dumps(said | {"thresholds": {"00": value, "01": value}}).encode(),
     )
 
 
@@ -331,11 +338,55 @@ def test_the_exit_status_says_whether_anything_was_anomalous(
     found, out, _ = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", *some)
     table = pd.read_csv(StringIO(out), dtype={"section": str})
     assert found == status
-    assert list(table.columns) == ["file", "score", "decision", "section", "threshold", "worst", "seconds"]
+    assert list(table.columns) == [
+        "file",
+        "score",
+        "decision",
+        "section",
+        "threshold",
+        "standardised",
+        "worst",
+        "seconds",
+    ]
     assert table["file"].tolist() == [str(path) for path in some]
     assert set(table["decision"]) == {word}
     expected = [Detector.load(detector).score(*soundfile.read(path, dtype="int16")) for path in some]
     assert table["score"].tolist() == [one.score for one in expected]
+
+
+def test_the_nearest_section_is_that_of_the_lowest_standardised_score(folder, recordings, tmp_path):
+    """Whatever the units of the sections."""
+    waveform, rate = soundfile.read(next(iter(recordings.values())), dtype="int16")
+    scores = {one: Detector.load(folder / "local/fan.zip").score(waveform, rate, one).score for one in ("00", "01")}
+    with zipfile.ZipFile(folder / "local/fan.zip") as archive:
+        said = json.loads(archive.read("detector.json"))
+    low, high = sorted(scores, key=scores.__getitem__)
+    for nearest, other in ((low, high), (high, low)):
+        standards = {nearest: [scores[nearest], 1.0], other: [scores[other] - 1, 0.5]}
+        path = damaged(
+            tmp_path / f"{nearest}.zip",
+            folder / "local/fan.zip",
+            detector=json.dumps(said | {"standards": standards, "thresholds": {low: 1e9, high: -1e9}}).encode(),
+        )
+        found = Detector.load(path).score(waveform, rate)
+        assert (found.section, found.score, found.standardised) == (nearest, scores[nearest], 0.0)
+        assert found.threshold == {low: 1e9, high: -1e9}[nearest]
+        assert found.decision == (nearest == high)
+
+
+def test_without_a_threshold_nothing_is_decided(folder, recordings, tmp_path, monkeypatch, capsys, caplog):
+    detector = with_threshold(folder, tmp_path, None)
+    some = list(recordings.values())[:2]
+    found = Detector.load(detector).score(*soundfile.read(some[0], dtype="int16"), section="01")
+    assert found.decision is None
+    assert found.threshold == np.inf
+    words = ("score", "--detector", detector, "--section", "01", *some)
+    status, out, _ = asd(monkeypatch, capsys, *words)
+    assert status == 1
+    assert [line.split()[2] for line in out.splitlines()] == ["decision", "-", "-"]
+    assert caplog.text.count("section 01: 6 scored training clips are too few for a threshold") == 1
+    _, out, _ = asd(monkeypatch, capsys, *words, "--format", "jsonl")
+    assert [(row["decision"], row["threshold"]) for row in map(json.loads, out.splitlines())] == [(None, None)] * 2
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, tmp_path, monkeypatch, capsys, caplog):
@@ -417,7 +468,16 @@ def test_a_table_to_read_and_a_picture_of_each_recording(folder, recordings, tmp
     first, second = list(recordings.values())[:2]
     plot = tmp_path / "pictures"
     _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", first, second, "--plot", plot)
-    assert out.splitlines()[0].split() == ["file", "score", "decision", "section", "threshold", "worst", "seconds"]
+    assert out.splitlines()[0].split() == [
+        "file",
+        "score",
+        "decision",
+        "section",
+        "threshold",
+        "standardised",
+        "worst",
+        "seconds",
+    ]
     assert {path.name for path in plot.iterdir()} == {
         f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
     }
@@ -501,7 +561,7 @@ def test_the_onnx_graph_gives_the_same_scores(folder, recordings, tmp_path, monk
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
     assert json.loads(said["sections"]) == ["00", "01"]
-    assert json.loads(said["threshold"]) == detector.description.threshold
+    assert json.loads(said["thresholds"]) == detector.description.thresholds
     waveform, rate = soundfile.read(next(iter(recordings.values())), dtype="int16")
     logmel = detector.log_mel(waveform, rate)
     windows = np.stack([logmel[:, start : start + 16] for start in (0, 4, 8, 12, 16)])

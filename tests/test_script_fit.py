@@ -12,9 +12,9 @@ import pytest
 
 from asd.cache import write_clips
 from asd.errors import InputError
-from asd.scores import read_scores
+from asd.scores import UNDECIDED, read_scores
 from asd.sections import read_sections
-from asd.settings import Fit, Mvg
+from asd.settings import Decision, Fit, Mvg
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 WIDTHS = (2, 2, 2, 2, 2, 2, 2, 2, 14)
@@ -56,7 +56,7 @@ def write_features(path: Path, sections: dict[str, tuple[int, int]], distance: f
     return path
 
 
-@pytest.mark.parametrize(("script", "flag"), [("fit.py", "--mvg.covariance"), ("score.py", "--quantile")])
+@pytest.mark.parametrize(("script", "flag"), [("fit.py", "--mvg.covariance"), ("score.py", "--scope")])
 def test_help(script, flag):
     done = run(script, "--help")
     assert done.returncode == 0
@@ -93,7 +93,7 @@ def test_the_same_bytes_again(tmp_path):
     for name in ("once", "again"):
         mvg = tmp_path / f"{name}.h5"
         call("fit.py", features=features, settings=Fit(), out=mvg)
-        call("score.py", features=features, fitted=mvg, out=tmp_path / f"{name}.csv")
+        call("score.py", features=features, fitted=mvg, decision=Decision(), out=tmp_path / f"{name}.csv")
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
@@ -101,20 +101,22 @@ def test_the_same_bytes_again(tmp_path):
 def test_two_training_clips(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (2, 6)})
     call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
-    call("score.py", features=features, fitted=tmp_path / "m.h5", out=tmp_path / "s.csv")
-    assert "2 training scores are too few" in caplog.text
-    assert read_scores(tmp_path / "s.csv")["score"].notna().all()
+    call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
+    assert "section 00: 2 scored training clips are too few for a threshold (5 are needed)" in caplog.text
+    table = read_scores(tmp_path / "s.csv")
+    assert table["score"].notna().all()
+    assert (table["decision"] == UNDECIDED).all()
 
 
 def test_a_single_training_clip(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (1, 6)})
     call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
     assert "section 00: a single training clip" in caplog.text
-    call("score.py", features=features, fitted=tmp_path / "m.h5", out=tmp_path / "s.csv")
-    assert "no training score to decide by" in caplog.text
+    call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
+    assert "section 00: 0 scored training clips are too few" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].isna().tolist() == [True] + [False] * 6
-    assert not table["decision"].any()
+    assert (table["decision"] == UNDECIDED).all()
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_damaged_features(tmp_path, files, damage):
     else:
         features.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
     assert str(features) in refusal("fit.py", tmp_path / "new.h5", features=features, settings=Fit())
-    assert str(features) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg)
+    assert str(features) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not there"])
@@ -155,7 +157,7 @@ def test_damaged_gaussians(tmp_path, files, damage):
         mvg.unlink()
     else:
         mvg.write_bytes(mvg.read_bytes()[:-100])
-    assert str(mvg) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg)
+    assert str(mvg) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
 
 
 def test_a_section_that_training_never_saw(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from asd.errors import InputError
 from asd.features import open_features
 from asd.network import load
-from asd.settings import Backbone, Compute, Equaliser, Training, Windows
+from asd.settings import Backbone, Compute, Decision, Equaliser, Training, Windows
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 CPU = Compute(device="cpu", threads=1)
@@ -58,7 +58,15 @@ def test_features_of_whole_clips(made, cache_path, tmp_path):
 
 def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
     out = tmp_path / "scores.csv"
-    call("score_exposure", cache=cache_path, network=made / "oe.safetensors", settings=Windows(), compute=CPU, out=out)
+    call(
+        "score_exposure",
+        cache=cache_path,
+        network=made / "oe.safetensors",
+        settings=Windows(),
+        decision=Decision(scope="machine"),
+        compute=CPU,
+        out=out,
+    )
     scores = pd.read_csv(out, dtype={"section": str})
     assert list(scores.columns) == [
         "file",

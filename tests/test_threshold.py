@@ -1,10 +1,12 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from asd.threshold import FEWEST, threshold
+from asd.settings import Decision
+from asd.threshold import FEWEST, OWN, SHAPED, of_sections, threshold
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +67,7 @@ def test_what_is_not_a_gamma_falls_back_to_its_own_quantile(scores, caplog):
 def test_too_few_scores(caplog):
     assert threshold(np.array([1.0, 3.0]), 0.9) == (2.8, "empirical")
     assert "2 training scores are too few" in caplog.text
-    assert threshold(stats.norm.rvs(size=FEWEST, random_state=np.random.default_rng(0)), 0.9)[1] == "gamma"
+    assert threshold(stats.norm.rvs(size=SHAPED, random_state=np.random.default_rng(0)), 0.9)[1] == "gamma"
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3e5])
@@ -80,6 +82,71 @@ def test_scores_that_are_not_finite_are_left_aside():
 
 
 @pytest.mark.parametrize("scores", [np.empty(0), np.full(3, np.nan)])
-def test_without_a_score_nothing_is_anomalous(scores, caplog):
+def test_without_a_score_nothing_is_anomalous(scores):
     assert threshold(scores, 0.9) == (np.inf, "none")
-    assert "no training score" in caplog.text
+
+
+def clips_of(counts: dict[str, int]) -> pd.DataFrame:
+    """The training clips of each section, and one test clip each."""
+    rows = [("train", section) for section, count in counts.items() for _ in range(count)]
+    return pd.DataFrame([*rows, *(("test", section) for section in counts)], columns=["split", "section"])
+
+
+def drawn(counts: dict[str, int], seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, dict[str, np.ndarray]]:
+    """Clips, their scores (those of test clips are huge), and the training scores of each section, each in a unit."""
+    clips, rng = clips_of(counts), np.random.default_rng(seed)
+    training = {one: 10.0**number * rng.gamma(20, size=count) for number, (one, count) in enumerate(counts.items())}
+    return clips, np.concatenate([*training.values(), [1e9] * len(counts)]), training
+
+
+def test_a_section_has_a_threshold_of_its_own_unless_the_scope_is_the_machine():
+    clips, score, training = drawn({"00": OWN, "01": 30})
+    found = of_sections(clips, score, Decision(quantile=0.8))
+    assert found == {one: threshold(own, 0.8)[0] for one, own in training.items()}
+    every = threshold(np.concatenate(list(training.values())), 0.8)[0]
+    assert of_sections(clips, score, Decision(quantile=0.8, scope="machine")) == {"00": every, "01": every}
+
+
+def test_few_clips_take_the_standardised_scores_of_all_sections(caplog):
+    clips, score, training = drawn({"00": OWN - 1, "01": FEWEST, "02": 30, "03": FEWEST - 1, "04": 3})
+    score[clips["section"] == "04"] = 7.0
+    found = of_sections(clips, score, Decision())
+    pooled = []
+    for section in ("00", "01", "02"):
+        own = training[section]
+        for number in range(len(own)):
+            others = np.delete(own, number)
+            pooled.append((own[number] - others.mean()) / others.std())
+    standard = threshold(np.array(pooled), 0.9)[0]
+    for section in ("00", "01"):
+        assert found[section] == pytest.approx(training[section].mean() + training[section].std() * standard)
+    assert found["02"] == threshold(training["02"], 0.9)[0]
+    assert found["03"] == found["04"] == np.inf
+    assert "section 03: 4 scored training clips are too few for a threshold (5 are needed)" in caplog.text
+
+
+def test_training_clips_without_a_score_do_not_count():
+    clips, score, _ = drawn({"00": FEWEST})
+    score[0] = np.nan
+    assert of_sections(clips, score, Decision()) == {"00": np.inf}
+    assert of_sections(clips, score, Decision(scope="machine")) == {"00": np.inf}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 3e5])
+def test_few_scores_that_are_all_the_same(value):
+    clips = clips_of({"00": 6, "01": 6})
+    score = np.full(len(clips), value)
+    assert of_sections(clips, score, Decision()) == pytest.approx({"00": value, "01": value})
+    score[6:12] = np.arange(6)
+    found = of_sections(clips, score, Decision())
+    assert found["00"] == pytest.approx(value)
+    assert 2.5 < found["01"] < 10
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_few_clips_have_no_more_false_alarms_than_wanted(count):
+    rates = []
+    for seed in range(60):
+        clips, score, _ = drawn({"00": count, "01": count, "02": count}, seed)
+        rates.append(stats.gamma(20).sf(of_sections(clips, score, Decision())["00"]))
+    assert 0.05 < np.mean(rates) < 0.12

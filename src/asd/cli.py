@@ -21,8 +21,9 @@ from asd.errors import InputError
 if TYPE_CHECKING:
     from asd.detector import Detector
 
-COLUMNS = ("file", "score", "decision", "section", "threshold", "worst", "seconds")
-NONE, UNREADABLE, ANOMALOUS = 0, 1, 3
+COLUMNS = ("file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds")
+DECISIONS = {True: "anomalous", False: "normal", None: None}
+NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
 
 Channel = Literal["mix"] | int | None
@@ -44,14 +45,17 @@ def score(
 ) -> int:
     """Score recordings: how anomalous each is, whether it is above the threshold, and when it was most anomalous.
 
-    Exit status: 0, nothing is anomalous; 1, nothing is anomalous, but a recording could not be scored; 2, the detector
-    or a setting is wrong, and nothing was scored; 3, at least one recording is anomalous.
+    Exit status: 0, nothing is anomalous; 1, nothing is anomalous, but a recording could not be scored, or there is no
+    threshold to decide by; 2, the detector or a setting is wrong, and nothing was scored; 3, at least one recording is
+    anomalous.
 
     Args:
         recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings.
         detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
-        section: the section of the machine. By default each recording is scored as the section with the lowest score.
-        format: a table (highest score first), CSV, or one JSON object per line. worst is the time in seconds of the
+        section: the section of the machine. By default each recording is scored as the section with the lowest
+            standardised score.
+        format: a table (highest standardised score first), CSV, or one JSON object per line. standardised is the score
+            in standard deviations above the mean of the section's training clips; worst is the time in seconds of the
             middle of the worst window, if the model sees windows; seconds is the length of the recording.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
@@ -69,9 +73,10 @@ def score(
     if len(found) < len(rows):
         log.error("%d of %d recordings could not be scored", len(rows) - len(found), len(rows))
     _warn_of_lengths(loaded, found)
+    _warn_of_undecided(loaded, found)
     if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
-    return UNREADABLE if None in rows else NONE
+    return INCOMPLETE if None in rows or any(row["decision"] is None for row in found) else NONE
 
 
 def watch(
@@ -97,7 +102,8 @@ def watch(
         folder: the folder; its subfolders are watched, too.
         detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
         out: the log; by default asd.jsonl in the folder.
-        section: the section of the machine. By default each recording is scored as the section with the lowest score.
+        section: the section of the machine. By default each recording is scored as the section with the lowest
+            standardised score.
         interval: seconds from one look to the next.
         once: score the recordings that are there now, and end.
         convert: take recordings of any format and rate, and resample them.
@@ -123,7 +129,7 @@ def watch(
                 for stamp in watched.ready():
                     failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp))
                 if once:
-                    return UNREADABLE if failed or watched.left_out else NONE
+                    return INCOMPLETE if failed or watched.left_out else NONE
         except KeyboardInterrupt:
             return NONE
 
@@ -139,7 +145,8 @@ def _watched(detector: "Detector", path: Path, section: str | None, append: Call
         log.error("%s", found["error"])
     else:
         _warn_of_lengths(detector, [found])
-        print(f"{found['decision']:9}  {found['score']:10.4g}  {path}", flush=True)
+        _warn_of_undecided(detector, [found])
+        print(f"{found['decision'] or '-':9}  {found['score']:10.4g}  {path}", flush=True)
         del found["file"]  # in the log it is relative to the folder
     append({**found, "scored": datetime.now(UTC).isoformat()})
     return "error" not in found
@@ -233,9 +240,10 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
     return {
         "file": str(path),
         "score": found.score,
-        "decision": "anomalous" if found.decision else "normal",
+        "decision": DECISIONS[found.decision],
         "section": found.section,
-        "threshold": detector.description.threshold,
+        "threshold": detector.description.thresholds[found.section],
+        "standardised": found.standardised,
         "worst": found.worst,
         "seconds": len(waveform) / settings.rate,
     }
@@ -251,6 +259,13 @@ def _warn_of_lengths(detector: "Detector", rows: list[dict]) -> None:
             f"{others[0]['file']}, {others[0]['seconds']:.2f} s",
             f", and {len(others) - 1} more" if len(others) > 1 else "",
         )
+
+
+def _warn_of_undecided(detector: "Detector", rows: list[dict]) -> None:
+    from asd.threshold import too_few
+
+    for section in sorted({row["section"] for row in rows if row["decision"] is None}):
+        log.warning("section %s: %s", section, too_few(detector.description.training[section]))
 
 
 def _named(path: Path, error: InputError) -> str:
@@ -271,7 +286,7 @@ def _print(rows: list[dict], format: str) -> None:
     if format == "csv":
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     elif len(table):
-        table = table.sort_values("score", ascending=False)
+        table = table.sort_values("standardised", ascending=False).fillna({"decision": "-"})
         numbers = table.astype(dict.fromkeys(("threshold", "worst", "seconds"), float))
         print(numbers.to_string(index=False, na_rep="-", float_format="%.4g"))
 

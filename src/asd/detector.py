@@ -37,12 +37,12 @@ from asd.files import written
 from asd.fusion import Standard, fused, standards
 from asd.mel import frames as frame_count
 from asd.network import Network, stage_widths
-from asd.scores import read_scores, threshold_of
+from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
 from asd.settings import LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
 
-LAYOUT = 2
+LAYOUT = 3
 
 
 class Member(Model):
@@ -65,15 +65,20 @@ class Member(Model):
 class Description(Model):
     """The description of a detector."""
 
-    layout: Literal[2] = LAYOUT
+    layout: Literal[3] = LAYOUT
     machine: str
     model: str
     """An entry of the configuration's `models`."""
     title: str
     sections: list[str]
     """The sections as which it can score."""
-    threshold: float | None
-    """A recording is anomalous if its score is above this value; None if there is no threshold."""
+    thresholds: dict[str, float | None]
+    """section -> a recording is anomalous if its score is above this value; None if there is no threshold."""
+    standards: dict[str, tuple[float, float]]
+    """section -> mean and deviation by which scores of different sections are compared; empty if no training clip has a
+    score."""
+    training: dict[str, int]
+    """section -> number of scored training clips."""
     samples: int
     """Samples of the clips from which it was made."""
     logmel: LogMel
@@ -105,12 +110,14 @@ class Score:
     """The result of a recording."""
 
     score: float
-    decision: bool
-    """Whether it is anomalous: the score is above the threshold."""
+    standardised: float
+    """The score in standard deviations above the mean of the section's training clips."""
+    decision: bool | None
+    """Whether it is anomalous: the score is above the threshold; None if there is no threshold."""
     section: str
-    """The section as which it was scored: the given one, or the one with the lowest score."""
+    """The section as which it was scored: the given one, or the one with the lowest standardised score."""
     threshold: float
-    """Infinite where there was nothing to decide by."""
+    """Of the section; infinite if there were too few training clips for one."""
     worst: float | None
     """The time in seconds of the middle of the window with the highest score; None if there is only one window."""
     times: np.ndarray
@@ -139,7 +146,7 @@ def write_detector(
     Args:
         path: the zip to write.
         members: the model itself, or those of a fusion.
-        scores: of the machine's clips by this model; they hold the threshold.
+        scores: of the machine's clips by this model; they hold the thresholds.
         model: its name.
         title: its title.
         fuse: of a fusion.
@@ -149,7 +156,7 @@ def write_detector(
         InputError: members of different sample rates.
     """
     table = read_scores(scores)
-    limit = threshold_of(table)
+    training = table[table["split"] == "train"]
     described, contents = [], {}
     for one in members:
         with open_cache(one.cache) as cache:
@@ -177,8 +184,10 @@ def write_detector(
         machine=scores.stem,
         model=model,
         title=title,
-        sections=sorted(table["section"][table["split"] == "train"].unique()),
-        threshold=limit if np.isfinite(limit) else None,
+        sections=sorted(training["section"].unique()),
+        thresholds={one: limit if np.isfinite(limit) else None for one, limit in thresholds_of(training).items()},
+        standards=standards(training, model) if training["score"].notna().any() else {},
+        training={str(one): int(count) for one, count in training.groupby("section")["score"].count().items()},
         samples=samples,
         logmel=described[0].logmel,
         members=described,
@@ -301,7 +310,7 @@ class Detector:
         Args:
             waveform: (samples,) int16, or floating point with full scale at 1; any array-like that numpy takes.
             rate: its sample rate in Hz, which must be that of the training recordings.
-            section: of the machine; None: the one with the lowest score.
+            section: of the machine; None: the one with the lowest standardised score.
 
         Raises:
             InputError: another rate, several channels, too short for a window, samples that are no numbers or have
@@ -326,7 +335,8 @@ class Detector:
                 "training failed: make it again"
             )
         found = {one: self._fused([scores[one] for scores in by_member], one) for one in sections}
-        nearest = min(sections, key=lambda one: found[one][0])
+        standard = {one: Standard(*self.description.standards.get(one, (0.0, 1.0))) for one in sections}
+        nearest = min(sections, key=lambda one: standard[one].of(found[one][0]))
         score, shares = found[nearest]
         times, windows = np.empty(0), np.empty(0)
         for loaded, scores in zip(self.members, by_member, strict=True):
@@ -336,10 +346,23 @@ class Detector:
                 frames = cut_in.window or frame_count(len(waveform), loaded.member.logmel)
                 times, windows = window_times(len(curve), cut_in.test_hop, frames, loaded.member.logmel), curve
                 break
-        limit = np.inf if self.description.threshold is None else self.description.threshold
+        limit = self.description.thresholds[nearest]
+        decision = None if limit is None else score > limit
+        limit = np.inf if limit is None else limit
         worst = float(times[windows.argmax()]) if len(windows) > 1 else None
         bands = next((one.bands(waveform, nearest) for one in self.members if one.tells_bands), None)
-        return Score(score, score > limit, nearest, limit, worst, times, windows, shares, bands)
+        return Score(
+            score=score,
+            standardised=float(standard[nearest].of(score)),
+            decision=decision,
+            section=nearest,
+            threshold=limit,
+            worst=worst,
+            times=times,
+            windows=windows,
+            members=shares,
+            bands=bands,
+        )
 
     def _fused(self, scores: list[np.ndarray], section: str) -> tuple[float, dict[str, float]]:
         """Return the score of a recording as a section, and the members' standardised ones of a fusion."""

@@ -2,10 +2,11 @@
 
 Columns: file, section, split, part, domain, label, score, decision, threshold. An empty domain or label is unknown. The
 score of a training clip may be empty (it could not be scored without having been learnt from). decision is 1 if the
-score is above the threshold, which `asd.threshold` found from the machine's training scores; it is empty if there were
-none, and then no clip is called anomalous.
+score is above the threshold of its section (`asd.threshold`), otherwise 0. Both are empty if there are too few training
+clips for a threshold.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,26 +25,31 @@ ALLOWED = {
     "part": ("development", "additional", "evaluation"),
     "domain": ("source", "target", ""),
     "label": ("normal", "anomaly", ""),
-    "decision": ("0", "1"),
+    "decision": ("0", "1", ""),
 }
+UNDECIDED = -1
+"""The decision of a clip for which there is no threshold, or no score."""
 
 
-def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold: float) -> None:
+def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, thresholds: Mapping[str, float]) -> None:
     """Write the scores of clips, and decide.
 
     Args:
         path: the file to write.
         clips: the manifest's columns, one row per clip.
         score: (clips,), nan for a training clip without a score.
-        threshold: a clip is anomalous if its score is above it; infinite if there is none.
+        thresholds: by section: a clip is anomalous if its score is above it; infinite if there is none.
 
     Raises:
         InputError: a test clip whose score is not finite, or a threshold that is no number.
     """
-    if np.isnan(threshold):
-        raise InputError(f"{path}: the threshold is no number, so nothing is decided; run the stage before it again")
-    cell = threshold if np.isfinite(threshold) else np.nan
-    table = clips[TEXTS].assign(score=score, decision=(score > threshold).astype(int), threshold=cell)
+    threshold = np.array([thresholds[section] for section in clips["section"]], dtype=np.float64)
+    if np.isnan(threshold).any():
+        raise InputError(f"{path}: a threshold is no number, so nothing is decided; run the stage before it again")
+    decided = np.isfinite(threshold) & np.isfinite(score)
+    decision = np.where(decided, np.where(score > threshold, "1", "0"), "")
+    cell = np.where(np.isfinite(threshold), threshold, np.nan)
+    table = clips[TEXTS].assign(score=score, decision=decision, threshold=cell)
     _check(path, table["file"], table["split"], score)
     with written(path) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
@@ -52,7 +58,7 @@ def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold
 def read_scores(path: Path) -> "pd.DataFrame":
     """Read a file of scores: texts as they are (section "00"), score float64, decision int, threshold float64.
 
-    Where nothing was there to decide by, the threshold is infinite.
+    Without a threshold, `threshold` is infinite and `decision` is `UNDECIDED`.
 
     Raises:
         InputError: no such file, or one that `write_scores` would not have written.
@@ -82,13 +88,19 @@ def read_scores(path: Path) -> "pd.DataFrame":
     limit = np.array([_number(text or "inf") for text in table["threshold"]], dtype=np.float64)
     if np.isnan(limit).any():
         raise InputError(f"{path}: row {np.isnan(limit).argmax() + 2}: threshold: expected a number, or nothing")
-    return table.assign(score=score, decision=table["decision"].astype(int), threshold=limit)
+    decision = table["decision"].replace("", str(UNDECIDED)).astype(int)
+    wrong = (decision != UNDECIDED) != (np.isfinite(limit) & np.isfinite(score))
+    if wrong.any():
+        raise InputError(
+            f"{path}: row {wrong.argmax() + 2}: decision: found {table['decision'][wrong.argmax()]!r}; expected 0 or 1 "
+            "if there are a score and a threshold, otherwise nothing"
+        )
+    return table.assign(score=score, decision=decision, threshold=limit)
 
 
-def threshold_of(scores: "pd.DataFrame", section: str | None = None) -> float:
-    """Return the threshold in a table of `read_scores`, of a section or of the machine; infinite if there is none."""
-    limits = scores["threshold"] if section is None else scores["threshold"][scores["section"] == section]
-    return float(limits.iloc[0]) if len(limits) else np.inf
+def thresholds_of(scores: "pd.DataFrame") -> dict[str, float]:
+    """Return the threshold of each section in a table of `read_scores`; infinite if there is none."""
+    return {str(section): float(own.iloc[0]) for section, own in scores.groupby("section")["threshold"]}
 
 
 def _check(path: Path, file: "pd.Series", split: "pd.Series", score: np.ndarray) -> None:

@@ -494,11 +494,19 @@ DETECTORS = {"gaussian": "mvg", "knn": "knn", "gmm": "gmm"}
 """The detectors that are fitted to features, and the block with the settings of each."""
 
 
-class Threshold(Model):
-    """The decision threshold of a machine: a quantile of a gamma distribution fitted to its training scores."""
+class Decision(Model):
+    """The decision: whether a score is above a quantile of a gamma distribution fitted to training scores."""
 
     quantile: float = Field(0.9, gt=0, lt=1)
     """A clip is anomalous if its score is above this quantile."""
+    scope: Literal["section", "machine"] = "section"
+    """section: each section has a threshold of its own. machine: one threshold for all sections of a machine, as in the
+    challenge. In the configuration the default is section for `dataset.kind: folder`, otherwise machine."""
+
+
+class Threshold(Decision):
+    """The decision, and the held-out training scores that it is made by."""
+
     folds: int = Field(5, ge=2)
     """Folds of the held-out training scores (detectors that are fitted to features)."""
 
@@ -544,6 +552,11 @@ class Scored(Model):
     def fitted(self) -> bool:
         """Whether a detector is fitted to features."""
         return not self.members and self.detector in DETECTORS
+
+    @property
+    def decision(self) -> Decision:
+        """The slice that decisions depend on."""
+        return _slice(Decision, self.threshold)
 
     @property
     def fit(self) -> Fit:
@@ -713,6 +726,10 @@ class Settings(Model):
         if not isinstance(data, dict):
             return data
         data = dict(data)
+        dataset, threshold = data.get("dataset", {}), data.get("threshold", {})
+        if isinstance(dataset, dict) and isinstance(threshold, dict):
+            scope = "section" if dataset.get("kind") == "folder" else "machine"
+            data["threshold"] = {"scope": scope, **threshold}
         for entries, common, inner in HANDED_DOWN:
             if not isinstance(data.get(entries), dict) or not isinstance(data.get(common, {}), dict):
                 continue  # the fields' own validation says what is wrong

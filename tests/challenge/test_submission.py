@@ -166,7 +166,10 @@ DAMAGE = {
         f"{SCORE}: not <clip>.wav,<number>: file,score",
     ),
     "non-binary decision": (rows(DECISION, value("0.5")), f"{DECISION}: neither 0 nor 1: section_03_0002.wav (0.5)"),
-    "wrong decision": (wrong_decision, "fan: no threshold makes these decisions; on the wrong side"),
+    "wrong decision": (
+        wrong_decision,
+        "fan: no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong",
+    ),
     "bytes": (
         lambda folder: (folder / SCORE).write_bytes(b"section_03_0000.wav,\xff\n"),
         f"{SCORE}: not a readable text file",
@@ -456,7 +459,7 @@ def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
     clips = read_manifest(cache_path.parent / "manifest.csv")
     for model in ("local", "ensemble"):
         (tmp_path / model).mkdir()
-        write_scores(tmp_path / model / "fan.csv", clips, np.linspace(0, 1, len(clips)), 0.5)
+        write_scores(tmp_path / model / "fan.csv", clips, np.linspace(0, 1, len(clips)), {"00": 0.5, "01": 0.5})
     net = Network(Description("tf_efficientnet_lite1", "fan", 1, ("00", "01"), (), "{}")).eval()
     save(tmp_path / "net/local/fan.safetensors", net)
     write_sections(tmp_path / "mvg/local/fan.h5", Sections({"00": of_rank(2)}, {"a.wav": 1.0}, Fit()))

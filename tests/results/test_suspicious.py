@@ -40,3 +40,22 @@ def test_machines_of_different_units_are_ranked_together():
     ]
     assert list(table["rank"]) == list(range(1, 9))
     assert table["deviations"].isna().tolist() == [False] * 4 + [True] * 4
+
+
+def test_sections_of_different_units_are_ranked_together():
+    loud = scores([100.0, 200, 300, 400, 500], [450, 310])
+    soft = scores([1.0, 2, 3, 4, 5], [9, 3.5]).assign(section="01")
+    table = ranked({"fan": pd.concat([loud, soft], ignore_index=True)})
+    assert table["score"].tolist() == [9, 450, 3.5, 310]
+    np.testing.assert_allclose(table["deviations"], np.array([6, 1.5, 0.5, 0.1]) / 1.4826)
+
+
+def test_what_is_not_decided_comes_last(tmp_path):
+    few = scores([1.0, 2], [9, 3]).assign(decision=-1)
+    table = ranked({"new": few, "fan": scores([1.0, 2, 3, 4, 4], [2.5]), "other": scores([1.0], [2])})
+    assert list(zip(table["machine"], table["score"], strict=True)) == [
+        ("fan", 2.5),
+        ("other", 2),
+        ("new", 9),
+        ("new", 3),
+    ]

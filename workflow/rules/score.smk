@@ -25,13 +25,13 @@ rule score:
     params:
         script=f"{SCRIPTS}/score.py",
         code=lambda wildcards: CODE_OF_SCORES[settings.models[wildcards.model].detector],
-        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
+        decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         threads=settings.compute.threads,
     shell:
         "alone {log:q}; python {params.script}"
         " --features {input.features:q}"
         " --fitted {input.fitted:q}"
-        " --quantile {params.quantile}"
+        " {params.decision}"
         " --threads {params.threads}"
         " --out {output.scores:q}"
         " >{log:q} 2>&1"
@@ -61,14 +61,14 @@ rule score_exposure:
         script=f"{SCRIPTS}/score_exposure.py",
         code=code("score_exposure"),
         settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
-        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
+        decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         compute=COMPUTE,
     shell:
         "alone {log:q}; python {params.script}"
         " --cache {input.cache:q}"
         " --network {input.network:q}"
         " {params.settings}"
-        " --quantile {params.quantile}"
+        " {params.decision}"
         " {params.compute}"
         " --out {output.scores:q}"
         " >{log:q} 2>&1"
@@ -100,12 +100,12 @@ rule fuse:
         code=code("fuse"),
         fuse=lambda wildcards: settings.models[wildcards.model].fuse,
         weights=lambda wildcards: settings.models[wildcards.model].weights,
-        quantile=lambda wildcards: settings.models[wildcards.model].threshold.quantile,
+        decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
     shell:
         "alone {log:q}; python {params.script}"
         " --scores {input.scores:q}"
         " --fuse {params.fuse}"
         " --weights {params.weights}"
-        " --quantile {params.quantile}"
+        " {params.decision}"
         " --out {output.scores:q}"
         " >{log:q} 2>&1"

@@ -6,9 +6,12 @@ Writes a score file of the same clips. Each member's scores are standardised, se
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from asd import command
+from asd.settings import Decision
 
 
 def main(
@@ -16,7 +19,7 @@ def main(
     scores: list[Path],
     fuse: Literal["mean", "max", "min"] = "mean",
     weights: tuple[float, ...] = (),
-    quantile: float = 0.9,
+    decision: Annotated[Decision, tyro.conf.arg(name="")],
     out: Path,
 ) -> None:
     """Fuse scores.
@@ -25,15 +28,15 @@ def main(
         scores: the members' score files.
         fuse: how standardised scores become one.
         weights: of the members, in the order of the score files; by default all alike.
-        quantile: of the gamma distribution fitted to the fused training scores; above it a clip is anomalous.
+        decision: how the thresholds are found from the fused training scores.
         out: the scores to write.
     """
     from asd.fusion import fuse_tables
     from asd.scores import read_scores, write_scores
-    from asd.threshold import of_training
+    from asd.threshold import of_sections
 
     clips, score = fuse_tables({path.parent.name: read_scores(path) for path in scores}, fuse, list(weights))
-    write_scores(out, clips, score, of_training(clips, score, quantile))
+    write_scores(out, clips, score, of_sections(clips, score, decision))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Score a machine's clips by the classifier's doubt about their section (outlier exposure), and decide.
 
 Reads  the machine's log-mel cache and a trained network with a section head.
-Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous), threshold.
+Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous, 0: normal,
+       empty: there is no threshold), threshold.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from asd import command
-from asd.settings import Compute, Windows
+from asd.settings import Compute, Decision, Windows
 
 
 def main(
@@ -18,7 +19,7 @@ def main(
     cache: Path,
     network: Path,
     settings: Annotated[Windows, tyro.conf.arg(name="")],
-    quantile: float = 0.9,
+    decision: Annotated[Decision, tyro.conf.arg(name="")],
     compute: Annotated[Compute, tyro.conf.arg(name="")],
     out: Path,
 ) -> None:
@@ -28,7 +29,7 @@ def main(
         cache: log-mel cache of the machine (HDF5).
         network: the trained network (safetensors).
         settings: how clips are cut into windows.
-        quantile: of the gamma distribution fitted to the training scores; above it a clip is anomalous.
+        decision: how the thresholds are found from the training scores.
         compute: where, and with how many threads.
         out: the scores to write.
     """
@@ -37,12 +38,12 @@ def main(
     from asd.cache import open_cache
     from asd.device import prepare
     from asd.scores import write_scores
-    from asd.threshold import of_training
+    from asd.threshold import of_sections
 
     device = prepare(compute)
     with open_cache(cache) as opened:
         score = exposure.scores(networks.fold(networks.load(network)).to(device), opened, settings, device)
-        write_scores(out, opened.clips, score, of_training(opened.clips, score, quantile))
+        write_scores(out, opened.clips, score, of_sections(opened.clips, score, decision))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,10 @@ def _undecided(score: dict[tuple[str, str], float], decision: dict[tuple[str, st
     if not wrong:
         return []
     names = [f"{clip[1]} (section {clip[0]}, score {score[clip]!r}, decided {decision[clip]:g})" for clip in wrong]
-    return [f"no threshold makes these decisions; on the wrong side of the likeliest: {some(names)}"]
+    return [
+        "no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong side of the "
+        f"likeliest: {some(names)}"
+    ]
 
 
 def _meta_faults(path: Path) -> list[str]:

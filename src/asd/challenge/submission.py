@@ -17,6 +17,7 @@ from asd.challenge.meta import META_HEAD
 from asd.corpus import read_manifest
 from asd.errors import InputError
 from asd.files import written
+from asd.scores import UNDECIDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def write_system(folder: Path, scores: dict[str, "pd.DataFrame"], clips: Clips, 
         meta: from `asd.challenge.meta.description`.
 
     Raises:
-        InputError: a clip has no score.
+        InputError: a clip has no score or no decision.
     """
     import yaml
 
@@ -89,6 +90,11 @@ def write_system(folder: Path, scores: dict[str, "pd.DataFrame"], clips: Clips, 
         if missing := sorted(set(files) - set(rows.index)):
             raise InputError(f"scores of {machine}, section {section}: no score of {some(missing)}; score them again")
         rows = rows.loc[files]
+        if undecided := list(rows.index[rows["decision"] == UNDECIDED]):
+            raise InputError(
+                f"scores of {machine}, section {section}: no decision of {some(undecided)}, since there are too few "
+                "training clips for a threshold; the challenge needs 0 or 1 for every clip"
+            )
         for kind, values in ((SCORES, rows["score"].astype(float)), (DECISIONS, rows["decision"].astype(int))):
             with written(folder / file_name(kind, (machine, section))) as aside:
                 lines = (f"{file},{value!r}\n" for file, value in zip(files, values.tolist(), strict=True))

@@ -21,6 +21,7 @@ from asd.mel import mel_edges
 from asd.progress import progress
 from asd.report.figures import COLORMAP, evenly, level_range, mel_ticks, time_span
 from asd.results.suspicious import deviations
+from asd.scores import UNDECIDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +122,10 @@ def write_clips(
                 "attributes": json.loads(clip["attributes"]),
                 "scores": {model: float(table["score"].iloc[row]) for model, table in scores.items()},
                 "deviations": {model: _number(values[row]) for model, values in above.items()},
-                "decisions": {model: int(table["decision"].iloc[row]) for model, table in scores.items()},
+                "decisions": {
+                    model: None if table["decision"].iloc[row] == UNDECIDED else int(table["decision"].iloc[row])
+                    for model, table in scores.items()
+                },
                 "worst": worst.get(row),
                 "windows": _thousandths((curves[row] - low) / (high - low)) if windowed else [],
                 "shares": _thousandths(shares[row]) if spectral else [],

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.threshold import FEWEST
+
 if TYPE_CHECKING:
     import pandas as pd
-
-FEWEST = 5
-"""With fewer training scores, the spread of a machine's normal clips is unknown."""
 
 NORMAL = 1.4826
 """Standard deviation over median absolute deviation, of a normal distribution."""
@@ -22,7 +21,7 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
 
     Returns:
         One row per clip: rank (from 1), machine, file, section, domain, label, score, deviations (how many robust
-        standard deviations the score lies above the median of the machine's training scores; nan if these are too few
+        standard deviations the score lies above the median of the section's training scores; nan if these are too few
         or all equal), decision. Clips without deviations come last: those above the threshold first, then by machine,
         then by score.
     """
@@ -30,12 +29,10 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
 
     tables = []
     for machine, table in scores.items():
-        training = table["score"][(table["split"] == "train") & table["score"].notna()].to_numpy()
-        tables.append(
-            table[table["split"] == "test"].assign(
-                machine=machine, deviations=lambda test, training=training: deviations(test["score"], training)
-            )
-        )
+        for _, own in table.groupby("section"):
+            training = own["score"][(own["split"] == "train") & own["score"].notna()].to_numpy()
+            test = own[own["split"] == "test"]
+            tables.append(test.assign(machine=machine, deviations=deviations(test["score"], training)))
     every = pd.concat(tables)
     unknown = every["deviations"].isna()
     every["last"] = unknown * (2 - every["decision"])
@@ -51,7 +48,7 @@ def deviations(score: np.ndarray, training: np.ndarray) -> np.ndarray:
 
     Args:
         score: (n,) scores.
-        training: (m,) training scores of the same machine.
+        training: (m,) training scores of the same section.
 
     Returns:
         (n,); nan if the spread of the training scores is unknown.
