@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from asd.errors import InputError
 from asd.results import long_form as form
 from asd.results import tables
+from asd.results.alarms import alarms
 from asd.results.metrics import percent
 from asd.settings import Metrics
 
@@ -245,7 +246,7 @@ def test_labels_without_domains_give_the_figures_of_all_clips(domain):
     text = tables.with_intervals(metrics, "auc", "total")
     assert text.loc["CNN-OE", "valve (all clips)"].startswith(f"{100 * hmean(areas):.1f} (")
     assert text.loc["CNN-OE", "Total (Ave.)"].startswith(f"{table.loc['CNN-OE', 'Total (Ave.)']:.1f} (")
-    said = tables.page(metrics, 0.95)
+    said = tables.page(metrics, alarms(scores, TITLES, 0.95), 0.95)
     assert "Not computed, since labels or domains are missing: Official score of each machine" in said
     assert tables.cells(metrics, "pauc_total").notna().all(axis=None)
     assert tables.cells(metrics, "auc_target").isna().all(axis=None)
@@ -272,7 +273,8 @@ def test_without_labels_the_page_says_so_in_a_line():
         model: {machine: clips.assign(label="", domain="") for machine, clips in by_machine.items()}
         for model, by_machine in all_scores().items()
     }
-    said = tables.page(long_form(scores, SELECTION, Metrics(resamples=0, splits=0)), 0.95)
+    metrics = long_form(scores, SELECTION, Metrics(resamples=0, splits=0))
+    said = tables.page(metrics, alarms(scores, TITLES, 0.95), 0.95)
     assert said.startswith("Not computed, since labels or domains are missing: AUC, ")
     assert said.count("\n") == 1
 
@@ -335,7 +337,7 @@ def test_the_script(tmp_path):
     metrics = pd.read_csv(tmp_path / "tables/metrics.csv", dtype={"section": str}, keep_default_na=False)
     assert list(metrics.columns) == list(form.COLUMNS)
     assert (tmp_path / "tables/summary.md").read_text() in done.stdout
-    assert done.stdout.count("| CNN-Global ") == 3
+    assert done.stdout.count("| CNN-Global ") == 3 + 3  # three figures, and the decisions on three machines
     assert done.stdout.count("| Ensemble, cross-fitted ") == 3
     pairs = pd.read_csv(tmp_path / "tables/comparison.csv", keep_default_na=False)
     assert set(pairs["machine"]) == {"", "fan", "valve", "slider"}

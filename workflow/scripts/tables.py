@@ -37,9 +37,12 @@ def main(
         out_dir: The folder of the tables.
         settings: How figures are computed from scores.
     """
+    import pandas as pd
+
     from asd.errors import InputError
     from asd.files import written
     from asd.results import long_form, tables
+    from asd.results.alarms import alarms
     from asd.results.ensemble import read_scored
 
     if len(titles) != len(models):
@@ -50,8 +53,9 @@ def main(
     figures = long_form.system_figures(read, settings)
     halves = long_form.half_figures({name: read[name] for name in paper_models}, settings)
     metrics = long_form.long_form(figures, halves, named, chosen, settings)
+    decided = alarms(read, named, settings.level)
     pairs = long_form.comparison(figures["development"], named, settings)
-    for name, table in (("metrics", metrics), ("comparison", pairs)):
+    for name, table in (("metrics", pd.concat([metrics, decided])), ("comparison", pairs)):
         with written(out_dir / f"{name}.csv") as aside:
             table.to_csv(aside, index=False, lineterminator="\n")
     rows = [*(named[name] for name in paper_models), long_form.ENSEMBLE]
@@ -61,7 +65,7 @@ def main(
     for name, table in made.items():
         tables.write_table(out_dir / f"{name}.csv", table)
     tables.name_empty(made)
-    page = tables.page(metrics, settings.level, settings.pauc_anomalies)
+    page = tables.page(metrics, decided, settings.level, settings.pauc_anomalies)
     with written(out_dir / "summary.md") as aside:
         aside.write_text(page, encoding="utf-8")
     print(page)

@@ -116,8 +116,8 @@ def _undecided(score: dict[tuple[str, str], float], decision: dict[tuple[str, st
         return []
     names = [f"{clip[1]} (section {clip[0]}, score {score[clip]!r}, decided {decision[clip]:g})" for clip in wrong]
     return [
-        "no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong side of the "
-        f"likeliest: {some(names)}"
+        "no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong side of "
+        f"the likeliest: {some(names)}"
     ]
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from asd.errors import InputError
 from asd.files import written
+from asd.results import alarms
 from asd.results.ensemble import Scores
 from asd.results.long_form import ENSEMBLE, NUMBERS
 from asd.results.metrics import arithmetic_mean, harmonic_mean, percent
@@ -200,8 +201,15 @@ def markdown(table: pd.DataFrame) -> str:
     )
 
 
-def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
-    """Return the most important figures with their intervals, in Markdown."""
+def page(metrics: pd.DataFrame, decided: pd.DataFrame, level: float, reading: str = "both") -> str:
+    """Return the most important figures with their intervals, in Markdown.
+
+    Args:
+        metrics: the long form.
+        decided: of `asd.results.alarms.alarms`.
+        level: coverage of the intervals.
+        reading: of the pAUC, see `cells`.
+    """
     names = {
         ("auc", "total"): "AUC, harmonic mean of source and target",
         (f"pauc_{reading}", "total"): "pAUC, harmonic mean of source and target",
@@ -225,4 +233,9 @@ def page(metrics: pd.DataFrame, level: float, reading: str = "both") -> str:
         "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
         "clips and judged on the other, over many halvings. Without an interval: no resample changes the value."
     )
+    for machine, table in alarms.text(decided).items():
+        parts.append(
+            f"**{machine}: found anomalies / false alarms**, percent of the anomalous / normal test clips, with "
+            f"{100 * level:g} % intervals; columns are sections\n\n" + markdown(table)
+        )
     return "\n\n".join(parts) + "\n"
