@@ -74,8 +74,8 @@ def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
     facts = {
         "rate": rate,
         "seconds": len(sound) / rate,
-        "level": _decibel(power),
-        "peak": _decibel(peak**2),
+        "level": decibel(power),
+        "peak": decibel(peak**2),
         "clipped": float(np.mean(np.abs(sound) >= FULL)),
         "silence": silence(sound, rate, check.silent),
         "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
@@ -104,7 +104,7 @@ def silence(sound: np.ndarray, rate: int, level: float) -> float:
     """
     size = max(2, rate // 100)
     pieces = sound[: len(sound) // size * size].reshape(-1, size)
-    return float(np.mean(_decibel(pieces.var(axis=1, dtype=np.float64)) < level)) if len(pieces) else 0.0
+    return float(np.mean(decibel(pieces.var(axis=1, dtype=np.float64)) < level)) if len(pieces) else 0.0
 
 
 def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -> None:
@@ -120,7 +120,8 @@ def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -
                 table.at[row, "reason"] = f"the same sound as {other}, which is in the other split"
 
 
-def _decibel(power: np.ndarray | float) -> np.ndarray | float:
+def decibel(power: np.ndarray | float) -> np.ndarray | float:
+    """Return a mean square (full scale 1) in dB of full scale, at least -100."""
     return 10 * np.log10(np.maximum(power, SILENCE))
 
 
@@ -144,7 +145,7 @@ def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
     low, high = BANDS * 2 ** (-1 / 6), BANDS * 2 ** (1 / 6)
     sums = np.concatenate([[0], np.cumsum(power)])
     edges = np.searchsorted(frequency, np.stack([low, high]))
-    return np.where(high <= rate / 2, _decibel(sums[edges[1]] - sums[edges[0]]), np.nan)
+    return np.where(high <= rate / 2, decibel(sums[edges[1]] - sums[edges[0]]), np.nan)
 
 
 def summary(table: "pd.DataFrame") -> "pd.DataFrame":

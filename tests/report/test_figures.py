@@ -182,8 +182,8 @@ def test_the_typical_clip_is_in_the_middle_and_of_the_same_domain():
 def test_where_no_clip_is_normal_another_one_is_typical():
     assert figures.telling_clips(scored([("", "", 2.0), ("", "", 3.0), ("", "", 1.0)]), "00") == (0, 1)
     assert figures.telling_clips(scored([("target", "anomaly", 1.0), ("source", "anomaly", 2.0)]), "00") == (0, 1)
-    table = scored([("", "", 2.0), ("", "normal", 3.0)])
-    table.loc[1, "split"] = "train"
+    table = scored([("", "", 2.0), ("", "normal", 3.0), ("", "", 1.0)])
+    table.loc[1, "split"] = "train"  # known to be normal
     assert figures.telling_clips(table, "00") == (1, 0)
     assert figures.telling_clips(table.iloc[:1], "00") is figures.telling_clips(table, "01") is None
 

@@ -40,7 +40,10 @@ def test_tables_show_percent_with_intervals_and_the_best_model():
         ]
     )
     auc, pauc = page.result_tables(metrics, "own")  # and none of what has no value
-    assert [(table["title"], table["domain"]) for table in (auc, pauc)] == [("AUC", "total"), ("pAUC", "total")]
+    assert [(table["title"], table["domain"]) for table in (auc, pauc)] == [
+        ("AUC, source and target (harmonic mean)", "total"),
+        ("pAUC, source and target (harmonic mean)", "total"),
+    ]
     assert auc["columns"] == ["fan", "valve", "average"]
     assert [row["title"] for row in auc["rows"]] == [
         "CNN-Global",
@@ -66,6 +69,24 @@ def test_models_that_are_equally_good_are_both_the_best():
 def test_without_labels_there_are_no_tables():
     rows = [figure("fan", np.nan), figure("", np.nan, mean="machines")]
     assert page.result_tables(pd.DataFrame(rows), "both") == []
+
+
+def test_a_table_of_all_clips_says_so_in_its_title():
+    every = [figure(machine, 0.7, domain="all") for machine in ("fan", "valve")]
+    rows = [figure("fan", np.nan), figure("valve", np.nan), figure("", np.nan, mean="machines"), *every]
+    (table,) = page.result_tables(pd.DataFrame(rows), "both")
+    assert (table["title"], table["columns"][:2]) == ("AUC, all clips", ["fan", "valve"])
+    (table,) = page.result_tables(pd.DataFrame([figure("fan", 0.7), *rows[1:]]), "both")
+    assert table["title"] == "AUC, source and target (harmonic mean)"
+    assert table["columns"] == ["fan", "valve (all clips)", "average"]
+
+
+def test_a_remark_on_a_section_stands_once():
+    table = pd.DataFrame(
+        [("fan", "00", "louder"), ("fan", "00", "louder"), ("fan", "01", ""), ("valve", "00", "louder")],
+        columns=["machine", "section", "remark"],
+    )
+    assert page.remarks(table) == ["fan, section 00: louder", "valve, section 00: louder"]
 
 
 def test_the_systems_of_each_machine_and_their_average():

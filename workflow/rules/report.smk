@@ -124,6 +124,7 @@ rule report:
     input:
         metrics=rules.tables.output.metrics,
         selection=rules.ensemble.output.selection,
+        suspicious=rules.suspicious.output.table,
         versus=[VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
         figures=expand(FIGURES, machine=settings.machines),
         clips=expand(CLIPS, machine=settings.machines),
@@ -160,6 +161,7 @@ rule report:
         " --configuration {params.configuration:q}"
         " --metrics {input.metrics:q}"
         " --selection {input.selection:q}"
+        " --suspicious {input.suspicious:q}"
         " {params.versus}"
         " --figures {input.figures:q}"
         " --clips {input.clips:q}"

@@ -1,4 +1,4 @@
-# inputs:  the ensemble's scores of all machines
+# inputs:  the ensemble's scores of all machines, and their log-mel caches
 # outputs: results/tables/suspicious.csv, the test clips of all machines, the most suspicious first
 
 # A folder of one's own is asked what is suspicious in it, whether there are labels or not.
@@ -9,6 +9,8 @@ rule suspicious:
     """Rank the test clips of all machines."""
     input:
         scores=rules.ensemble.output.scores,
+        # SHOWN is defined in report.smk.
+        caches=lambda wildcards: [cache_path(settings.models[SHOWN].network, machine) for machine in settings.machines],
     output:
         table=f"{RESULTS}/tables/suspicious.csv",
     log:
@@ -26,4 +28,8 @@ rule suspicious:
         script=f"{SCRIPTS}/suspicious.py",
         code=code("suspicious"),
     shell:
-        "alone {log:q}; python {params.script}" " --scores {input.scores:q}" " --out {output.table:q}" " >{log:q} 2>&1"
+        "alone {log:q}; python {params.script}"
+        " --scores {input.scores:q}"
+        " --caches {input.caches:q}"
+        " --out {output.table:q}"
+        " >{log:q} 2>&1"

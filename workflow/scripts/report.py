@@ -1,7 +1,7 @@
 """Write the report: a page that opens from disk, without a network.
 
-Reads  the tables (metrics.csv, the ensemble's selection and, if it exists, the comparison with the paper), the folders
-       of figures and of clips of each machine, and the benchmark files that exist.
+Reads  the tables (metrics.csv, the ensemble's selection, suspicious.csv and, if it exists, the comparison with the
+       paper), the folders of figures and of clips of each machine, and the benchmark files that exist.
 Writes the page, its figures in figures/ and the verdict as text (verdict.rst) beside it, and a figure per machine that
        compares the models, as SVG and PNG. The folders of clips must lie in the page's folder, so that this folder
        holds everything that the page needs.
@@ -17,6 +17,7 @@ def main(
     configuration: str,
     metrics: Path,
     selection: Path,
+    suspicious: Path,
     versus: Path | None = None,
     figures: list[Path],
     clips: list[Path],
@@ -31,6 +32,7 @@ def main(
         configuration: the effective configuration, as JSON.
         metrics: the long form of all figures.
         selection: the ensemble's choice.
+        suspicious: the ranking of the test clips, with its remarks.
         versus: our tables beside the paper's, as compare_paper.py writes them.
         figures: one folder of figures per machine.
         clips: one folder of clips per machine.
@@ -86,6 +88,7 @@ def main(
         titles={"ensemble": "Ensemble", **titles},
         untrained=untrained,
         verdicts=verdicts,
+        remarks=page.remarks(read_table(suspicious)),
         tables=page.result_tables(table, settings.metrics.pauc_anomalies),
         versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
         machines=machines,

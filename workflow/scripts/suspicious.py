@@ -1,9 +1,10 @@
 """Rank the test clips of all machines, the most suspicious first.
 
-Reads  score files, one per machine: <anything>/<machine>.csv.
-Writes a CSV, one row per test clip: rank, machine, file, section, domain, label, score, deviations, decision. Scores of
-       different sections have no common unit, but deviations have: how many robust standard deviations the score lies
-       above the median of the section's training scores (empty if there are too few of these).
+Reads  score files and log-mel caches, one per machine: <anything>/<machine>.csv, <anything>/<machine>.h5.
+Writes a CSV, one row per test clip: rank, machine, file, section, domain, label, score, deviations, decision, remark.
+       Scores of different sections have no common unit, but deviations have: how many robust standard deviations the
+       score lies above the median of the section's training scores (empty if there are too few of these). The remark
+       says if the unlabelled clips of a section differ as a whole from its training clips in level or spectrum.
 """
 
 from pathlib import Path
@@ -11,22 +12,33 @@ from pathlib import Path
 from asd import command
 
 
-def main(*, scores: list[Path], out: Path) -> None:
+def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
     """Rank clips.
 
     Args:
         scores: The score files of all machines, of one model or of the ensemble.
+        caches: The log-mel caches of all machines.
         out: The table to write.
     """
+    from asd.cache import open_cache
     from asd.files import written
+    from asd.results.shift import remarks
     from asd.results.suspicious import ranked
     from asd.scores import UNDECIDED, read_scores
 
     table = ranked({path.stem: read_scores(path) for path in scores})
     table["decision"] = table["decision"].astype("Int64").replace(UNDECIDED, None)  # an empty cell
+    said = {}
+    for path in caches:
+        with open_cache(path) as cache:
+            said |= {(path.stem, section): remark for section, remark in remarks(cache).items()}
+    places = zip(table["machine"], table["section"], table["label"], strict=True)
+    table["remark"] = ["" if label else said.get((machine, section), "") for machine, section, label in places]
     with written(out) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
-    print(table.head(20).to_string(index=False))
+    print(table.head(20).drop(columns="remark").to_string(index=False))
+    for (machine, section), remark in said.items():
+        print(f"{machine}, section {section}: {remark}; their scores may be high for this reason alone")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def distributions(scores: "pd.DataFrame") -> "Figure":
         lines = {"training": here[here["split"] == "train"].assign(label="training")}
         test = here[here["split"] == "test"]
         lines |= {
-            _named(one): test[test["domain"] == one] for one in reversed(DOMAINS) if (test["domain"] == one).any()
+            one or "test": test[test["domain"] == one] for one in reversed(DOMAINS) if (test["domain"] == one).any()
         }
         for place, clips in enumerate(lines.values()):
             for label, (colour, marker) in ({"training": (GREY, ".")} | LABELS).items():
@@ -383,7 +383,7 @@ def mel_ticks(settings: "LogMel") -> tuple[np.ndarray, list[str]]:
 
 @matplotlib.rc_context(STYLE)
 def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "LogMel") -> "Figure":
-    """Draw average spectra: one panel per section, one line per domain and label.
+    """Draw average spectra: one panel per section, one line per domain and label, coloured by label without domains.
 
     Args:
         groups: section -> (domain, label) -> the mean log-mel (mels,) in dB.
@@ -394,9 +394,8 @@ def spectra(groups: dict[str, dict[tuple[str, str], np.ndarray]], settings: "Log
     for axes, (section, lines) in zip(grid[:, 0], groups.items(), strict=False):
         for (domain, label), line in lines.items():
             style = {"ls": "--" if label == "anomaly" else ":" if label == "" else "-"}
-            axes.plot(
-                line, color=DOMAINS[domain], label=" ".join(filter(None, (domain, label or "unlabelled"))), **style
-            )
+            colour = DOMAINS[domain] if domain else LABELS[label][0]
+            axes.plot(line, color=colour, label=" ".join(filter(None, (domain, label or "unlabelled"))), **style)
         axes.set(title=f"section {section}", ylabel="dB", xlim=(0, settings.mels - 1))
         axes.set_xticks(ticks, names)
     grid[-1, 0].set_xlabel("frequency, kHz")
@@ -564,7 +563,7 @@ def telling_clips(scores: "pd.DataFrame", section: str) -> tuple[int, int] | Non
     """Return the rows (index labels) of a section's typical and of its most anomalous test clip.
 
     The most anomalous clip has the highest score. The typical clip has the median score of the normal test clips of the
-    same domain or, if there are none, of those without a label, of all test clips, or of the training clips.
+    same domain or, if there are none, of the training clips, which are known to be normal, or of the other test clips.
 
     Args:
         scores: one row per clip.
@@ -580,7 +579,7 @@ def telling_clips(scores: "pd.DataFrame", section: str) -> tuple[int, int] | Non
     highest = test.index[-1]
     alike = test[test["domain"] == test["domain"].iloc[-1]].drop(highest)
     training = here[here["split"] == "train"]
-    for others in (alike[alike["label"] == "normal"], alike[alike["label"] == ""], test.drop(highest), training):
+    for others in (alike[alike["label"] == "normal"], training, test.drop(highest)):
         if len(others):
             return int(others.index[len(others) // 2]), int(highest)
     return None

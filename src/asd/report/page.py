@@ -119,8 +119,8 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
         reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
 
     Returns:
-        Per table: title, domain, columns, rows. A row has a title and one cell per column: value and interval in
-        percent as text ("–": undefined), and whether it is the highest of the models.
+        Per table: title, domain, columns (machines), rows. A row has a title and one cell per column: value and
+        interval in percent as text ("–": undefined), and whether it is the highest of the models.
     """
     tables = []
     for title, metric in (("AUC", "auc"), ("pAUC", f"pauc_{reading}")):
@@ -145,7 +145,10 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
                 for row in listed:
                     row["cells"][place]["best"] = row["model"] and row["values"][place] == highest
             named = [column or "average" for column in columns]
-            tables.append({"title": title, "domain": domain, "columns": named, "rows": listed})
+            of = "source and target (harmonic mean)" if domain == "total" else f"{domain} domain"
+            if all(machine.endswith(ALL_CLIPS) for machine in machines):
+                of, named = "all clips", [column.removesuffix(ALL_CLIPS) for column in named]
+            tables.append({"title": f"{title}, {of}", "domain": domain, "columns": named, "rows": listed})
     return tables
 
 
@@ -207,6 +210,12 @@ def verdicts(
             }
         )
     return rows
+
+
+def remarks(suspicious: pd.DataFrame) -> list[str]:
+    """Return what suspicious.csv remarks on, once per machine and section."""
+    rows = suspicious[suspicious["remark"] != ""]
+    return list(dict.fromkeys(f"{row.machine}, section {row.section}: {row.remark}" for row in rows.itertuples()))
 
 
 def verdict_text(rows: list[dict]) -> str:
