@@ -174,7 +174,8 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
     [
         (
             {"mvg__covariance": "oas"},
-            {"mvg": 3, "score": 3, "fuse": 1, "ensemble": 1, "tables": 1, "figures": 1, "clips": 1} | LAST,
+            {"mvg": 3, "score": 3, "fuse": 1, "ensemble": 1, "tables": 1, "figures": 1, "clips": 1, "suspicious": 1}
+            | LAST,
         ),
         ({"metrics__resamples": 21}, {"tables": 1} | LAST),
         ({"train__rate": 0.0010}, {}),

@@ -65,6 +65,8 @@ def make_report(folder: Path) -> None:
     )
     versus = {"table": "auc_total", "model": "CNN-Global", "machine": "fan", "paper": 61.25, "ours": 71.25}
     pd.DataFrame([versus]).to_csv(folder / "versus.csv", index=False)
+    chosen = [folder / "chosen" / f"{machine.name}.csv" for machine in (fan, valve)]
+    call("suspicious", scores=chosen, caches=[fan.cache, valve.cache], out=folder / "suspicious.csv")
     drawn = [results / "figures/machines" / machine.name for machine in (fan, valve)]
     for machine, out in zip((fan, valve), drawn, strict=True):
         call(
@@ -84,6 +86,7 @@ def make_report(folder: Path) -> None:
         configuration=settings.model_dump_json(),
         metrics=tables / "metrics.csv",
         selection=selection,
+        suspicious=folder / "suspicious.csv",
         versus=folder / "versus.csv",
         figures=drawn,
         clips=[results / "report/clips/fan", results / "report/clips/valve"],

@@ -57,7 +57,7 @@ def test_the_single_file_is_all_there_is(page, version, reports):
     shown.wait_for_load_state()
     assert "section accuracy" in shown.locator("svg").text_content()
     shown.goto("about:blank")
-    assert len(list((reports / "small" / version).parent.iterdir())) == (1 if version == "single/single.html" else 3)
+    assert len(list((reports / "small" / version).parent.iterdir())) == (1 if version == "single/single.html" else 4)
 
 
 def work(meter) -> float:

@@ -40,7 +40,16 @@ rule submission:
         package=f"{settings.submission.label}_task2.zip",
         configuration=argument(
             settings.model_dump_json(
-                include={"machines", "networks", "spectra", "models", "run_models", "paper_models", "submission"}
+                include={
+                    "machines",
+                    "networks",
+                    "spectra",
+                    "mvg",
+                    "models",
+                    "run_models",
+                    "paper_models",
+                    "submission",
+                }
             )
         ),
     shell:
