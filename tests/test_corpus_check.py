@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from test_workflow import snakemake
 
-from asd.corpus_check import BANDS, examine, spectrum, summary, write_plots
+from asd.corpus_check import BANDS, examine, few, spectrum, summary, write_plots
 from asd.settings import Check, LogMel
 
 SCRIPT = Path(__file__).parents[1] / "workflow/scripts/check_corpus.py"
@@ -132,6 +132,22 @@ def test_white_noise_rises_by_a_decibel_a_band():
     expected = 10 * np.log10(0.01 * (high - low) / (RATE / 2))
     known = ~np.isnan(levels) & (BANDS > 200)  # below, a band is a few bins wide
     np.testing.assert_allclose(levels[known], expected[known], atol=0.8)
+
+
+def test_few_recordings_are_said_before_anything_is_computed():
+    counts = {("fan", "00"): 4, ("fan", "01"): 5, ("fan", "02"): 19, ("fan", "03"): 20, ("valve", "00"): 30}
+    rows = [
+        {"machine": machine, "section": section, "split": split, "attributes": '{"site": "a"}'}
+        for (machine, section), count in counts.items()
+        for split, number in (("train", count), ("test", 50))
+        for _ in range(number)
+    ]
+    undecided, uncertain, alone = few(pd.DataFrame(rows))
+    assert undecided == "fan: training recordings of section 00 (4): fewer than 5, so nothing is decided there"
+    assert uncertain.startswith("fan: training recordings of section 01 (5), 02 (19): fewer than 20")
+    assert alone.startswith("valve: a single section, and no attribute with several values")
+    rows[-60]["attributes"] = '{"site": "b"}'
+    assert len(few(pd.DataFrame(rows))) == 2
 
 
 def test_a_very_short_clip_has_a_spectrum():

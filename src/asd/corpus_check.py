@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from asd.files import written
 from asd.progress import progress
 from asd.settings import Check, LogMel
 from asd.soundfiles import read_float
+from asd.threshold import FEWEST, OWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,6 +168,31 @@ def summary(table: "pd.DataFrame") -> "pd.DataFrame":
         faulty=("fault", lambda faults: int((faults != "").sum())),
         refused=("refused", "sum"),
     ).reset_index()
+
+
+def few(clips: "pd.DataFrame") -> list[str]:
+    """Return what cannot be done, or not well, with so few training recordings, one sentence per machine and reason.
+
+    Args:
+        clips: the manifest's columns, one row per clip.
+    """
+    said = []
+    for machine, rows in clips[clips["split"] == "train"].groupby("machine", sort=False):
+        counts = rows["section"].value_counts().sort_index()
+        for chosen, what in (
+            (counts < FEWEST, f"fewer than {FEWEST}, so nothing is decided there"),
+            ((counts >= FEWEST) & (counts < OWN), f"fewer than {OWN}, so the threshold is uncertain"),
+        ):
+            if chosen.any():
+                named = ", ".join(f"{section} ({count})" for section, count in counts[chosen].items())
+                said.append(f"{machine}: training recordings of section {named}: {what}")
+        values = {(key, value) for text in rows["attributes"] for key, value in json.loads(text).items()}
+        if len(counts) == 1 and len(values) == len({key for key, _ in values}):
+            said.append(
+                f"{machine}: a single section, and no attribute with several values: a network has nothing to tell "
+                "apart; train.scope: all learns from several machines, and models of spectra need no network"
+            )
+    return said
 
 
 def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> None:

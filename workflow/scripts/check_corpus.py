@@ -34,6 +34,8 @@ def main(
         threads: Number of recordings that are read at the same time.
         out_dir: The folder to write into.
     """
+    import logging
+
     import pandas as pd
 
     from asd import corpus_check
@@ -56,6 +58,8 @@ def main(
         file, reason = rows[["file", "reason"]].iloc[0]
         what = f"{file}: {fault}" if len(rows) == 1 else f"{len(rows)} recordings {fault}, the first {file}"
         print(f"{'refused' if refused else 'let through'}: {machine}: {what} ({reason})")
+    for sentence in corpus_check.few(clips):
+        logging.getLogger("check_corpus").warning("%s", sentence)
     print(f"{out_dir}/: corpus.csv and a plot for each machine")
     if refused := int(table["refused"].sum()):
         raise InputError(

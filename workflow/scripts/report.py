@@ -51,6 +51,7 @@ def main(
     from asd.report import page
     from asd.results.long_form import NUMBERS
     from asd.settings import Settings
+    from asd.threshold import FEWEST
 
     settings = Settings.model_validate_json(configuration)
     titles = {name: settings.models[name].title for name in settings.run_models}
@@ -88,6 +89,7 @@ def main(
         titles={"ensemble": "Ensemble", **titles},
         untrained=untrained,
         verdicts=verdicts,
+        fewest=FEWEST,
         remarks=page.remarks(read_table(suspicious)),
         tables=page.result_tables(table, settings.metrics.pauc_anomalies),
         versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
