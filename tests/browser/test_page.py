@@ -196,7 +196,7 @@ def test_the_cursor_follows_the_sound(page):
     assert page.evaluate(left) == pytest.approx(100 * 1.016 / 1.024, abs=1)
 
 
-def test_a_click_in_the_spectrogram_and_the_worst_moment(page):
+def test_a_click_in_the_spectrogram_and_the_worst_window(page):
     width = page.locator("#over").bounding_box()["width"]
     page.click("#over", position={"x": 0.5 * width, "y": 20})
     page.wait_for_function("document.getElementById('player').currentTime > 0")
@@ -249,10 +249,24 @@ def test_the_verdict_stands_first_and_the_clips_follow(page, clips):
         counts = [
             f"{sum(one['decisions']['ensemble'] for one in some)} of {len(some)}" for some in (own, anomalies, normals)
         ]
-        assert [text.strip() for text in said[:3]] == counts
+        assert [" ".join(text.split()[:3]) for text in said[:3]] == counts
     page.click("#verdict a[data-machine=valve]")
     assert page.input_value("#filters [name=machine]") == "valve"
     assert page.text_content("#count").startswith("8 of 72 clips")
+
+
+def test_found_anomalies_and_false_alarms_of_each_model_and_section(page, clips):
+    table = page.locator("#machine-fan table.halves")
+    assert table.locator("thead th").all_text_contents() == ["Model", "all sections", "section 00", "section 01"]
+    first = table.locator("tbody tr").first
+    own = [clip for clip in clips if clip["machine"] == "fan" and clip["section"] == "00"]
+    shares = [
+        100 * sum(clip["decisions"]["global"] for clip in some) / len(some)
+        for some in ([clip for clip in own if clip["label"] == label] for label in ("anomaly", "normal"))
+    ]
+    assert first.locator("th").text_content() == "CNN-Global"
+    halves = first.locator("td").nth(1).locator("span").all_text_contents()
+    assert [float(half.split()[0]) for half in halves] == pytest.approx(shares, abs=0.51)
 
 
 def test_what_all_clips_have_in_common_is_not_repeated(look_at, reports, tmp_path):

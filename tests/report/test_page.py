@@ -116,7 +116,7 @@ def test_models_for_which_no_network_is_trained():
     assert page.untrained(load(configuration)) == {"Untrained", "Spectrum", "Two"}
 
 
-def listed(*clips: tuple[str, int], training: int = 5) -> dict:
+def listed(*clips: tuple[str, int | None], training: int = 5) -> dict:
     """A list of test clips (label, decision) of the machine fan."""
     return {
         "machine": "fan",
@@ -125,29 +125,38 @@ def listed(*clips: tuple[str, int], training: int = 5) -> dict:
     }
 
 
-def test_the_verdict_counts_what_was_found():
+def rate(metric: str, some: int, every: int, **others: object) -> dict:
+    """A row of `asd.results.alarms`."""
+    found = {"metric": metric, "domain": "all", "mean": "pooled", "over": f"{some} of {every} clips", "model": "oe"}
+    return figure("fan", some / every, "CNN-OE", **(found | {"low": 0.125, "high": 0.875} | others))
+
+
+def test_the_verdict_says_what_was_found():
     selection = pd.DataFrame([{"machine": "fan", "model": "oe", "criterion": "auc_total"}])
     rows = [
         figure("fan", 0.7, "Ensemble", "in_sample", model="ensemble"),
         figure("fan", 0.65, "Ensemble", "cross_fitted", model="ensemble", low=np.nan, high=np.nan),
-        figure("fan", 0.1, "CNN-OE"),
+        figure("fan", 0.1, "CNN-OE", model="oe"),
+        rate("found", 2, 3),
+        rate("false_alarms", 1, 2),
+        rate("found", 3, 3, model="global"),
+        rate("found", 1, 3, section="00", mean=""),
     ]
-    clips = listed(
-        ("anomaly", 1), ("anomaly", 0), ("anomaly", 1), ("normal", 1), ("normal", 0), ("", 1), ("normal", -1)
-    )
+    clips = listed(("anomaly", 1), ("anomaly", 0), ("anomaly", 1), ("normal", 1), ("normal", 0), ("", 1), ("", None))
     (row,) = page.verdicts([clips], selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
-    assert row["title"] == "CNN-OE"
-    assert (row["flagged"], row["test"], row["undecided"], row["training"]) == (4, 7, 1, 5)
-    assert (row["found"], row["anomalies"], row["alarms"], row["normals"]) == (2, 3, 1, 3)
+    assert (row["title"], row["model"]) == ("CNN-OE", "oe")
+    assert (row["flagged"], row["test"], row["undecided"], row["labelled"], row["training"]) == (4, 7, 1, 5, 5)
+    assert row["found"] == {"value": "2 of 3", "interval": "13–88 %"}
+    assert row["alarms"] == {"value": "1 of 2", "interval": "13–88 %"}
     assert row["auc"] == {"value": "70.0", "interval": "60–80"}
     assert row["unseen"] == {"value": "65.0", "interval": ""}
     assert not row["all_clips"]
 
 
 def test_the_verdict_as_text_is_a_table():
-    rows = {"flagged": 3, "test": 4, "found": 2, "anomalies": 2, "alarms": 0, "normals": 0, "auc": None}
-    text = page.verdict_text([rows | {"machine": "fan_1", "title": 'The "best" *|`'}])
-    html = publish_parts(text, writer="html")["html_body"]
+    cells = {"found": {"value": "2 of 2"}, "alarms": page.NOTHING, "auc": page.NOTHING}
+    row = {"flagged": 3, "test": 4, "machine": "fan_1", "title": 'The "best" *|`'}
+    html = publish_parts(page.verdict_text([row | cells]), writer="html")["html_body"]
     assert "3 of 4 recordings sound anomalous" in html
     assert re.findall(r"<t[dh][^>]*>(?:<p>)?(.*?)(?:</p>)?</t", html)[-6:] == [
         "fan_1", "3 of 4", "2 of 2", "–", "–", "The &quot;best&quot; *|`",

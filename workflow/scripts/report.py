@@ -49,6 +49,7 @@ def main(
     from asd.files import read_table, written
     from asd.report import figures as drawing
     from asd.report import page
+    from asd.results import alarms
     from asd.results.long_form import NUMBERS
     from asd.settings import Settings
     from asd.threshold import FEWEST
@@ -79,6 +80,7 @@ def main(
         return figure
 
     shutil.rmtree(out.parent / "figures", ignore_errors=True)
+    rates = alarms.text(table[table["metric"].isin(alarms.RATES)])
     verdicts = page.verdicts(machines, chosen, table, titles)
     with written(out.with_name("verdict.rst")) as aside:
         aside.write_text(page.verdict_text(verdicts), encoding="utf-8")
@@ -89,6 +91,7 @@ def main(
         titles={"ensemble": "Ensemble", **titles},
         untrained=untrained,
         verdicts=verdicts,
+        rates={machine: own[[alarms.EVERY, *own.columns.drop(alarms.EVERY)]] for machine, own in rates.items()},
         fewest=FEWEST,
         remarks=page.remarks(read_table(suspicious)),
         tables=page.result_tables(table, settings.metrics.pauc_anomalies),

@@ -222,6 +222,7 @@ def distributions(scores: "pd.DataFrame") -> "Figure":
             axes.axvline(limits[0], color=INK, ls="--", lw=1.2, label="threshold")
         axes.set_yticks(range(len(lines)), lines)
         axes.set(ylim=(-0.5, len(lines) - 0.5), title=f"section {section}")
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="y", visible=False)
     grid[-1, 0].set_xlabel("anomaly score")
     _legend(figure)

@@ -160,6 +160,10 @@ def _interval(low: float, high: float) -> str:
     return "" if pd.isna(low) or pd.isna(high) else f"{percent(low, 0)}–{percent(high, 0)}"
 
 
+NOTHING = {"value": "–", "interval": ""}
+"""The cell of a figure that cannot be computed."""
+
+
 def verdicts(
     machines: list[dict], selection: pd.DataFrame, metrics: pd.DataFrame, titles: dict[str, str]
 ) -> list[dict]:
@@ -172,19 +176,24 @@ def verdicts(
         titles: model -> its title.
 
     Returns:
-        Per machine: machine, title and criterion of the chosen model ("": the fallback), training and test (numbers of
-        clips), flagged and undecided (of the test clips), anomalies and normals (labelled test clips), found and alarms
-        (how many of these are called anomalous), auc and unseen (cells: in sample, cross-fitted), all_clips (whether
-        they are of all clips), and top (the most anomalous clip, or None).
+        Per machine: machine, model and title of the chosen model, training and test (numbers of clips), flagged and
+        undecided (of the test clips), labelled (of the test clips), found and alarms (cells: how many of the anomalous
+        and of the normal clips are called anomalous), auc and unseen (cells: in sample, cross-fitted), all_clips
+        (whether these are of all clips).
     """
     chosen = selection.set_index("machine").to_dict("index")
+    pooled = metrics[metrics["mean"] == "pooled"]
     area = of_machines(metrics, "auc", "total")
     area = area[area["model"] == "ensemble"].assign(name=area["machine"].str.removesuffix(ALL_CLIPS))
     rows = []
     for one in machines:
         machine, clips = one["machine"], one["clips"]
-        flagged = [clip for clip in clips if clip["decisions"]["ensemble"] == 1]
-        counts = {label: sum(clip["label"] == label for clip in clips) for label in ("anomaly", "normal")}
+        model = chosen[machine]["model"]
+        of_model = pooled[(pooled["machine"] == machine) & (pooled["model"] == model)].set_index("metric")
+        rates = {
+            row.Index: {"value": row.over.removesuffix(" clips"), "interval": f"{_interval(row.low, row.high)} %"}
+            for row in of_model.itertuples()
+        }
         own = area[area["name"] == machine].set_index("selection")
         cells = {
             key: {"value": _percent(row["value"]), "interval": _interval(row["low"], row["high"])}
@@ -193,19 +202,17 @@ def verdicts(
         rows.append(
             {
                 "machine": machine,
-                "title": titles[chosen[machine]["model"]],
-                "model": chosen[machine]["model"],
-                "criterion": chosen[machine]["criterion"],
+                "model": model,
+                "title": titles[model],
                 "training": one["training"],
                 "test": len(clips),
-                "flagged": len(flagged),
-                "undecided": sum(clip["decisions"]["ensemble"] not in (0, 1) for clip in clips),
-                "anomalies": counts["anomaly"],
-                "normals": counts["normal"],
-                "found": sum(clip["label"] == "anomaly" for clip in flagged),
-                "alarms": sum(clip["label"] == "normal" for clip in flagged),
-                "auc": cells.get("in_sample"),
-                "unseen": cells.get("cross_fitted"),
+                "flagged": sum(clip["decisions"]["ensemble"] == 1 for clip in clips),
+                "undecided": sum(clip["decisions"]["ensemble"] is None for clip in clips),
+                "labelled": sum(clip["label"] != "" for clip in clips),
+                "found": rates.get("found", NOTHING),
+                "alarms": rates.get("false_alarms", NOTHING),
+                "auc": cells.get("in_sample", NOTHING),
+                "unseen": cells.get("cross_fitted", NOTHING),
                 "all_clips": bool(own["machine"].str.endswith(ALL_CLIPS).any()),
             }
         )
@@ -233,12 +240,8 @@ def verdict_text(rows: list[dict]) -> str:
     lines = [f"{flagged} of {tested} recordings sound anomalous.", "", ".. csv-table::", "   :header-rows: 1", ""]
     lines.append(cells("Machine", "Called anomalous", "Anomalies found", "False alarms", "AUC, %", "By the model"))
     for row in rows:
-        counts = [
-            f"{row[some]} of {row[every]}" if row[every] else "–"
-            for some, every in (("flagged", "test"), ("found", "anomalies"), ("alarms", "normals"))
-        ]
-        area = row["auc"]["value"] if row["auc"] else "–"
-        lines.append(cells(row["machine"], *counts, area, row["title"]))
+        figures = [row[key]["value"] for key in ("found", "alarms", "auc")]
+        lines.append(cells(row["machine"], f"{row['flagged']} of {row['test']}", *figures, row["title"]))
     return "\n".join([*lines, ""])
 
 

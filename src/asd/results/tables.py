@@ -22,6 +22,11 @@ BEST, AVERAGE = "Our Best", "Total (Ave.)"
 ALL_CLIPS = " (all clips)"
 TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
 
+ENSEMBLES = """\
+Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,
+as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the
+clips and judged on the other, over many halvings. Without an interval: no resample changes the value."""
+
 log = logging.getLogger(__name__)
 
 
@@ -226,13 +231,8 @@ def page(metrics: pd.DataFrame, decided: pd.DataFrame, level: float, reading: st
         )
     if missing:
         parts.append("Not computed, since labels or domains are missing: " + "; ".join(missing) + ".")
-    if len(missing) == len(names):
-        return parts[-1] + "\n"
-    parts.append(
-        "Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,\n"
-        "as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the\n"
-        "clips and judged on the other, over many halvings. Without an interval: no resample changes the value."
-    )
+    if len(missing) < len(names):
+        parts.append(ENSEMBLES)
     for machine, table in alarms.text(decided).items():
         parts.append(
             f"**{machine}: found anomalies / false alarms**, percent of the anomalous / normal test clips, with "
