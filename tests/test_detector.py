@@ -1,6 +1,7 @@
 """A detector in one file: the very scores of the workflow, refusals that say why, and the command asd score."""
 
 import errno
+import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -510,6 +511,12 @@ def test_what_is_wrong_with_the_command_ends_it_with_a_word(
     status, _, err = asd(monkeypatch, capsys, "score", *words)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+def test_the_command_says_its_version(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["asd", "--version"])
+    cli.main()
+    assert capsys.readouterr().out == f"asd {importlib.metadata.version('asd')}\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(folder, recordings):

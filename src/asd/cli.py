@@ -293,6 +293,11 @@ def _print(rows: list[dict], format: str) -> None:
 
 def main() -> None:
     """Run the command."""
+    if sys.argv[1:] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"asd {version('asd')}")
+        return
     share_processor()
     say_anything()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)

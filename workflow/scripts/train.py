@@ -11,6 +11,7 @@ used. The checkpoint is removed when the training is complete.
 """
 
 import logging
+import math
 import signal
 import time
 from contextlib import ExitStack, nullcontext
@@ -62,15 +63,9 @@ def main(
         rest, left = settings.epochs - epoch.epoch, ""
         if rest and len(ends) > 1:  # not the first epoch, which may have been shortened by a checkpoint
             left = f", {(ends[-1] - ends[0]) / (len(ends) - 1) * rest:.0f} s left"
-        log.info(
-            "epoch %d of %d: loss %.4f, section accuracy %.3f, attribute accuracy %.3f%s",
-            epoch.epoch,
-            settings.epochs,
-            epoch.loss,
-            epoch.section_accuracy,
-            epoch.attribute_accuracy,
-            left,
-        )
+        heads = {"section": epoch.section_accuracy, "attribute": epoch.attribute_accuracy}
+        known = "".join(f", {head} accuracy {value:.3f}" for head, value in heads.items() if not math.isnan(value))
+        log.info("epoch %d of %d: loss %.4f%s%s", epoch.epoch, settings.epochs, epoch.loss, known, left)
 
     if len(cache) > 1 and settings.scope != "all":
         raise InputError(f"--cache: found {len(cache)} caches, expected one; a network of all machines has --scope all")
