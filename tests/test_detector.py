@@ -40,6 +40,7 @@ from asd.threshold import of_sections
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 LABELS = ("00", "01", "00 equalised", "01 equalised")
+HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds"]
 WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=4), "oe": Windows()}
 
 
@@ -339,16 +340,7 @@ def test_the_exit_status_says_whether_anything_was_anomalous(
     found, out, _ = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", *some)
     table = pd.read_csv(StringIO(out), dtype={"section": str})
     assert found == status
-    assert list(table.columns) == [
-        "file",
-        "score",
-        "decision",
-        "section",
-        "threshold",
-        "standardised",
-        "worst",
-        "seconds",
-    ]
+    assert list(table.columns) == HEADER
     assert table["file"].tolist() == [str(path) for path in some]
     assert set(table["decision"]) == {word}
     expected = [Detector.load(detector).score(*soundfile.read(path, dtype="int16")) for path in some]
@@ -469,16 +461,7 @@ def test_a_table_to_read_and_a_picture_of_each_recording(folder, recordings, tmp
     first, second = list(recordings.values())[:2]
     plot = tmp_path / "pictures"
     _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", first, second, "--plot", plot)
-    assert out.splitlines()[0].split() == [
-        "file",
-        "score",
-        "decision",
-        "section",
-        "threshold",
-        "standardised",
-        "worst",
-        "seconds",
-    ]
+    assert out.splitlines()[0].split() == HEADER
     assert {path.name for path in plot.iterdir()} == {
         f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
     }

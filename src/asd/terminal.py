@@ -3,7 +3,6 @@
 The times of jobs are those of earlier runs, as long as a job of the same stage has not ended in this one.
 """
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +156,6 @@ class Progress:
 def _warned(jobs: list[Job]) -> str:
     """How many warnings are in the logs of jobs, and where."""
     logs = [job.log for job in jobs if job.log]
-    counts = {log: sum(line.startswith("WARNING") for line in tail(log, sys.maxsize)) for log in logs}
+    counts = {log: sum(line.startswith("WARNING") for line in tail(log)) for log in logs}
     number, first = sum(counts.values()), next((log for log, count in counts.items() if count), None)
     return f"; {number} warning{'s' if number > 1 else ''}, see {first}" if number else ""

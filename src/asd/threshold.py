@@ -11,7 +11,7 @@ distributions, and a quantile of 0.9 should be exceeded by 10 % of new scores.
 
 - A threshold fitted to n scores of a section is on average exceeded by 16-17 % with n = 5, by 13 % with n = 10, by
   11-12 % with n = 20; nine of ten thresholds are exceeded by 1-45 %, 2-32 % and 3-23 %.
-- With scores that are standardised and pooled (`_pooled`), it is 6-9 %, 8-10 % and 9-10 %; nine of ten by 0-33 %,
+- With scores that are standardised and pooled (`_standardised`), it is 6-9 %, 8-10 % and 9-10 %; nine of ten by 0-33 %,
   1-26 % and 2-20 %. Beside sections of 40 clips, a section with n = 5 has 15 %, one with n = 10 has 12 %.
 
 From 20 clips on, the two do not differ.
@@ -79,7 +79,7 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
         m + d · z
 
     with the mean m and the standard deviation d of its training scores, and z the threshold of the standardised scores
-    of all sections (`_pooled`).
+    of all sections (`_standardised`).
 
     Args:
         clips: split and section, one row per clip.

@@ -36,7 +36,8 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
     table["remark"] = ["" if label else said.get((machine, section), "") for machine, section, label in places]
     with written(out) as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
-    print(table.head(20).drop(columns="remark").to_string(index=False))
+    shown = table.head(20).drop(columns="remark").astype(object)
+    print(shown.where(shown.notna(), "-").to_string(index=False))
     for (machine, section), remark in said.items():
         print(f"{machine}, section {section}: {remark}; their scores may be high for this reason alone")
 

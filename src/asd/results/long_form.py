@@ -34,11 +34,11 @@ COLUMNS += ("low", "high", "mean", "over", "selection")
 NUMBERS = ("value", "low", "high")
 """The columns of the long form; values are fractions. A row is the figure of a section, or a mean of such figures.
 `mean` is harmonic or arithmetic, over a machine's sections (`section` is empty) or over all machines' sections
-(`machine` is empty, too); or it is machines, the arithmetic mean over machines of their harmonic means. `over` names
-the sections or machines of the mean, those for which the figure is defined. low, high: the bootstrap interval.
-selection, for the
-ensemble: in_sample, chosen by the same labels that judge it; cross_fitted, chosen on other clips
-(`asd.results.ensemble`)."""
+(`machine` is empty, too); or it is machines, the arithmetic mean over machines of their harmonic means; or it is
+pooled, the share of all clips of a machine (`asd.results.alarms`). `over` names the sections or machines of the mean,
+those for which the figure is defined, or says how many clips a share is of. low, high: the bootstrap interval, of a
+share Wilson's. selection, for the ensemble: in_sample, chosen by the same labels that judge it; cross_fitted, chosen on
+other clips (`asd.results.ensemble`)."""
 
 ENSEMBLE = "Ensemble"
 PARTS = ("development", "additional", "evaluation")
