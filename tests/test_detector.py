@@ -34,14 +34,14 @@ from asd.features import open_features, write_features
 from asd.fusion import fuse_tables
 from asd.network import Description, Network
 from asd.scores import read_scores, write_scores
-from asd.settings import Decision, Fit, Mvg, Spectrum, Windows
+from asd.settings import Decision, Fit, Mvg, Pooling, Spectrum
 from asd.spectra import write_spectra
 from asd.threshold import of_sections
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 LABELS = ("00", "01", "00 equalised", "01 equalised")
-HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds"]
-WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=4), "oe": Windows()}
+HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
+WINDOWS = {"global": Pooling(), "local": Pooling(window=16, hop=8, test_hop=4, bands=5), "oe": Pooling()}
 
 
 def call(script: str, **arguments: object) -> None:

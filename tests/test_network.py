@@ -11,7 +11,7 @@ import torch
 
 from asd import network as networks
 from asd.errors import InputError
-from asd.network import Description, Network, make_backbone, stage_widths
+from asd.network import Description, Network, feature_widths, make_backbone, stage_widths
 
 # The paper's Table 2: stage, height, width, channels for a log-mel of 224 x 313.
 TABLE_2 = [
@@ -83,6 +83,19 @@ def test_features_are_the_means_of_the_stages_in_order(network):
         parts = network.features(x).split(stage_widths(network.backbone), 1)
         for part, stage in zip(parts, network.stages(x), strict=True):
             torch.testing.assert_close(part, stage.flatten(2).mean(2))
+
+
+@pytest.mark.parametrize(("mels", "bands"), [(224, 5), (224, 14), (40, 3)])
+def test_features_of_bands_are_pytorchs_adaptive_means(network, mels, bands):
+    x = torch.randn(2, mels, 40)
+    with torch.inference_mode():
+        stages = network.stages(x)
+        found = network.features(x, bands)
+    expected = [
+        torch.nn.functional.adaptive_avg_pool2d(stage, (min(bands, stage.shape[2]), 1)).flatten(1) for stage in stages
+    ]
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+    assert feature_widths(network, mels, bands) == [one.shape[1] for one in expected]
 
 
 def test_folded_norms_change_nothing_but_the_last_digits(network):

@@ -1,7 +1,7 @@
 """The network: an EfficientNet on three equal channels, its nine stages, and two cosine heads.
 
     log-mel (batch, mels, frames) -> standardise -> backbone -> nine stages
-    stages -> global average pooling -> concatenated feature vector (2096 values)          for the detectors
+    stages -> average over time and per frequency band -> side by side (one band: 2096)    for the detectors
     stage nine -> global average pooling -> embedding (1280 values) -> section, attribute  for training and CNN-OE
 
 A network file is safetensors: the state (backbone with timm's names, heads, AdaCos scales, input statistics) and, as
@@ -91,13 +91,43 @@ class Network(nn.Module):
         outputs.append(net.bn2(net.conv_head(outputs[-1])))
         return outputs
 
-    def features(self, standardised: torch.Tensor) -> torch.Tensor:
-        """Return the nine stages pooled over height and width, side by side: (batch, 2096)."""
-        return torch.cat([stage.float().mean((2, 3)) for stage in self.stages(standardised)], 1)
+    def features(self, standardised: torch.Tensor, bands: int = 1) -> torch.Tensor:
+        """Return the nine stages averaged over time and per frequency band, side by side.
+
+        With one band this is the paper's global average pooling, (batch, 2096). With more, each channel has a value per
+        band, so that it is known at which frequency it responds.
+
+        Args:
+            standardised: (batch, mels, frames).
+            bands: into which the height of each stage is divided; a stage of fewer rows has one band per row.
+
+        Returns:
+            (batch, d) float32, stage by stage, channel by channel, from the lowest band to the highest; d is the sum of
+            `feature_widths`.
+        """
+        pooled = []
+        for stage in self.stages(standardised):
+            rows = stage.float().mean(3)
+            pooled.append((rows @ band_means(rows.shape[2], bands).to(rows.device)).flatten(1))
+        return torch.cat(pooled, 1)
 
     def embed(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the embedding, the ninth stage pooled over height and width: (batch, 1280), float32."""
         return self.stages(standardised)[-1].float().mean((2, 3))
+
+
+def band_means(rows: int, bands: int) -> torch.Tensor:
+    """Return the matrix (rows, bands) that averages rows over bands: band i has rows ⌊i r / b⌋ to ⌈(i + 1) r / b⌉ - 1.
+
+    As PyTorch's adaptive average pooling, but also where an ONNX graph is made. With fewer rows than bands, each row is
+    a band.
+    """
+    bands = min(bands, rows)
+    matrix = torch.zeros(rows, bands)
+    for band in range(bands):
+        begin, end = band * rows // bands, -(-(band + 1) * rows // bands)
+        matrix[begin:end, band] = 1 / (end - begin)
+    return matrix
 
 
 def make_backbone(name: str) -> nn.Module:
@@ -169,6 +199,13 @@ def stage_widths(net: nn.Module) -> list[int]:
     """Return the channels of a backbone's nine stages; for B1 and Lite1 32, 16, 24, 40, 80, 112, 192, 320, 1280."""
     last = [[layer for layer in block.modules() if isinstance(layer, nn.Conv2d)][-1] for block in net.blocks]
     return [layer.out_channels for layer in (net.conv_stem, *last, net.conv_head)]
+
+
+@torch.inference_mode()
+def feature_widths(network: Network, mels: int, bands: int) -> list[int]:
+    """Return the number of features of each of the nine stages, for log-mels of `mels` bins."""
+    stages = network.stages(network.mean.new_zeros(1, mels, 32))
+    return [stage.shape[1] * min(bands, stage.shape[2]) for stage in stages]
 
 
 def save(path: Path, network: Network) -> None:

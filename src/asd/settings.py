@@ -345,6 +345,14 @@ class Windows(Model):
     """Frames from one window of a test clip to the next."""
 
 
+class Pooling(Windows):
+    """How the features of a network are made of clips."""
+
+    bands: int = Field(1, ge=1)
+    """Number of frequency bands over which each stage is averaged (over all frames of a window). 1: one average per
+    channel, as in the paper. With more bands the features tell at which frequency something is."""
+
+
 class Network(Training):
     """A network: an entry of `networks`. Settings that it leaves out are taken from `train`."""
 
@@ -358,6 +366,8 @@ class Network(Training):
     """Frames from one window of a training clip to the next, if `window` is set; for the detector's fit."""
     test_hop: int = Field(1, ge=1)
     """Frames from one window of a test clip to the next, if `window` is set."""
+    bands: int = Field(1, ge=1)
+    """Number of frequency bands over which each stage is averaged for the features (see `Pooling`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -377,6 +387,11 @@ class Network(Training):
     def windows(self) -> Windows:
         """The slice that features and scores depend on."""
         return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
+
+    @property
+    def pooling(self) -> Pooling:
+        """The slice that features depend on."""
+        return Pooling(**self.windows.model_dump(), bands=self.bands)
 
 
 class Spectrum(Model):

@@ -23,7 +23,7 @@ rule features:
     params:
         script=f"{SCRIPTS}/features.py",
         code=code("features"),
-        settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
+        settings=lambda wildcards: flags(settings.networks[wildcards.network].pooling),
         compute=COMPUTE,
     shell:
         "alone {log:q}; python {params.script}"

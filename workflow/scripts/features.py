@@ -10,14 +10,14 @@ from typing import Annotated
 import tyro
 
 from asd import command
-from asd.settings import Compute, Windows
+from asd.settings import Compute, Pooling
 
 
 def main(
     *,
     cache: Path,
     network: Path,
-    settings: Annotated[Windows, tyro.conf.arg(name="")],
+    settings: Annotated[Pooling, tyro.conf.arg(name="")],
     compute: Annotated[Compute, tyro.conf.arg(name="")],
     out: Path,
 ) -> None:
