@@ -165,8 +165,14 @@ def test_a_plot_for_each_machine_and_the_same_bytes_again(tmp_path):
 
 
 def check_corpus(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, SCRIPT, folder / "manifest.csv", "--out-dir", folder / "check", *words]
+    command = [sys.executable, SCRIPT, folder, "--out-dir", folder / "check", *words]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ)
+
+
+def test_a_folder_without_a_manifest_says_what_to_do(tmp_path):
+    done = check_corpus(tmp_path)
+    assert done.returncode == 1
+    assert f"manifest.csv: no such file; make_manifest.py {tmp_path} writes" in done.stderr
 
 
 def test_check_corpus(tmp_path):

@@ -397,7 +397,6 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, t
         "stereo.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --channel mix",
         "text.wav": "not a readable wav",
         "none.wav": "no such file",
-        ".": "a folder; name the recordings in it",
     }
     words = ("score", "--detector", detector, "--format", "jsonl")
     paths = [tmp_path / name for name in bad]
@@ -408,11 +407,40 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(folder, recordings, t
     assert row["seconds"] == 1
     for path, (name, said) in zip(paths, bad.items(), strict=True):
         assert any(str(path) in message and said in message for message in caplog.messages), name
-    assert caplog.messages[-1] == "7 of 8 recordings could not be scored"
+    assert caplog.messages[-1] == "6 of 7 recordings could not be scored"
     others = (tmp_path / "slow.wav", tmp_path / "stereo.wav")
+    caplog.clear()
     found, out, _ = asd(monkeypatch, capsys, *words, "--convert", "--channel", "mix", *others)
     assert found == 0
     assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
+    assert [message.endswith("may be dead") for message in caplog.messages] == [True, True]
+
+
+def test_a_folder_stands_for_the_recordings_in_it(folder, recordings, tmp_path, monkeypatch, capsys, caplog):
+    words = ("score", "--detector", with_threshold(folder, tmp_path, 1e9), "--format", "csv")
+    (tmp_path / "new/deep").mkdir(parents=True)
+    sources = list(recordings.values())[:2]
+    for source, name in zip(sources, ("b.wav", "deep/a.wav"), strict=True):
+        shutil.copy(source, tmp_path / "new" / name)
+    (tmp_path / "new/notes.m4a").write_bytes(b"?")
+    status, out, _ = asd(monkeypatch, capsys, *words, tmp_path / "new")
+    assert status == 0
+    inside, named = pd.read_csv(StringIO(out)), pd.read_csv(StringIO(asd(monkeypatch, capsys, *words, *sources)[1]))
+    assert sorted(inside["score"]) == sorted(named["score"])
+    assert {Path(file).name for file in inside["file"]} == {"a.wav", "b.wav"}
+    assert "notes.m4a" in caplog.text
+    (tmp_path / "none").mkdir()
+    status, _, said = asd(monkeypatch, capsys, *words, tmp_path / "none")
+    assert status == 2
+    assert "none: found no recordings in it; expected files that end in" in said
+
+
+def test_silence_is_said(folder, recordings):
+    detector = Detector.load(folder / "spectrum/fan.zip")
+    sound = soundfile.read(next(iter(recordings.values())), dtype="float64")[0]
+    assert detector.score(sound, 16000).remark == ""
+    for silence in (np.zeros(16000), np.full(16000, 0.1), 1e-5 * np.sin(np.arange(16000))):  # the sine: -103 dB
+        assert detector.score(silence, 16000).remark.startswith("silent (level -10")
 
 
 def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(folder, recordings, tmp_path):
@@ -446,7 +474,7 @@ def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(folder, rec
 
 def test_recordings_of_another_length_are_scored_with_a_warning(folder, tmp_path, monkeypatch, capsys, caplog):
     for name in ("a.wav", "b.wav"):
-        soundfile.write(tmp_path / name, np.zeros(32000, np.int16), 16000)
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
     some = tmp_path / "a.wav", tmp_path / "b.wav"
     _, out, _ = asd(monkeypatch, capsys, "score", "--detector", folder / "local/fan.zip", "--format", "csv", *some)
     assert pd.read_csv(StringIO(out))["seconds"].tolist() == [2, 2]

@@ -262,6 +262,14 @@ def test_a_pattern_names_the_columns(tmp_path):
     ]  # fmt: skip
 
 
+def test_machines_and_sections_get_names_that_the_configuration_takes(tmp_path):
+    lay(tmp_path, "Fan 3/unit 1/train/x.wav")
+    table = propose(tmp_path, ["{machine}/{section}/{split}/*"], {}, {"Fan 3": "fan3", "unit 1": "01"})
+    assert table[["machine", "section"]].values.tolist() == [["fan3", "01"]]
+    with pytest.raises(InputError, match=r"section: found 'unit 1', expected a name.*--words 'unit 1=unit_1'"):
+        propose(tmp_path, ["{machine}/{section}/{split}/*"], {}, {"Fan 3": "fan3"})
+
+
 def test_patterns_in_turn_and_what_is_fixed(tmp_path):
     lay(tmp_path, "a.wav", "deep/er/b.wav", "train/c.wav")
     table = propose(tmp_path, ["{split}/*", "**"], {"machine": "fan", "split": "test"}, {})
@@ -282,6 +290,7 @@ def test_patterns_in_turn_and_what_is_fixed(tmp_path):
         ),
         (["{machine}/**"], {}, r"nothing says its split; put \{split\} into the pattern, or .*--fixed split=…"),
         (["{split}/**"], {"machine": "fan"}, "split: found 'pump', expected train, .*--words pump=train"),
+        (["**"], {"machine": "Fan 3", "split": "test"}, "'Fan 3', expected a name: letters, .*--words 'Fan 3=Fan_3'"),
         (["{machine}/{machine}/*"], {}, "expected names of columns, each once"),
         (["{file}"], {}, "expected names of columns, each once, other than file"),
     ],

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from asd.errors import InputError
 if TYPE_CHECKING:
     from asd.detector import Detector
 
-COLUMNS = ("file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds")
+COLUMNS = ("file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark")
 DECISIONS = {True: "anomalous", False: "normal", None: None}
 NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
@@ -50,13 +49,15 @@ def score(
     anomalous.
 
     Args:
-        recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings.
+        recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings; of a folder all that are
+            in it and its subfolders.
         detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
         section: the section of the machine. By default each recording is scored as the section with the lowest
             standardised score.
         format: a table (highest standardised score first), CSV, or one JSON object per line. standardised is the score
             in standard deviations above the mean of the section's training clips; worst is the time in seconds of the
-            middle of the worst window, if the model sees windows; seconds is the length of the recording.
+            middle of the worst window, if the model sees windows; seconds is the length of the recording; remark says
+            if it is silent.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         plot: a folder for a picture of each recording (SVG and PNG).
@@ -67,13 +68,14 @@ def score(
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
-    rows = list(_scored(loaded, recordings, section, plot))
+    rows = list(_scored(loaded, _recordings(recordings), section, plot))
     found = [row for row in rows if row is not None]
     _print(found, format)
     if len(found) < len(rows):
         log.error("%d of %d recordings could not be scored", len(rows) - len(found), len(rows))
     _warn_of_lengths(loaded, found)
     _warn_of_undecided(loaded, found)
+    _warn_of_remarks(found)
     if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
     return INCOMPLETE if None in rows or any(row["decision"] is None for row in found) else NONE
@@ -146,6 +148,7 @@ def _watched(detector: "Detector", path: Path, section: str | None, append: Call
     else:
         _warn_of_lengths(detector, [found])
         _warn_of_undecided(detector, [found])
+        _warn_of_remarks([found])
         print(f"{found['decision'] or '-':9}  {found['score']:10.4g}  {path}", flush=True)
         del found["file"]  # in the log it is relative to the folder
     append({**found, "scored": datetime.now(UTC).isoformat()})
@@ -194,6 +197,24 @@ def _check_section(detector: "Detector", section: str | None) -> None:
         raise InputError(f"--section: found {section}; it knows {', '.join(detector.description.sections)}")
 
 
+def _recordings(paths: list[Path]) -> list[Path]:
+    """The recordings, those in folders in the order of their names; what is left out of a folder is said."""
+    from asd.soundfiles import SUFFIXES, find, said
+
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
+            found.append(path)
+            continue
+        inside, left_out = find(path)
+        if left_out:
+            log.warning("%s: %s", path, said(left_out))
+        if not inside:
+            raise InputError(f"{path}: found no recordings in it; expected files that end in {', '.join(SUFFIXES)}")
+        found += inside
+    return found
+
+
 def _scored(
     detector: "Detector", recordings: list[Path], section: str | None, plot: Path | None
 ) -> Iterable[dict | None]:
@@ -220,8 +241,7 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
     from asd.files import printable
 
     try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise InputError(f"{path}: a folder; name the recordings in it: {path}/*.wav")
+        path.stat()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:  # a link to itself, a folder that may not be entered, a name that is too long
@@ -246,6 +266,7 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
         "standardised": found.standardised,
         "worst": found.worst,
         "seconds": len(waveform) / settings.rate,
+        "remark": found.remark,
     }
 
 
@@ -266,6 +287,12 @@ def _warn_of_undecided(detector: "Detector", rows: list[dict]) -> None:
 
     for section in sorted({row["section"] for row in rows if row["decision"] is None}):
         log.warning("section %s: %s", section, too_few(detector.description.training[section]))
+
+
+def _warn_of_remarks(rows: list[dict]) -> None:
+    for row in rows:
+        if row["remark"]:
+            log.warning("%s: %s", row["file"], row["remark"])
 
 
 def _named(path: Path, error: InputError) -> str:

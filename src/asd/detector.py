@@ -30,6 +30,7 @@ from asd import audio, soundfiles
 from asd import network as networks
 from asd.bands import band_shares
 from asd.cache import open_cache
+from asd.corpus_check import decibel
 from asd.errors import InputError
 from asd.exposure import doubt
 from asd.features import FRAMES_AT_ONCE, cut, window_times
@@ -129,6 +130,8 @@ class Score:
     bands: np.ndarray | None = None
     """(bands,), the share of each band of mel bins in the squared distance (`asd.bands.band_shares`), of the first
     member that is a Gaussian of a spectrum; None if there is none."""
+    remark: str = ""
+    """What is strange about the recording itself: that it is silent, so that its score says nothing of the machine."""
 
 
 def write_detector(
@@ -363,6 +366,7 @@ class Detector:
             windows=windows,
             members=shares,
             bands=bands,
+            remark=silent(waveform),
         )
 
     def _fused(self, scores: list[np.ndarray], section: str) -> tuple[float, dict[str, float]]:
@@ -406,6 +410,14 @@ class Detector:
         if fault := soundfiles.fault_of(waveform):
             raise InputError(f"waveform: {fault}")
         return waveform.astype(np.float32)
+
+
+def silent(waveform: np.ndarray) -> str:
+    """Return a remark if a waveform (samples,) of full scale 1 is silent, apart from a constant offset; else ""."""
+    level, limit = decibel(float(np.var(waveform, dtype=np.float64))), Check().silent
+    if level >= limit:
+        return ""
+    return f"silent (level {level:.0f} dB, below {limit:.0f} dB); the microphone or its cable may be dead"
 
 
 def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:

@@ -16,6 +16,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -202,17 +203,17 @@ def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.Data
                 )
 
 
+NAMES = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+NAMED = "a name: letters, digits, '_' and '-'"
+
+
 def _check(path: Path, clips: "pd.DataFrame") -> None:
     """Check every cell except the attributes. Messages number the rows as an editor does: the header is row 1."""
-    names = r"[A-Za-z0-9][A-Za-z0-9_-]*"
     faults = [
         (column, ~clips[column].isin(VALUES[column]), " or ".join(map(repr, VALUES[column])))
         for column in ("split", "domain", "label")
     ]
-    faults += [
-        (column, ~clips[column].str.fullmatch(names), "a name: letters, digits, '_' and '-'")
-        for column in ("machine", "section")
-    ]
+    faults += [(column, ~clips[column].str.fullmatch(NAMES), NAMED) for column in ("machine", "section")]
     faults += [
         ("file", clips["file"] == "", "the recording, relative to the manifest's folder"),
         ("file", clips.duplicated(["machine", "file"]), "each recording once"),
@@ -285,7 +286,7 @@ def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dic
         patterns: patterns of paths relative to the folder: `{name}` takes the value of a column, as short as possible,
             `*` any text within one name, `**` any text. If several fit, the first counts.
         fixed: column -> its value for recordings whose pattern does not give it.
-        words: additions to `WORDS`: {"baseline": "train"}.
+        words: additions to `WORDS`, and other names of machines and sections: {"baseline": "train", "Fan 3": "fan3"}.
 
     Returns:
         One row per recording: file, machine, section, split, domain, label and the attributes of the patterns.
@@ -316,6 +317,9 @@ def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dic
             if row.get(column):
                 allowed = meanings | {word: value for word, value in words.items() if value in VALUES[column]}
                 row[column] = _meaning(folder, file, column, row[column], allowed)
+        for column in ("machine", "section"):
+            if row.get(column):
+                row[column] = _name(folder, file, column, words.get(row[column], row[column]))
         if missing := [column for column in REQUIRED if not row.get(column)]:
             raise InputError(
                 f"{folder}: {file}: nothing says its {' and '.join(missing)}; put {{{missing[0]}}} into the "
@@ -332,6 +336,17 @@ def _meaning(folder: Path, file: str, column: str, word: str, meanings: dict[str
             f"--words {word}={VALUES[column][0]}"
         )
     return found
+
+
+def _name(folder: Path, file: str, column: str, word: str) -> str:
+    """A machine or section, which becomes a part of paths and of the keys of the configuration."""
+    if not re.fullmatch(NAMES, word):
+        other = re.sub(r"[^A-Za-z0-9_-]+", "_", word).strip("_-") or f"{column}1"
+        raise InputError(
+            f"{folder}: {file}: {column}: found {word!r}, expected {NAMED}; say under which name it is listed: "
+            f"--words {shlex.quote(f'{word}={other}')}"
+        )
+    return word
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -489,7 +489,7 @@ def test_a_microphone_does_not_change_from_clip_to_clip():
 
 @pytest.fixture(scope="module")
 def references():
-    path = Path(__file__).parents[2] / "benchmarks" / "references.py"
+    path = Path(__file__).parent / "references.py"
     spec = importlib.util.spec_from_file_location("references", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -515,8 +515,6 @@ def test_references_by_hand(references, tmp_path):
 
 
 def test_references_refuse_a_folder_without_a_corpus(references, tmp_path):
-    with pytest.raises(InputError, match="found no"):
-        references.main(folder=tmp_path)
     (tmp_path / "fan" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="found no section"):
-        references.main(folder=tmp_path)
+        references.judge(tmp_path / "fan")

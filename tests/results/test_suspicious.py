@@ -1,7 +1,11 @@
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from asd.results.suspicious import deviations, ranked
+from asd.scores import write_scores
 
 
 def scores(training: list[float], test: list[float]) -> pd.DataFrame:
@@ -58,4 +62,16 @@ def test_what_is_not_decided_comes_last(tmp_path):
         ("other", 2),
         ("new", 9),
         ("new", 3),
+    ]
+
+
+def test_why_a_section_is_not_decided_is_said(tmp_path, capsys):
+    few = scores([1.0, 2], [9, 3]).assign(section="01")
+    clips = pd.concat([few, scores([1.0, 2, 3, 4, 4], [2.5])], ignore_index=True).assign(part="development")
+    write_scores(tmp_path / "fan.csv", clips, clips["score"].to_numpy(), {"00": 9.0, "01": np.inf})
+    script = runpy.run_path(Path(__file__).parents[2] / "workflow/scripts/suspicious.py")
+    script["main"](scores=[tmp_path / "fan.csv"], caches=[], out=tmp_path / "suspicious.csv")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fan, section")]
+    assert said == [
+        "fan, section 01: 2 scored training clips are too few for a threshold (5 are needed); nothing is decided"
     ]

@@ -23,12 +23,12 @@ def main(
     settings: Annotated[LogMel, tyro.conf.arg(name="")],
     check: Annotated[Check, tyro.conf.arg(name="")],
     threads: int = 2,
-    out_dir: Path = Path("check"),
+    out_dir: Path,
 ) -> None:
     """Check recordings.
 
     Args:
-        manifests: The manifests.
+        manifests: The manifests, or folders with a manifest.csv.
         settings: How recordings are read (--convert, --channel, --rate); the other settings have no effect here.
         check: What counts as a fault.
         threads: Number of recordings that are read at the same time.
@@ -45,6 +45,12 @@ def main(
 
     if not manifests or threads < 1:
         raise InputError("expected at least one manifest, and one thread; name them: check_corpus.py manifest.csv")
+    manifests = tuple(path / "manifest.csv" if path.is_dir() else path for path in manifests)
+    if missing := [path for path in manifests if not path.exists()]:
+        raise InputError(
+            f"{missing[0]}: no such file; make_manifest.py {missing[0].parent} writes a first manifest of the "
+            "recordings there"
+        )
     clips = pd.concat([read_all(path) for path in manifests], ignore_index=True)
     table, spectra = corpus_check.examine(clips, [Path(path) for path in clips["path"]], settings, check, threads)
     tables = {"corpus": table, "summary": corpus_check.summary(table)}

@@ -10,6 +10,8 @@ attribute. If several patterns fit a path, the first counts:
     make_manifest.py /recordings --pattern '{machine}/{split}/*'
     make_manifest.py /recordings --pattern '{machine}/baseline/**' '{machine}/{month}/**' --words baseline=train
     make_manifest.py /recordings --fixed machine=pump --pattern '{split}/{label}_{rpm}rpm_*.flac' --words io=normal
+
+Names of machines and sections have letters, digits, '_' and '-'; --words 'Fan 3=fan3' gives another name.
 """
 
 from pathlib import Path
@@ -34,7 +36,8 @@ def main(
         folder: The folder of recordings.
         pattern: The parts of a path relative to the folder; several patterns are tried in order.
         fixed: Values for all recordings for which the pattern gives none: machine=pump split=train.
-        words: The meaning of words in the paths, besides train, test, normal, ok, anomaly, ng …: baseline=train.
+        words: The meaning of words in the paths, besides train, test, normal, ok, anomaly, ng …: baseline=train; and
+            other names of machines and sections: "Fan 3=fan3".
         replace: Replace a manifest that exists.
     """
     from asd.errors import InputError

@@ -25,8 +25,10 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
     from asd.results.shift import remarks
     from asd.results.suspicious import ranked
     from asd.scores import UNDECIDED, read_scores
+    from asd.threshold import too_few
 
-    table = ranked({path.stem: read_scores(path) for path in scores})
+    read = {path.stem: read_scores(path) for path in scores}
+    table = ranked(read)
     table["decision"] = table["decision"].astype("Int64").replace(UNDECIDED, None)  # an empty cell
     said = {}
     for path in caches:
@@ -38,6 +40,11 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
         table.to_csv(aside, index=False, lineterminator="\n")
     shown = table.head(20).drop(columns="remark").astype(object)
     print(shown.where(shown.notna(), "-").to_string(index=False))
+    for machine, clips in read.items():
+        for section, own in clips.groupby("section"):
+            if (own["decision"][own["split"] == "test"] == UNDECIDED).any():
+                count = int(own["score"][own["split"] == "train"].notna().sum())
+                print(f"{machine}, section {section}: {too_few(count)}")
     for (machine, section), remark in said.items():
         print(f"{machine}, section {section}: {remark}; their scores may be high for this reason alone")
 

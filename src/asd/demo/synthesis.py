@@ -123,7 +123,7 @@ BACKGROUND = {
     "valve": -5.0,
 }
 """Level of the hall in dB relative to the machine in normal work. These, and the strengths of the faults, are set so
-that an energy threshold or nearest neighbours on the mean log-mel (benchmarks/references.py) have an AUC between 0.55
+that an energy threshold or nearest neighbours on the mean log-mel (tests/demo/references.py) have an AUC between 0.55
 and 0.90; never by the results of the networks."""
 
 NOISE = {"noise": {"1": 0.0, "2": 3.0}, "n-lv": {"L1": -3.0, "L2": 0.0, "L3": 3.0, "L4": 6.0}}

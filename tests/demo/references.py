@@ -1,9 +1,7 @@
-"""What two simple detectors make of a corpus: the floor that a trained model has to beat.
+"""Two simple detectors, as an independent measure of how hard a synthesised corpus is.
 
-    python benchmarks/references.py data/<dataset> [--machines fan valve]
-
-reads a folder laid out like the DCASE data sets, `<folder>/<machine>/{train,test}/*.wav`, and prints AUCs in
-percent, one row per machine and reference. Each section is judged by its own training clips:
+Of a folder `<machine>/{train,test}/*.wav`, named as the DCASE data sets are. Each section is judged by its own training
+clips:
 
 - level: how far the clip's root-mean-square level (dB) is from the mean level of the training clips, either way;
 - nearest: the distance of the clip's log-mel, averaged over time (224 values, dB), to the nearest training clip's.
@@ -16,33 +14,13 @@ import re
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from asd import command
 from asd.errors import InputError
 
 NAME = re.compile(
     r"section_(?P<section>\d+)_(?P<domain>source|target)_(?P<split>train|test)_(?P<label>normal|anomaly)_"
 )
 DOMAINS = {"source": ("source",), "target": ("target",), "all": ("source", "target")}
-
-
-def main(*, folder: Annotated[Path, tyro.conf.Positional], machines: tuple[str, ...] = ()) -> None:
-    """Print the references' AUCs.
-
-    Args:
-        folder: holds a folder for each machine.
-        machines: which of them; all by default.
-    """
-    machines = machines or tuple(sorted(path.parent.name for path in folder.glob("*/train")))
-    if not machines:
-        raise InputError(f"{folder}: found no <machine>/train in it, expected a corpus laid out like the DCASE sets")
-    print(f"{'machine':12}{'reference':12}" + "".join(f"{name:>8}" for name in DOMAINS))
-    for machine in machines:
-        for reference, aucs in judge(folder / machine).items():
-            print(f"{machine:12}{reference:12}" + "".join(f"{100 * aucs[name]:8.2f}" for name in DOMAINS))
 
 
 def judge(folder: Path) -> dict[str, dict[str, float]]:
@@ -95,7 +73,3 @@ def score(training: list, test: list) -> dict[str, list[float]]:
     neighbours = NearestNeighbors(n_neighbors=1).fit([mel for _, mel in training])
     distances, _ = neighbours.kneighbors([mel for _, mel in test])
     return {"level": [abs(level - usual) for level, _ in test], "nearest": list(distances[:, 0])}
-
-
-if __name__ == "__main__":
-    command.run(main, __doc__)
