@@ -253,7 +253,7 @@ class Bench:
         parts += [canonical(self.settings.spectra[model.spectrum])] if model.spectrum else []
         parts += [self.key(self._member(name, member))["settings"] for member in model.members]
         for network in networks_of(self.settings, name.removesuffix(UNTRAINED)):
-            parts += [canonical(self.settings.networks[network].pooling), self._described(network, name)]
+            parts += [canonical(self.settings.networks[network].windows), self._described(network, name)]
         return {
             "corpus": self.corpus.name,
             "machine": self.machine,
@@ -317,10 +317,10 @@ class Bench:
                 write_spectra(features, cache, self.settings.spectra[model.spectrum])
             else:
                 network = fold(self._network(model.network, name))
-                block, device = self.settings.networks[model.network], torch.device("cpu")
+                windows, device = self.settings.networks[model.network].windows, torch.device("cpu")
                 if model.detector == "exposure":
-                    return cache.clips, exposure.scores(network, cache, block.windows, device)
-                write_features(features, network, cache, block.pooling, device)
+                    return cache.clips, exposure.scores(network, cache, windows, device)
+                write_features(features, network, cache, windows, device)
             with open_features(features) as opened:
                 fitted = sections.fit_sections(opened, model.fit, np.random.default_rng(0))
                 return opened.clips, sections.scores(opened, fitted)
@@ -364,7 +364,7 @@ class Bench:
             cache = Joined(caches) if chosen.scope == "all" else caches[0]
             net = training.begin(start, cache, chosen, path)
             data = training.training_set(cache, net.description, chosen, torch.device("cpu"))
-            training.measure(net, data.logmel)
+            training.measure(net, data.logmel, chosen.centre)
             curve = training.train(net, data, chosen, cache.settings) if chosen.epochs else []
         path.parent.mkdir(parents=True, exist_ok=True)
         training.write_curve(path.with_suffix(".csv"), curve)

@@ -43,7 +43,7 @@ from asd.demo.synthesis import plan, record
 from asd.features import write_features
 from asd.gaussian import fit
 from asd.network import Description, Network, fold
-from asd.settings import LogMel, Mvg, Pooling, load
+from asd.settings import LogMel, Mvg, Windows, load
 from asd.training import TrainingSet, train
 
 ROOT = Path(__file__).parents[1]
@@ -146,7 +146,7 @@ def plain_training_rate(name: str, waveform: np.ndarray, logmel: np.ndarray, siz
     return done * batch / (time.perf_counter() - begin)
 
 
-def features_seconds(folder: Path, logmel: np.ndarray, windows: Pooling, split: str, device: torch.device) -> float:
+def features_seconds(folder: Path, logmel: np.ndarray, windows: Windows, split: str, device: torch.device) -> float:
     """The seconds of a features file of some clips, all in: cache read, file written."""
     import pandas as pd
 
@@ -200,9 +200,9 @@ def measure(size: SimpleNamespace, device: torch.device, folder: Path) -> dict[s
     scored, few = host[: size.scored], host[: size.plain]
     backbone = plain.make_model(SECTIONS, 12).to(device).eval().backbone
     kinds = {
-        "features of whole clips": (Pooling(), "test", lambda: plain.clip_features(backbone, few, 0, 1, 32, device)),
-        "features at hop 8": (Pooling(window=64, hop=8), "train", lambda: _plain_windows(backbone, few, 8, device)),
-        "features at hop 1": (Pooling(window=64, test_hop=1), "test", lambda: _plain_windows(backbone, few, 1, device)),
+        "features of whole clips": (Windows(), "test", lambda: plain.clip_features(backbone, few, 0, 1, 32, device)),
+        "features at hop 8": (Windows(window=64, hop=8), "train", lambda: _plain_windows(backbone, few, 8, device)),
+        "features at hop 1": (Windows(window=64, test_hop=1), "test", lambda: _plain_windows(backbone, few, 1, device)),
     }
     for name, (windows, split, work) in kinds.items():
         seconds = features_seconds(folder, scored, windows, split, device)

@@ -70,14 +70,14 @@ def features(clips: int, folder: Path) -> Callable[[], object]:
     from asd.device import prepare
     from asd.features import write_features
     from asd.network import fold
-    from asd.settings import Compute, Pooling
+    from asd.settings import Compute, Windows
 
     device = prepare(Compute(device="cpu", threads=THREADS))
     path, network = cached(folder, clips), fold(lite().eval())
 
     def work() -> None:
         with open_cache(path) as cache:
-            write_features(folder / "features.h5", network, cache, Pooling(), device)
+            write_features(folder / "features.h5", network, cache, Windows(), device)
 
     return work
 

@@ -234,14 +234,14 @@ def _our_features(data: Path, name: str, windows: dict) -> Callable[[], None]:
     from asd.device import prepare as prepare_device
     from asd.features import write_features
     from asd.network import fold, load
-    from asd.settings import Compute, Pooling
+    from asd.settings import Compute, Windows
 
     device = prepare_device(Compute(device="cpu", threads=_threads()))
 
     def work() -> None:
         network = fold(load(data / "network.safetensors"))
         with open_cache(data / f"{name}.h5") as cache:
-            write_features(data / f"our-{name}.h5", network, cache, Pooling(**windows), device)
+            write_features(data / f"our-{name}.h5", network, cache, Windows(**windows), device)
 
     return work
 

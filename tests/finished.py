@@ -15,10 +15,10 @@ from asd.features import cut, open_features
 from asd.scores import write_scores
 from asd.sections import fit_sections, write_sections
 from asd.sections import scores as score_clips
-from asd.settings import Decision, Fit, LogMel, Pooling
+from asd.settings import Decision, Fit, LogMel, Windows
 from asd.threshold import of_sections
 
-WINDOWS = {"global": Pooling(), "local": Pooling(window=16, hop=8, test_hop=2)}
+WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=2)}
 TITLES = {"global": "CNN-Global", "local": "CNN-Local", "ensemble": "Ensemble"}
 WIDTHS = [2] * 9
 HOSTILE_NAME = "section_00_source_test_normal_9999_spd_<img src=x onerror=window.hacked=1>.wav"
@@ -86,7 +86,7 @@ def make_machine(folder: Path, name: str = "fan", test: int = 2, hostile: bool =
     return machine
 
 
-def write_features(path: Path, clips: pd.DataFrame, frames: int, windows: Pooling, seed: int) -> None:
+def write_features(path: Path, clips: pd.DataFrame, frames: int, windows: Windows, seed: int) -> None:
     """Features of noise; those of anomalies, and of every fifth clip, lie off, and most in the last window."""
     rows = cut((clips["split"] == "train").to_numpy(), frames, windows)
     values = np.random.default_rng(seed).standard_normal((len(rows.clip), sum(WIDTHS)))

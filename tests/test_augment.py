@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal, stats
 
-from asd.augment import crop, draw_equalisers, equalise, frequency_response, mask, mixup
+from asd.augment import crop, draw_equalisers, equalise, faults, frequency_response, mask, mixup
 from asd.errors import InputError
-from asd.settings import Equaliser
+from asd.settings import Equaliser, Faults
 
 RATE = 16000
 
@@ -80,6 +80,54 @@ def test_mixup_at_a_tiny_alpha_takes_one_of_the_two():
 def test_mixup_without_alpha(alpha):
     with pytest.raises(ValueError, match="alpha > 0"):
         mixup(torch.zeros(2, 1, 1), alpha, seeded())
+
+
+# --- faults -------------------------------------------------------------------------------------------------
+
+
+def generated(mels=70, frames=120, clips=1500, gain=8.0):
+    """The change of each clip (clips, mels, frames), and which clips got a fault."""
+    x = torch.randn(clips, mels, frames, generator=seeded(1)) * 20 - 60
+    changed, chosen = faults(x, Faults(probability=0.6, gain=gain), seeded())
+    return (changed - x).numpy(), chosen.numpy()
+
+
+def test_a_fault_is_a_band_with_a_course_and_other_clips_stay():
+    change, chosen = generated()
+    assert not change[~chosen].any()
+    assert chosen.mean() == pytest.approx(0.6, abs=0.05)
+    for one in change[chosen][:100]:
+        # The rows are multiples of one course: of the singular values, only the first is not rounding.
+        values = np.linalg.svd(one, compute_uv=False)
+        assert values[1] < 1e-3 * values[0] + 1e-3
+
+
+def test_faults_are_steady_pulsed_or_bursts_of_the_gains_told():
+    change, chosen = generated()
+    change = change[chosen]
+    strongest = change[np.arange(len(change)), np.abs(change).max(2).argmax(1)]  # (clips, frames), at the band's middle
+    steady = np.ptp(strongest, axis=1) < 1e-3
+    present = np.abs(strongest) > 0.1
+    bursts = ~steady & (present.mean(1) < 0.13)
+    assert steady.mean() == pytest.approx(1 / 3, abs=0.06)
+    assert bursts.mean() == pytest.approx(1 / 3, abs=0.08)
+    assert present[~steady & ~bursts].mean() == pytest.approx(0.33, abs=0.05)  # 30 %, and the pulse is whole frames
+    levels = np.abs(strongest).max(1)
+    assert levels[steady].max() <= 8.001
+    assert levels[~steady].max() <= 16.001
+    assert levels[~steady].max() > 12
+    assert np.median(levels[steady]) == pytest.approx(8 / np.sqrt(5), rel=0.15)  # of a log-uniform gain, 1.6 to 8
+    assert (strongest[steady].mean(1) < 0).mean() == pytest.approx(0.3, abs=0.08)
+    assert (strongest[~steady].max(1) > 0).all()
+
+
+def test_the_same_seed_gives_the_same_faults_and_probability_0_none():
+    x = torch.zeros(20, 40, 30)
+    (one, _), (other, _) = (faults(x, Faults(probability=0.5), seeded(3)) for _ in range(2))
+    assert torch.equal(one, other)
+    none, chosen = faults(x, Faults(probability=0), seeded(3))
+    assert torch.equal(none, x)
+    assert not chosen.any()
 
 
 # --- masks --------------------------------------------------------------------------------------------------

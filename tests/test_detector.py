@@ -34,14 +34,14 @@ from asd.features import open_features, write_features
 from asd.fusion import fuse_tables
 from asd.network import Description, Network
 from asd.scores import read_scores, write_scores
-from asd.settings import Decision, Fit, Mvg, Pooling, Spectrum
+from asd.settings import Decision, Fit, Mvg, Spectrum, Windows
 from asd.spectra import write_spectra
 from asd.threshold import of_sections
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 LABELS = ("00", "01", "00 equalised", "01 equalised")
 HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
-WINDOWS = {"global": Pooling(), "local": Pooling(window=16, hop=8, test_hop=4, bands=5), "oe": Pooling()}
+WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=4), "oe": Windows()}
 
 
 def call(script: str, **arguments: object) -> None:
@@ -65,7 +65,7 @@ def folder(cache_path, tmp_path_factory) -> Path:
     """Scores as the workflow makes them, and the detectors: <model>/fan.csv and <model>/fan.zip."""
     folder = tmp_path_factory.mktemp("detectors")
     torch.manual_seed(0)
-    network = Network(Description("tf_efficientnet_lite1", "fan", 1, LABELS, ("",), "{}")).eval()
+    network = Network(Description("tf_efficientnet_lite1", "fan", 1, LABELS, ("",), "{}", 64, bands=2)).eval()
     network.mean.fill_(-60)
     network.deviation.fill_(20)
     networks.save(folder / "fan.safetensors", network)

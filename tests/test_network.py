@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-import timm
 import torch
 
 from asd import network as networks
 from asd.errors import InputError
-from asd.network import Description, Network, feature_widths, make_backbone, stage_widths
+from asd.network import Description, Network, make_backbone
 
 # The paper's Table 2: stage, height, width, channels for a log-mel of 224 x 313.
 TABLE_2 = [
@@ -51,7 +50,7 @@ def test_the_stages_are_those_of_table_2(network):
         stages = network.stages(torch.randn(1, 224, 313))
         features = network.features(torch.randn(2, 224, 313))
     assert [(one.shape[2], one.shape[3], one.shape[1]) for one in stages] == TABLE_2
-    assert stage_widths(network.backbone) == [channels for _, _, channels in TABLE_2]
+    assert network.widths == [channels for _, _, channels in TABLE_2]
     assert features.shape == (2, 2096)
 
 
@@ -80,22 +79,31 @@ def test_one_channel_has_the_gradients_of_three_equal_ones(network):
 def test_features_are_the_means_of_the_stages_in_order(network):
     x = torch.randn(1, 224, 64)
     with torch.inference_mode():
-        parts = network.features(x).split(stage_widths(network.backbone), 1)
+        parts = network.features(x).split(network.widths, 1)
         for part, stage in zip(parts, network.stages(x), strict=True):
             torch.testing.assert_close(part, stage.flatten(2).mean(2))
 
 
-@pytest.mark.parametrize(("mels", "bands"), [(224, 5), (224, 14), (40, 3)])
-def test_features_of_bands_are_pytorchs_adaptive_means(network, mels, bands):
+@pytest.mark.parametrize(("mels", "bands", "last"), [(224, 5, 9), (224, 14, 6), (40, 3, 4), (224, 1, 8)])
+def test_bands_are_pytorchs_adaptive_means_and_stages_after_the_last_are_left_out(network, mels, bands, last):
     x = torch.randn(2, mels, 40)
+    description = describe(network.description.backbone, mels=mels, bands=bands, last_stage=last)
+    short = Network(description).eval()
+    names = short.state_dict()
+    assert not any(name.startswith(tuple(f"backbone.{one}" for one in networks.left_out(last))) for name in names)
+    kept = {name: value for name, value in network.state_dict().items() if name.startswith("backbone.")}
+    short.load_state_dict({**names, **{name: value for name, value in kept.items() if name in names}})
     with torch.inference_mode():
-        stages = network.stages(x)
-        found = network.features(x, bands)
-    expected = [
-        torch.nn.functional.adaptive_avg_pool2d(stage, (min(bands, stage.shape[2]), 1)).flatten(1) for stage in stages
-    ]
-    torch.testing.assert_close(found, torch.cat(expected, 1))
-    assert feature_widths(network, mels, bands) == [one.shape[1] for one in expected]
+        stages = network.stages(x)[:last]
+        expected = [
+            torch.nn.functional.adaptive_avg_pool2d(stage, (min(bands, stage.shape[2]), 1)).flatten(1)
+            for stage in stages
+        ]
+        torch.testing.assert_close(short.features(x), torch.cat(expected, 1))
+        short.centre.fill_(0.5)
+        torch.testing.assert_close(short.embed(x), expected[-1] - 0.5)
+    assert short.widths == [one.shape[1] for one in expected]
+    assert short.section.weight.shape == (3, short.widths[-1])
 
 
 def test_folded_norms_change_nothing_but_the_last_digits(network):
@@ -174,4 +182,4 @@ def test_a_file_that_is_no_network_is_refused_by_name(tmp_path, how):
 
 
 def test_lite1_has_the_widths_of_b1():
-    assert stage_widths(timm.create_model("efficientnet_b1")) == stage_widths(timm.create_model(BACKBONES[1]))
+    assert Network(describe("efficientnet_b1")).widths == Network(describe(BACKBONES[1])).widths

@@ -126,7 +126,7 @@ def test_a_machine_that_it_was_not_trained_on(joined, caches):
 
 def test_settings():
     configuration = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
-    with pytest.raises(InputError, match=r"networks\.oe\.warm_start: oe has the scope all, global has machine"):
+    with pytest.raises(InputError, match=r"networks\.oe\.warm_start: oe has scope all, global has machine"):
         load(merged(configuration, networks__oe__scope="all"))
     with pytest.raises(InputError, match="'all' is the name of a network of all machines"):
         load(merged(configuration, machines=["fan", "all"]))

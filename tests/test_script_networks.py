@@ -10,7 +10,7 @@ import pytest
 from asd.errors import InputError
 from asd.features import open_features
 from asd.network import load
-from asd.settings import Backbone, Compute, Decision, Equaliser, Pooling, Training
+from asd.settings import Backbone, Compute, Decision, Equaliser, Training, Windows
 
 SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 CPU = Compute(device="cpu", threads=1)
@@ -51,7 +51,7 @@ def test_training_writes_a_network_and_its_curve(made):
 
 def test_features_of_whole_clips(made, cache_path, tmp_path):
     out = tmp_path / "features.h5"
-    call("features", cache=cache_path, network=made / "global.safetensors", settings=Pooling(), compute=CPU, out=out)
+    call("features", cache=cache_path, network=made / "global.safetensors", settings=Windows(), compute=CPU, out=out)
     with open_features(out) as features:
         assert features.values.shape == (len(features.clips), 2096)
 
@@ -62,7 +62,7 @@ def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
         "score_exposure",
         cache=cache_path,
         network=made / "oe.safetensors",
-        settings=Pooling(),
+        settings=Windows(),
         decision=Decision(scope="machine"),
         compute=CPU,
         out=out,
@@ -84,7 +84,7 @@ def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
 
 
 def test_a_machine_without_a_gpu_is_told_so(made, cache_path, tmp_path):
-    arguments = {"cache": cache_path, "network": made / "oe.safetensors", "settings": Pooling()}
+    arguments = {"cache": cache_path, "network": made / "oe.safetensors", "settings": Windows()}
     with pytest.raises(InputError, match="no CUDA device"):
         call("features", **arguments, compute=Compute(device="cuda:99"), out=tmp_path / "features.h5")
     assert not (tmp_path / "features.h5").exists()

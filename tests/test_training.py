@@ -1,6 +1,7 @@
 """Training: labels, statistics, the rate, what is done to a batch, and that it learns the same thing twice."""
 
 import csv
+import dataclasses
 import math
 import subprocess
 import sys
@@ -11,14 +12,14 @@ import timm
 import torch
 from conftest import manifest, manifest_row
 
+from asd import augment, training, weights
 from asd import network as networks
-from asd import training, weights
 from asd.audio import as_float, log_mel
 from asd.cache import open_cache
 from asd.device import memory
 from asd.errors import InputError
 from asd.network import Description, Network
-from asd.settings import Backbone, Equaliser, LogMel, Masks, Mixup, Training
+from asd.settings import Backbone, Equaliser, Faults, LogMel, Masks, Mixup, Training
 
 LITE1 = Backbone(weights="none")
 METADATA = {"content": "weights", "backbone": LITE1.name}
@@ -33,7 +34,7 @@ def test_labels_are_machine_wide_and_double_when_equalised():
     sections, attributes = training.labels(["01", "00", "01"], ["v_2", "v_1", ""], False)
     assert sections == ("00", "01")
     assert attributes == ("", "v_1", "v_2")
-    assert training.labels(["00", "01"], ["", ""], True)[0] == ("00", "01", "00 equalised", "01 equalised")
+    assert training.labels(["00", "01"], ["", ""], True)[0] == ("00", "01", "00 altered", "01 altered")
 
 
 def test_the_rate_rises_linearly_and_falls_along_a_cosine():
@@ -101,13 +102,65 @@ def test_mixup_mixes_inputs_and_both_labels_alike(begun):
 
 def test_equalised_clips_are_sections_of_their_own_with_their_attributes(begun):
     network, data, batch = batch_of(begun, equaliser=Equaliser(probability=0.5))
-    assert network.description.section_labels == ("00", "01", "00 equalised", "01 equalised")
+    assert network.description.section_labels == ("00", "01", "00 altered", "01 altered")
     equalised = batch.section[0] >= 2
     assert 0 < equalised.sum() < len(equalised)
     assert torch.equal(batch.section[0] % 2, data.section)
     assert torch.equal(batch.attribute[0], data.attribute)
     same = (batch.standardised - network.standardise(data.logmel)).abs().amax((1, 2)) == 0
     assert torch.equal(same, ~equalised)
+
+
+def test_clips_with_a_generated_fault_are_sections_of_their_own(begun):
+    network, data, batch = batch_of(begun, faults=Faults(probability=0.5), window=16)
+    assert network.description.section_labels == ("00", "01", "00 altered", "01 altered")
+    faulty = batch.section[0] >= 2
+    assert 0 < faulty.sum() < len(faulty)
+    assert torch.equal(batch.section[0] % 2, data.section)
+    # The same random numbers, in order: the crops, then the faults.
+    random = torch.Generator().manual_seed(0)
+    cropped = augment.crop(data.logmel, 16, random)
+    changed, chosen = augment.faults(cropped, Faults(probability=0.5), random)
+    assert torch.equal(chosen, faulty)
+    assert torch.equal(batch.standardised, network.standardise(changed))
+    assert torch.equal(batch.standardised[~faulty], network.standardise(cropped)[~faulty])
+
+
+def test_a_single_section_learns_to_tell_generated_faults(cache_path, start):
+    chosen = Training(seed=3, epochs=1, batch=4, faults=Faults(probability=0.5), attributes=0)
+    with open_cache(cache_path) as cache:
+        single = dataclasses.replace(cache, clips=cache.clips.assign(section="00", attributes="{}"))
+        network = training.begin(start, single, chosen, cache_path)
+        data = training.training_set(single, network.description, chosen, torch.device("cpu"))
+        training.measure(network, data.logmel)
+        (epoch,) = training.train(network, data, chosen, cache.settings)
+    assert network.description.section_labels == ("00", "00 altered")
+    assert math.isfinite(epoch.loss)
+
+
+def test_the_centre_is_the_mean_embedding_of_the_training_clips(begun):
+    network, data, _, _ = begun(last_stage=4, bands=3, centre=True)
+    assert network.centre.abs().max() == 0
+    training.measure(network, data.logmel, centre=True)
+    centre = network.centre.clone()
+    training.measure(network, data.logmel, centre=True)
+    torch.testing.assert_close(network.centre, centre)
+    network.eval()
+    with torch.inference_mode():
+        pooled = network.features(network.standardise(data.logmel))[:, -network.widths[-1] :]
+        torch.testing.assert_close(centre, pooled.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            network.embed(network.standardise(data.logmel)), pooled - centre, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_a_network_of_the_first_stages_begins_with_their_pre_trained_weights(begun, start):
+    network, *_ = begun(last_stage=6, bands=14)
+    (tensors, _), state = start, network.state_dict()
+    of_backbone = {name.removeprefix("backbone."): value for name, value in state.items() if "backbone." in name}
+    left_out = ("blocks.5", "blocks.6", "conv_head", "bn2")
+    assert set(of_backbone) == {name for name in tensors if not name.startswith(left_out)}
+    assert all(torch.equal(tensors[name], value) for name, value in of_backbone.items())
 
 
 def test_an_equaliser_without_gain_gives_the_log_mel_of_the_cache(begun):

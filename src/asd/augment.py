@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device: mixup, masks, crops, and the equaliser of the waveform.
+"""Augmentation of whole batches on their device: mixup, masks, crops, faults, and the equaliser of the waveform.
 
 Random numbers are drawn on the generator's device and copied to that of the data: with a generator on the CPU the same
 seed gives the same augmentation on every device.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from asd.errors import InputError
-from asd.settings import Equaliser
+from asd.settings import Equaliser, Faults
 
 
 def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,6 +102,50 @@ def crop(x: Tensor, window: int, generator: torch.Generator) -> Tensor:
     starts = torch.randint(0, frames - window + 1, (batch,), generator=generator, device=generator.device)
     starts = starts.to(x.device, non_blocking=True)
     return x.unfold(2, window, 1)[torch.arange(batch, device=x.device), :, starts]
+
+
+def faults(x: Tensor, settings: Faults, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Give some clips of a batch a fault: a band whose level changes.
+
+    The change in dB is g · b(mel) · e(frame). The band b is exp(-(mel - c)² / 2w²), its centre c uniform over the mel
+    bins, its width w log-uniform from 1 to a seventh of them. The course e is, each in a third of the clips, steady
+    (1); pulsed (1 in 30 % of each period of 3 to 24 frames, else 0); or one to three bursts of 2 to 5 frames. The gain
+    g is log-uniform from a fifth of `settings.gain` to all of it; it is doubled for pulses and bursts, and negative in
+    three of ten steady faults. Nothing is known here about the faults of any machine.
+
+    Learning to tell clips with generated changes from those without is an old idea of the field: Inoue et al.,
+    "Detection of anomalous sounds for machine condition monitoring using classification confidence", DCASE 2020;
+    Hendrycks et al., "Deep Anomaly Detection with Outlier Exposure", ICLR 2019.
+
+    Args:
+        x: (batch, mels, frames) in dB.
+        settings: the share of the clips, and the gain.
+        generator: draws.
+
+    Returns:
+        (batch, mels, frames), and (batch,) bool: which clips got a fault.
+    """
+    (batch, mels, frames), device = x.shape, generator.device
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator, device=device)
+
+    chosen = draw() < settings.probability
+    kind = torch.randint(0, 3, (batch, 1), generator=generator, device=device)
+    centre, width = draw(1) * mels, (mels / 7) ** draw(1)
+    band = torch.exp(-0.5 * ((torch.arange(mels, device=device) - centre) / width) ** 2)
+    frame = torch.arange(frames, device=device)
+    period = 3 * 8 ** draw(1)
+    pulses = ((frame + draw(1) * period) % period < 0.3 * period).float()
+    start, length = (draw(3) * frames).long(), 2 + (4 * draw(3)).long()
+    present = torch.arange(3, device=device) < 1 + (3 * draw(1)).long()
+    since = frame - start[:, :, None]
+    bursts = ((since >= 0) & (since < length[:, :, None]) & present[:, :, None]).any(1).float()
+    course = torch.where(kind == 0, torch.ones_like(pulses), torch.where(kind == 1, pulses, bursts))
+    gain = settings.gain / 5 * 5 ** draw(1)
+    gain = torch.where(kind == 0, torch.where(draw(1) < 0.3, -gain, gain), 2 * gain) * chosen[:, None]
+    change = (gain * band)[:, :, None] * course[:, None, :]
+    return x + change.to(x.device, non_blocking=True), chosen.to(x.device, non_blocking=True)
 
 
 def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tuple[Tensor, Tensor]:

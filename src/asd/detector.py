@@ -37,13 +37,13 @@ from asd.features import FRAMES_AT_ONCE, cut, window_times
 from asd.files import written
 from asd.fusion import Standard, fused, standards
 from asd.mel import frames as frame_count
-from asd.network import Network, feature_widths
+from asd.network import Network
 from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
-from asd.settings import Check, LogMel, Model, Name, Pooling, Spectrum
+from asd.settings import Check, LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
 
-LAYOUT = 3
+LAYOUT = 4
 
 
 class Member(Model):
@@ -57,8 +57,8 @@ class Member(Model):
     """The settings of a spectrum; None if the model has a network."""
     logmel: LogMel
     """The settings of its log-mels."""
-    windows: Pooling
-    """How a recording is cut into windows, and these are pooled."""
+    windows: Windows
+    """How a recording is cut into windows."""
     standards: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """For a fusion: section -> mean and deviation by which the member's scores are standardised."""
 
@@ -66,7 +66,7 @@ class Member(Model):
 class Description(Model):
     """The description of a detector."""
 
-    layout: Literal[3] = LAYOUT
+    layout: Literal[4] = LAYOUT
     machine: str
     model: str
     """An entry of the configuration's `models`."""
@@ -97,7 +97,7 @@ class Source(Model):
     title: str
     detector: Literal["gaussian", "knn", "gmm", "exposure"]
     spectrum: Spectrum | None = None
-    windows: Pooling = Pooling()
+    windows: Windows = Windows()
     cache: Path
     """The machine's log-mel cache."""
     network: Path | None = None
@@ -217,8 +217,7 @@ class Loaded:
     def columns(self) -> np.ndarray:
         """The features that its detector takes."""
         if self.network:
-            widths = feature_widths(self.network, self.member.logmel.mels, self.member.windows.bands)
-            return columns_of(np.array(widths), self.fitted.settings)
+            return columns_of(np.array(self.network.widths), self.fitted.settings)
         return np.arange(self.member.spectrum.width(self.member.logmel.mels))
 
     def scores(self, waveform: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
@@ -261,7 +260,7 @@ class Loaded:
         for batch in windows.split(size):
             standardised = self.network.standardise(batch)
             if self.fitted:
-                values = self.network.features(standardised, self.member.windows.bands).cpu().numpy()[:, self.columns]
+                values = self.network.features(standardised).cpu().numpy()[:, self.columns]
                 for section, found in scores.items():
                     found.append(self.fitted.sections[section].window_scores(values))
             else:

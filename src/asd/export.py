@@ -38,7 +38,6 @@ class Graph(nn.Module):
         super().__init__()
         loaded = exportable(detector)
         self.network, self.spectrum = loaded.network, loaded.member.spectrum
-        self.bands = loaded.member.windows.bands
         self.sections = detector.description.sections
         self.fitted = loaded.fitted and [loaded.fitted.sections[section] for section in self.sections]
         if self.fitted:
@@ -57,7 +56,7 @@ class Graph(nn.Module):
             rows = self._pooled(logmel.double())
             scores = [self._distance(rows, number) for number in range(len(self.sections))]
         elif self.fitted:
-            rows = self.network.features(self.network.standardise(logmel), self.bands)[:, self.columns].double()
+            rows = self.network.features(self.network.standardise(logmel))[:, self.columns].double()
             scores = [self._distance(rows, number) for number in range(len(self.sections))]
         else:
             logits = self.network.section(self.network.embed(self.network.standardise(logmel)))

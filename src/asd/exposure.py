@@ -51,7 +51,8 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
     if network.section is None:
         raise InputError(
             f"machine {description.machine}: the network knows a single section, so it has no doubt to score by: use "
-            "the gaussian detector, or train this network with equaliser.probability above 0, which doubles the labels"
+            "the gaussian detector, or train this network with equaliser.probability or faults.probability above 0, "
+            "which doubles the labels"
         )
     known = {label: index for index, label in enumerate(description.section_labels)}
     own = [description.section_label(*one) for one in zip(cache.clips["machine"], cache.clips["section"], strict=True)]

@@ -1,11 +1,11 @@
-"""The feature vectors of clips and windows: a network's nine stages, pooled, side by side, or a spectrum.
+"""The feature vectors of clips and windows: a network's stages, pooled, side by side, or a spectrum.
 
 A features file is HDF5:
 
     features   (rows, d) float32       one row per clip, or one row per window, in the order of the clips
     offsets    (clips + 1,) int64      clip i has rows offsets[i]:offsets[i + 1]
     clips/…    (clips,) text           the manifest's columns
-    attributes: widths, of a network (9,) the features of its stages, of a spectrum (1,) all; settings (JSON of Pooling)
+    attributes: widths, of a network (stages,) the features of each, of a spectrum (1,) all; settings (JSON of Windows)
 """
 
 import json
@@ -23,7 +23,7 @@ from asd.cache import LIBVER, read_clips, write_clips
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
-from asd.settings import LogMel, Pooling, Windows
+from asd.settings import LogMel, Windows
 
 if TYPE_CHECKING:
     import h5py
@@ -143,7 +143,7 @@ def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> It
 
 @contextmanager
 def features_file(
-    path: Path, cache: "Cache", offsets: np.ndarray, widths: list[int], settings: Pooling
+    path: Path, cache: "Cache", offsets: np.ndarray, widths: list[int], settings: Windows
 ) -> "Iterator[h5py.Dataset]":
     """Yield the dataset `features` of a features file, to be filled; the file gets its name when the block succeeds.
 
@@ -152,7 +152,7 @@ def features_file(
         cache: the log-mel cache, for the manifest's columns.
         offsets: (clips + 1,): clip i has rows offsets[i]:offsets[i + 1].
         widths: numbers of columns of the stages, or of the spectrum.
-        settings: how clips were cut and pooled.
+        settings: how clips were cut.
     """
     import h5py
 
@@ -166,27 +166,20 @@ def features_file(
         yield out
 
 
-def write_features(path: Path, network: "Network", cache: "Cache", settings: Pooling, device: "torch.device") -> None:
+def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
     """Write the feature vectors of every clip of a cache.
 
     Args:
         path: the file to write.
         network: in evaluation mode, on the device.
         cache: an open log-mel cache of the machine.
-        settings: how clips are cut and pooled.
+        settings: how clips are cut.
         device: where the network computes.
     """
-    from asd.network import feature_widths
-
-    widths = feature_widths(network, cache.settings.mels, settings.bands)
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
-    with features_file(path, cache, rows.offsets, widths, settings) as out:
+    with features_file(path, cache, rows.offsets, network.widths, settings) as out:
         for begin, end, values in computed(
-            lambda logmel: network.features(network.standardise(logmel), settings.bands),
-            cache,
-            rows,
-            device,
-            "features",
+            lambda logmel: network.features(network.standardise(logmel)), cache, rows, device, "features"
         ):
             out[begin:end] = values.numpy()
 
@@ -203,7 +196,7 @@ class Features:
     offsets: np.ndarray
     """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
     widths: np.ndarray
-    """(9,): the features of a network's stages; (1,) of a spectrum."""
+    """(stages,): the features of a network's stages; (1,) of a spectrum."""
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
         """Return rows start:stop as (rows, values) float32, all columns or the chosen ones."""

@@ -1,8 +1,10 @@
-"""The network: an EfficientNet on three equal channels, its nine stages, and two cosine heads.
+"""The network: an EfficientNet on three equal channels, its nine stages or the first of them, and two cosine heads.
 
-    log-mel (batch, mels, frames) -> standardise -> backbone -> nine stages
-    stages -> average over time and per frequency band -> side by side (one band: 2096)    for the detectors
-    stage nine -> global average pooling -> embedding (1280 values) -> section, attribute  for training and CNN-OE
+    log-mel (batch, mels, frames) -> standardise -> backbone -> stages
+    stages -> averages over time and per frequency band -> feature vector        for the detectors
+    last stage, averaged alike -> minus its centre: embedding -> section, attribute  for training and CNN-OE
+
+With nine stages, one band and a centre of 0 this is the paper's network: 2096 features, an embedding of 1280 values.
 
 A network file is safetensors: the state (backbone with timm's names, heads, AdaCos scales, input statistics) and, as
 metadata, JSON texts that describe it: backbone, labels, settings.
@@ -37,11 +39,17 @@ class Description:
     bins: int
     """Number of means and deviations of the input: the number of mel bins, or 1."""
     section_labels: tuple[str, ...]
-    """Classes of the section head, in order; equalised clips have classes of their own."""
+    """Classes of the section head, in order; altered clips have classes of their own."""
     attribute_labels: tuple[str, ...]
     """Classes of the attribute head, in order."""
     settings: str
     """The settings that the network was trained with, as JSON."""
+    mels: int = 224
+    """Mel bins of the log-mels."""
+    last_stage: int = 9
+    """The stage with which it ends, 2 to 9."""
+    bands: int = 1
+    """Number of frequency bands over which each stage is averaged."""
 
     def section_label(self, machine: str, section: str) -> str:
         """Return the class of a clip: its section; in a network of all machines its machine and section, "fan 00"."""
@@ -59,22 +67,32 @@ class Network(nn.Module):
     def __init__(self, description: Description, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.description = description
-        self.backbone = make_backbone(description.backbone)
+        self.backbone = make_backbone(description.backbone, description.last_stage)
         self.register_buffer("mean", torch.zeros(description.bins, 1))
         self.register_buffer("deviation", torch.ones(description.bins, 1))
+        self.widths = self._widths()
+        """The number of features of each stage."""
+        self.register_buffer("centre", torch.zeros(self.widths[-1]))
         generator = generator or torch.Generator().manual_seed(0)
         self.section = self._head(description.section_labels, generator)
         self.attribute = self._head(description.attribute_labels, generator)
 
     def _head(self, labels: tuple[str, ...], generator: torch.Generator) -> AdaCos | None:
-        return AdaCos(self.backbone.num_features, len(labels), generator) if len(labels) > 1 else None
+        return AdaCos(self.widths[-1], len(labels), generator) if len(labels) > 1 else None
+
+    @torch.no_grad()
+    def _widths(self) -> list[int]:
+        """The features of each stage, found with a few frames."""
+        stages = self.eval().stages(torch.zeros(1, self.description.mels, 32))
+        self.train()
+        return [pooled.shape[1] for pooled in map(self.pool, stages)]
 
     def standardise(self, logmel: torch.Tensor) -> torch.Tensor:
         """Return (log-mel - mean) / deviation with the statistics of the training clips: (batch, mels, frames)."""
         return (logmel - self.mean) / self.deviation
 
     def stages(self, standardised: torch.Tensor) -> list[torch.Tensor]:
-        """Return the nine stages of the paper's Table 2, each (batch, channels, height, width).
+        """Return the stages of the paper's Table 2 up to the last one, each (batch, channels, height, width).
 
         The backbone expects three equal channels. Three equal channels through a kernel give the same as one channel
         through the kernel's sum over the channels, which is what is computed.
@@ -88,39 +106,39 @@ class Network(nn.Module):
         outputs = [net.bn1(torch.func.functional_call(net.conv_stem, kernel, (image,)))]
         for block in net.blocks:
             outputs.append(block(outputs[-1]))
-        outputs.append(net.bn2(net.conv_head(outputs[-1])))
+        if self.description.last_stage == 9:
+            outputs.append(net.bn2(net.conv_head(outputs[-1])))
         return outputs
 
-    def features(self, standardised: torch.Tensor, bands: int = 1) -> torch.Tensor:
-        """Return the nine stages averaged over time and per frequency band, side by side.
+    def pool(self, stage: torch.Tensor) -> torch.Tensor:
+        """Return a stage averaged over time and per frequency band.
 
-        With one band this is the paper's global average pooling, (batch, 2096). With more, each channel has a value per
-        band, so that it is known at which frequency it responds.
+        With one band this is the paper's global average pooling. With more bands it is known at which frequency a
+        channel responds. A stage of fewer rows than bands has one band per row.
 
         Args:
-            standardised: (batch, mels, frames).
-            bands: into which the height of each stage is divided; a stage of fewer rows has one band per row.
+            stage: (batch, channels, height, width).
 
         Returns:
-            (batch, d) float32, stage by stage, channel by channel, from the lowest band to the highest; d is the sum of
-            `feature_widths`.
+            (batch, channels · bands) float32, channel by channel, from the lowest band to the highest.
         """
-        pooled = []
-        for stage in self.stages(standardised):
-            rows = stage.float().mean(3)
-            pooled.append((rows @ band_means(rows.shape[2], bands).to(rows.device)).flatten(1))
-        return torch.cat(pooled, 1)
+        rows = stage.float().mean(3)
+        return (rows @ band_means(rows.shape[2], self.description.bands).to(rows.device)).flatten(1)
+
+    def features(self, standardised: torch.Tensor) -> torch.Tensor:
+        """Return the pooled stages side by side: (batch, sum of `widths`) float32."""
+        return torch.cat([self.pool(stage) for stage in self.stages(standardised)], 1)
 
     def embed(self, standardised: torch.Tensor) -> torch.Tensor:
-        """Return the embedding, the ninth stage pooled over height and width: (batch, 1280), float32."""
-        return self.stages(standardised)[-1].float().mean((2, 3))
+        """Return the embedding, the pooled last stage without its centre: (batch, last of `widths`), float32."""
+        return self.pool(self.stages(standardised)[-1]) - self.centre
 
 
 def band_means(rows: int, bands: int) -> torch.Tensor:
     """Return the matrix (rows, bands) that averages rows over bands: band i has rows ⌊i r / b⌋ to ⌈(i + 1) r / b⌉ - 1.
 
-    As PyTorch's adaptive average pooling, but also where an ONNX graph is made. With fewer rows than bands, each row is
-    a band.
+    This is PyTorch's adaptive average pooling, in a form that ONNX graphs can have. With fewer rows than bands, each
+    row is a band.
     """
     bands = min(bands, rows)
     matrix = torch.zeros(rows, bands)
@@ -130,8 +148,8 @@ def band_means(rows: int, bands: int) -> torch.Tensor:
     return matrix
 
 
-def make_backbone(name: str) -> nn.Module:
-    """Build timm's network of this name, without its classifier and with random weights.
+def make_backbone(name: str, last_stage: int = 9) -> nn.Module:
+    """Build timm's network of this name up to a stage, without its classifier and with random weights.
 
     Raises:
         InputError: timm has no such network, or it lacks the nine stages.
@@ -148,7 +166,16 @@ def make_backbone(name: str) -> nn.Module:
             f"backbone.name: {name!r} does not have the nine stages of the paper's Table 2 (a stem, seven blocks, a "
             "head convolution); expected an EfficientNet such as efficientnet_b1"
         )
+    net.blocks = net.blocks[: last_stage - 1]
+    if last_stage < 9:
+        net.conv_head = net.bn2 = nn.Identity()
     return net.to(memory_format=torch.channels_last)
+
+
+def left_out(last_stage: int) -> tuple[str, ...]:
+    """Return how the names of the tensors of a backbone begin that a network with this last stage does not have."""
+    head = ("conv_head.", "bn2.") if last_stage < 9 else ()
+    return (*head, *(f"blocks.{block}." for block in range(last_stage - 1, 7)))
 
 
 def freeze_norms(network: Network) -> None:
@@ -195,19 +222,6 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple:
     return norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
 
 
-def stage_widths(net: nn.Module) -> list[int]:
-    """Return the channels of a backbone's nine stages; for B1 and Lite1 32, 16, 24, 40, 80, 112, 192, 320, 1280."""
-    last = [[layer for layer in block.modules() if isinstance(layer, nn.Conv2d)][-1] for block in net.blocks]
-    return [layer.out_channels for layer in (net.conv_stem, *last, net.conv_head)]
-
-
-@torch.inference_mode()
-def feature_widths(network: Network, mels: int, bands: int) -> list[int]:
-    """Return the number of features of each of the nine stages, for log-mels of `mels` bins."""
-    stages = network.stages(network.mean.new_zeros(1, mels, 32))
-    return [stage.shape[1] * min(bands, stage.shape[2]) for stage in stages]
-
-
 def save(path: Path, network: Network) -> None:
     """Write a network with its description."""
     metadata = {"content": "network", **{key: json.dumps(value) for key, value in asdict(network.description).items()}}
@@ -242,7 +256,7 @@ def load(path: Path) -> Network:
     tensors, metadata = read(path)
     if metadata["content"] != "network":
         raise InputError(f"{path}: found the weights of a backbone, expected a trained network (train.py writes one)")
-    fields = {key: json.loads(metadata[key]) for key in Description.__dataclass_fields__}
+    fields = {key: json.loads(metadata[key]) for key in Description.__dataclass_fields__ if key in metadata}
     for key in ("section_labels", "attribute_labels"):
         fields[key] = tuple(fields[key])
     network = Network(Description(**fields))

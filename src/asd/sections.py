@@ -89,7 +89,7 @@ def chosen_columns(widths: np.ndarray, stages: list[int]) -> np.ndarray:
 
 def columns_of(widths: np.ndarray, settings: Fit) -> np.ndarray:
     """Return the columns of the features that a detector takes: of a network its stages, of a spectrum all."""
-    if settings.detector == "gaussian" and len(widths) == len(Mvg().stages):
+    if settings.detector == "gaussian" and len(widths) > 1:
         return chosen_columns(widths, settings.mvg.stages)
     return np.arange(int(np.sum(widths)))
 

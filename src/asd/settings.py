@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -296,6 +297,18 @@ class Equaliser(Model):
     """Largest gain and attenuation of a band, in dB."""
 
 
+class Faults(Model):
+    """Generated faults: a band of a log-mel is louder or softer than it was (`asd.augment.faults`).
+
+    A clip with one gets a section label of its own, as an equalised clip does.
+    """
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of the clips that get a fault; 0: none."""
+    gain: float = Field(8.0, gt=0)
+    """Largest change of a steady fault, in dB. Pulses and bursts are up to twice as strong."""
+
+
 class Training(Model):
     """Training of one network."""
 
@@ -324,6 +337,15 @@ class Training(Model):
     between the domains teach the network to tell the domains apart."""
     first_stage: int = Field(1, ge=1, le=9)
     """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
+    last_stage: int = Field(9, ge=2, le=9)
+    """The stage with which the network ends. The heads are on it, and the stages after it are not computed. 9: the
+    paper's network."""
+    bands: int = Field(1, ge=1)
+    """Number of frequency bands over which each stage is averaged, for heads and features. 1: one average per channel,
+    as in the paper. With more the network tells at which frequency something is."""
+    centre: bool = False
+    """Whether the heads see embeddings without the mean of the training clips, as the network is before training. The
+    embeddings of a pre-trained network all point in nearly the same direction, in which cosines differ little."""
     standardise: Literal["all", "bin"] = "all"
     """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
     window: int = Field(0, ge=0)
@@ -332,6 +354,12 @@ class Training(Model):
     time_masks: Masks = Masks()
     frequency_masks: Masks = Masks()
     equaliser: Equaliser = Equaliser()
+    faults: Faults = Faults()
+
+    @property
+    def alters(self) -> bool:
+        """Whether some clips are altered (equaliser, faults), so that there is a second label per section."""
+        return self.equaliser.probability > 0 or self.faults.probability > 0
 
 
 class Windows(Model):
@@ -343,14 +371,6 @@ class Windows(Model):
     """Frames from one window of a training clip to the next."""
     test_hop: int = Field(1, ge=1)
     """Frames from one window of a test clip to the next."""
-
-
-class Pooling(Windows):
-    """How the features of a network are made of clips."""
-
-    bands: int = Field(1, ge=1)
-    """Number of frequency bands over which each stage is averaged (over all frames of a window). 1: one average per
-    channel, as in the paper. With more bands the features tell at which frequency something is."""
 
 
 class Network(Training):
@@ -366,8 +386,6 @@ class Network(Training):
     """Frames from one window of a training clip to the next, if `window` is set; for the detector's fit."""
     test_hop: int = Field(1, ge=1)
     """Frames from one window of a test clip to the next, if `window` is set."""
-    bands: int = Field(1, ge=1)
-    """Number of frequency bands over which each stage is averaged for the features (see `Pooling`)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -387,11 +405,6 @@ class Network(Training):
     def windows(self) -> Windows:
         """The slice that features and scores depend on."""
         return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
-
-    @property
-    def pooling(self) -> Pooling:
-        """The slice that features depend on."""
-        return Pooling(**self.windows.model_dump(), bands=self.bands)
 
 
 class Spectrum(Model):
@@ -823,6 +836,13 @@ class Settings(Model):
             raise ValueError(f"{where}.detector: a fusion has none of its own; its members have")
         if model.spectrum and model.detector == "exposure":
             raise ValueError(f"{where}.detector: exposure is the doubt of a network's classifier; a spectrum has none")
+        if model.network and model.detector == "gaussian":
+            last = self.networks[model.network].last_stage
+            if model.mvg.stages[-1] > last:
+                raise ValueError(
+                    f"{where}.mvg.stages: found stage {model.mvg.stages[-1]}; the network {model.network} ends with "
+                    f"stage {last} (networks.{model.network}.last_stage)"
+                )
         if model.spectrum and model.mvg.stages != self.mvg.stages:
             raise ValueError(f"{where}.mvg.stages: these are stages of a network; a spectrum has none")
         if model.domains == "nearest" and (model.members or model.detector not in ("gaussian", "knn")):
@@ -857,16 +877,12 @@ class Settings(Model):
                 )
             if start in chain:
                 raise ValueError(f"networks.{name}.warm_start: goes round in a circle ({' -> '.join([*chain, start])})")
-            if self.networks[start].scope != self.networks[name].scope:
-                raise ValueError(
-                    f"networks.{name}.warm_start: {name} has the scope {self.networks[name].scope}, {start} has "
-                    f"{self.networks[start].scope}; give them one"
-                )
-            if self.networks[start].backbone.name != self.networks[name].backbone.name:
-                raise ValueError(
-                    f"networks.{name}.warm_start: {name} has the backbone {self.networks[name].backbone.name}, {start} "
-                    f"has {self.networks[start].backbone.name}; give them one"
-                )
+            for key in ("scope", "backbone.name", "last_stage", "bands"):
+                own, other = (attrgetter(key)(self.networks[one]) for one in (name, start))
+                if own != other:
+                    raise ValueError(
+                        f"networks.{name}.warm_start: {name} has {key} {own}, {start} has {other}; give them one"
+                    )
             chain.append(start)
         return chain[1:]
 

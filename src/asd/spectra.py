@@ -47,11 +47,11 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
 def write_spectra(path: "Path", cache: "Cache", settings: Spectrum) -> None:
     """Write the feature vectors of every clip of a cache, one row per clip, as a features file (`asd.features`)."""
     from asd.features import features_file
-    from asd.settings import Pooling
+    from asd.settings import Windows
 
     clips = len(cache.clips)
     width = settings.width(cache.settings.mels)
-    with features_file(path, cache, np.arange(clips + 1), [width], Pooling()) as out:
+    with features_file(path, cache, np.arange(clips + 1), [width], Windows()) as out:
         for row in range(clips):
             waveform = cache.read_waveform([row])[0] if settings.needs_waveform else None
             logmel = cache.read_logmel([row])[0] if settings.scale == "db" else None

@@ -25,7 +25,7 @@ from asd.corpus import attribute_label
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import mixed_focal
-from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages
+from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages, left_out
 from asd.progress import progress
 from asd.settings import Compute, LogMel, Training, canonical
 
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 BYTES_A_PIXEL = 2000
 """Memory of a training step for each mel bin and frame of its batch, at least: EfficientNet-Lite1's, with gradients."""
 
-EQUALISED = " equalised"
-"""The suffix of the section label of an equalised clip."""
+ALTERED = " altered"
+"""The suffix of the section label of a clip that was altered, by the equaliser or by a generated fault."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,20 @@ class Epoch:
     attribute_scale: float
 
 
-def labels(sections: list[str], attributes: list[str], equalised: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def labels(sections: list[str], attributes: list[str], altered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the classes of the section head and of the attribute head.
 
-    Equalised clips are new sections (section 2.2.3 of the paper): the number of labels doubles, and section i of S
-    becomes label S + i if a clip is equalised.
+    Equalised clips are new sections (section 2.2.3 of the paper), and so are clips with a generated fault: the number
+    of labels doubles, and section i of S becomes label S + i if a clip is altered.
 
     Args:
         sections: section labels of the training clips.
         attributes: attribute labels of the training clips.
-        equalised: whether clips are equalised.
+        altered: whether clips are altered.
     """
     section_labels = tuple(sorted(set(sections)))
-    if equalised:
-        section_labels += tuple(label + EQUALISED for label in section_labels)
+    if altered:
+        section_labels += tuple(label + ALTERED for label in section_labels)
     return section_labels, tuple(sorted(set(attributes)))
 
 
@@ -121,7 +121,7 @@ def begin(
     if clips.empty:
         raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
     machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
-    sections, attributes = labels(*classes(clips, machine), settings.equaliser.probability > 0)
+    sections, attributes = labels(*classes(clips, machine), settings.alters)
     if settings.attributes == 0 and len(sections) > 1:
         attributes = ()
     weights = metadata["content"] == "weights"
@@ -138,12 +138,16 @@ def begin(
         section_labels=sections,
         attribute_labels=attributes,
         settings=settings.model_dump_json(),
+        mels=cache.settings.mels,
+        last_stage=settings.last_stage,
+        bands=settings.bands,
     )
     if attributes and not weights and tuple(json.loads(metadata["attribute_labels"])) != attributes:
         raise InputError(f"{path}: a network of other attributes than the clips of {cache.path}; train it again")
     network = Network(description, torch.Generator().manual_seed(settings.seed))
     prefix = "backbone." if weights else ""
-    new = ("section.", "mean", "deviation", *([] if attributes else ["attribute."]))
+    new = ("section.", "mean", "deviation", "centre", *([] if attributes else ["attribute."]))
+    new += left_out(settings.last_stage) if weights else ()
     kept = {prefix + key: value for key, value in tensors.items() if not key.startswith(new)}
     state = network.state_dict()
     strange = [key for key, value in kept.items() if key not in state or state[key].shape != value.shape]
@@ -200,8 +204,15 @@ def training_set(
     )
 
 
-def measure(network: Network, logmel: torch.Tensor) -> None:
-    """Set the network's input statistics from log-mels (clips, mels, frames): one pair, or one pair per mel bin."""
+@torch.no_grad()
+def measure(network: Network, logmel: torch.Tensor, centre: bool = False) -> None:
+    """Set what a network knows of the training clips before it learns.
+
+    Args:
+        network: as `begin` returns it. Its input statistics are set, one pair or one pair per mel bin; and its centre.
+        logmel: (clips, mels, frames) of the training clips.
+        centre: whether the centre is the mean embedding of the clips; otherwise it is 0.
+    """
     axes = (0, 1, 2) if network.description.bins == 1 else (0, 2)
     count = logmel.numel() // network.description.bins
     # In float64 and in parts: a float32 sum over hours of sound loses digits, and a float64 copy of all may not fit.
@@ -210,6 +221,11 @@ def measure(network: Network, logmel: torch.Tensor) -> None:
     variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts) / count
     network.mean.copy_(mean[0])
     network.deviation.copy_(variance[0].sqrt().clamp_min(1e-6))
+    if centre:
+        network.eval()
+        sums = sum(network.embed(network.standardise(part)).double().sum(0) for part in logmel.split(16))
+        network.centre.copy_(network.centre + sums / len(logmel))
+        network.train()
 
 
 def learning_rate(step: int, steps: int, warmup: int) -> float:
@@ -429,13 +445,18 @@ class Batch:
 def _augmented(
     network: Network, data: TrainingSet, rows: torch.Tensor, settings: Training, logmel: LogMel, random: torch.Generator
 ) -> Batch:
-    """Take the clips of some rows and apply, in this order: equaliser, crop, standardisation, mixup, masks."""
+    """Take the clips of some rows and apply, in this order: equaliser, crop, faults, standardisation, mixup, masks."""
     x, section, attribute = data.logmel[rows], data.section[rows], data.attribute[rows]
+    altered = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
     if settings.equaliser.probability > 0:
-        x, chosen = _equalised(x, data.waveform[rows], settings, logmel, random)
-        section = section + chosen * (len(network.description.section_labels) // 2)
+        x, altered = _equalised(x, data.waveform[rows], settings, logmel, random)
     if settings.window:
         x = augment.crop(x, settings.window, random)
+    if settings.faults.probability > 0:
+        x, faulty = augment.faults(x, settings.faults, random)
+        altered = altered | faulty
+    if settings.alters:
+        section = section + altered * (len(network.description.section_labels) // 2)
     x = network.standardise(x)
     weight = torch.ones(len(rows), device=x.device)
     partner = torch.arange(len(rows), device=x.device)

@@ -236,7 +236,7 @@ def sources_of(wildcards):
             source["fitted"] = fitted_path(name, machine)
         if model.network:
             source["network"] = network_path(model.network, machine)
-            source["windows"] = settings.networks[model.network].pooling.model_dump()
+            source["windows"] = settings.networks[model.network].windows.model_dump()
         else:
             source["spectrum"] = settings.spectra[model.spectrum].model_dump()
         sources.append(source)

@@ -23,7 +23,7 @@ rule features:
     params:
         script=f"{SCRIPTS}/features.py",
         code=code("features"),
-        settings=lambda wildcards: flags(settings.networks[wildcards.network].pooling),
+        settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
         compute=COMPUTE,
     shell:
         "alone {log:q}; python {params.script}"

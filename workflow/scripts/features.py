@@ -10,14 +10,14 @@ from typing import Annotated
 import tyro
 
 from asd import command
-from asd.settings import Compute, Pooling
+from asd.settings import Compute, Windows
 
 
 def main(
     *,
     cache: Path,
     network: Path,
-    settings: Annotated[Pooling, tyro.conf.arg(name="")],
+    settings: Annotated[Windows, tyro.conf.arg(name="")],
     compute: Annotated[Compute, tyro.conf.arg(name="")],
     out: Path,
 ) -> None:
