@@ -21,6 +21,8 @@ from asd.threshold import of_sections
 WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=2)}
 TITLES = {"global": "CNN-Global", "local": "CNN-Local", "ensemble": "Ensemble"}
 WIDTHS = [2] * 9
+DATA = '<script type="application/json" id="data">'
+"""The beginning of the page's data. Values from outside cannot contain it, since they are escaped."""
 HOSTILE_NAME = "section_00_source_test_normal_9999_spd_<img src=x onerror=window.hacked=1>.wav"
 HOSTILE_ATTRIBUTE = "</script><script>window.hacked=1</script>"
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from finished import TITLES, Machine, make_machine
+from finished import DATA, TITLES, Machine, make_machine
 from playwright.sync_api import Page, sync_playwright
 
-from asd.report.page import DATA
 from asd.settings import load
 
 ROOT = Path(__file__).parents[2]

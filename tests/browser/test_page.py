@@ -6,9 +6,7 @@ import re
 import shutil
 
 import pytest
-from finished import HOSTILE_ATTRIBUTE, HOSTILE_NAME
-
-from asd.report.page import DATA
+from finished import DATA, HOSTILE_ATTRIBUTE, HOSTILE_NAME
 
 
 def cells(page, column: int) -> list[str]:

@@ -1,7 +1,5 @@
 """What the page says: tables, choices, provenance."""
 
-import base64
-import json
 import os
 import re
 from pathlib import Path
@@ -251,37 +249,3 @@ def test_versions_are_those_that_run():
     found = page.versions()
     assert found["torch"] == torch.__version__.split("+")[0] or found["torch"] == torch.__version__
     assert re.match(r"3\.\d+\.\d+", found["Python"])
-
-
-def a_page(folder: Path) -> Path:
-    """A page that shows a figure and one clip of a machine, with what it shows beside it."""
-    for name in ("figures/fan/map.svg", "clips/fan/3.flac", "clips/fan/3.webp"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
-    (folder / "clips/fan/clips.json").write_text("{}")
-    said = json.dumps({"machines": [{"folder": "clips/fan", "text": 'src="figures/none.svg"'}]})
-    figure = '<a href="figures/fan/map.svg" aria-label="Large"><img src="figures/fan/map.svg" alt=""></a>'
-    (folder / "index.html").write_text(f"<body>{figure}{page.DATA}{said}</script><script>1</script></body>")
-    return folder / "index.html"
-
-
-def test_the_single_file_holds_every_file_that_the_page_shows(tmp_path):
-    made = a_page(tmp_path)
-    page.write_single(tmp_path / "out/single.html", made)
-    text = (tmp_path / "out/single.html").read_text()
-    assert '<a href="#" data-large aria-label="Large"><img src="data:image/svg+xml;base64,' in text
-    assert base64.b64encode(b"figures/fan/map.svg").decode() in text
-    held = dict(re.findall(r'<script type="[a-z/+]*" id="(clips[^"]*)">(.*?)</script>', text))
-    assert {name: base64.b64decode(content).decode() for name, content in held.items()} == {
-        name: name for name in ("clips/fan/3.flac", "clips/fan/3.webp")
-    }
-    assert text.endswith(made.read_text().partition(page.DATA)[2])
-
-
-@pytest.mark.parametrize("gone", ["figures/fan/map.svg", "index.html"])
-def test_what_the_single_file_lacks_is_named(tmp_path, gone):
-    made = a_page(tmp_path)
-    (tmp_path / gone).unlink()
-    with pytest.raises(InputError, match=rf"{gone}: No such file .*; make the page again"):
-        page.write_single(tmp_path / "single.html", made)
-    assert not (tmp_path / "single.html").exists()

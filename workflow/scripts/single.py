@@ -16,7 +16,7 @@ def main(*, page: Path, out: Path) -> None:
         page: the report's page, in its folder.
         out: the page to write.
     """
-    from asd.report.page import write_single
+    from asd.report.single import write_single
 
     write_single(out, page)
 

@@ -4,7 +4,6 @@ A template (Jinja2, which escapes everything from outside) is filled with the re
 one folder with everything that it shows, opens from disk, and needs no network.
 """
 
-import base64
 import json
 import platform
 import re
@@ -358,49 +357,3 @@ def write_page(path: Path, template: Path, **content: object) -> None:
     page = environment.get_template(template.name).render(python=sys.version, **content)
     with written(path) as aside:
         aside.write_text(page, encoding="utf-8")
-
-
-# --- the page in one file -----------------------------------------------------------------------------------
-
-DATA = '<script type="application/json" id="data">'
-"""The beginning of the page's script. Values from outside cannot contain it, since they are escaped."""
-KINDS = {".webp": "image/webp", ".svg": "image/svg+xml", ".flac": "audio/flac"}
-
-
-def write_single(path: Path, page: Path) -> None:
-    """Write the page and all files beside it as one file.
-
-    Figures become data URLs. The files of the clips become blocks of base64 with the names of the files; the page's
-    script turns a block into a sound or a picture when its clip is opened.
-
-    Args:
-        path: the file to write.
-        page: the page, in its folder.
-
-    Raises:
-        InputError: a file that the page shows is missing.
-    """
-    try:
-        text = page.read_text(encoding="utf-8")
-        text = re.sub(r'<a href="figures/[^"]*"', '<a href="#" data-large', text)
-        text = re.sub(r'src="(figures/[^"]*)"', lambda found: f'src="{_inside(page.parent / found[1])}"', text)
-        before, after = text.split(DATA)
-        machines = json.loads(after.partition("</script>")[0])["machines"]
-        with written(path) as aside, aside.open("w", encoding="utf-8") as out:
-            out.write(before)
-            for machine in machines:
-                for file in sorted((page.parent / machine["folder"]).iterdir()):
-                    if kind := KINDS.get(file.suffix):
-                        name = f"{machine['folder']}/{file.name}"
-                        out.write(f'<script type="{kind}" id="{name}">{_base64(file)}</script>\n')
-            out.write(DATA + after)
-    except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; make the page again, then this") from None
-
-
-def _inside(path: Path) -> str:
-    return f"data:{KINDS[path.suffix]};base64,{_base64(path)}"
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
