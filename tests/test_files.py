@@ -138,13 +138,13 @@ def test_a_name_that_is_no_text_is_printable():
 def test_names_of_a_table_are_text(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("machine,section,value\n1,00,0.5\nNA,01,\ntrue,1e3,nan\n")
-    table = read_table(path, ["value"])
+    table = read_table(path, numbers=["value"])
     assert table["machine"].tolist() == ["1", "NA", "true"]
     assert table["section"].tolist() == ["00", "01", "1e3"]
     np.testing.assert_array_equal(table["value"], [0.5, np.nan, np.nan])
     for text, said in (("machine,value\n1,high\n", "high"), ("machine\n1\n", "value"), ("", "No columns")):
         path.write_text(text)
         with pytest.raises(InputError, match=rf"metrics\.csv: not a readable table .*{said}"):
-            read_table(path, ["value"])
+            read_table(path, numbers=["value"])
     with pytest.raises(InputError, match="not a readable table"):
         read_table(tmp_path / "none.csv")

@@ -131,12 +131,13 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     return sorted(files), dict(sorted(skipped.items()))
 
 
-def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
+def read_table(path: Path, columns: Collection[str] = (), numbers: Collection[str] = ()) -> "pd.DataFrame":
     """Read a CSV that the workflow wrote. Cells stay text (a machine may be called 1 or NA), except for `numbers`.
 
     Args:
         path: the file.
-        numbers: the columns that hold numbers; an empty cell is nan.
+        columns: the columns that it must have; others may follow.
+        numbers: those of them that hold numbers; an empty cell is nan.
 
     Raises:
         InputError: the file is missing or not such a table, or a cell of `numbers` is not a number.
@@ -145,11 +146,28 @@ def read_table(path: Path, numbers: Collection[str] = ()) -> "pd.DataFrame":
 
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus cells in front for an index
+            raise ValueError("rows with more cells than the header")
+        if missing := [column for column in (*columns, *numbers) if column not in table]:
+            found = ", ".join(table.columns)
+            raise ValueError(f"found the columns {found}; expected {', '.join(missing)} among them")
         for column in numbers:
             table[column] = table[column].replace("", "nan").astype(float)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:  # pandas' own errors and those of the encoding are ValueErrors
         raise InputError(f"{path}: not a readable table ({error}); delete it and run again") from None
     return table
+
+
+def write_table(path: Path, table: "pd.DataFrame", float_format: str | None = None) -> None:
+    """Write a table as CSV, without its index.
+
+    Args:
+        path: the file.
+        table: its cells; NaN becomes an empty cell.
+        float_format: "%.2f" for two decimals; by default numbers have their full precision.
+    """
+    with written(path) as aside:
+        table.to_csv(aside, index=False, float_format=float_format, lineterminator="\n", encoding="utf-8")
 
 
 def printable(path: Path | str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from asd.errors import InputError
 from asd.results.paper import audit, read_tables, side_by_side, versus
-from asd.results.tables import AVERAGE, BEST, TABLES, write_table
+from asd.results.tables import AVERAGE, BEST, TABLES, write_percentages
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "resources/paper"
@@ -103,7 +103,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 def test_the_script(tmp_path, printed):
     for name, table in printed.items():
-        write_table(tmp_path / f"{name}.csv", table[["fan", "valve"]].assign(**{AVERAGE: 1.0}))
+        write_percentages(tmp_path / f"{name}.csv", table[["fan", "valve"]].assign(**{AVERAGE: 1.0}))
     command = [sys.executable, ROOT / "workflow/scripts/compare_paper.py", "--tables", tmp_path, "--paper", PAPER]
     command += ["--versus", tmp_path / "versus.csv", "--audit", tmp_path / "audit.csv"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)

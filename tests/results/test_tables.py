@@ -23,7 +23,7 @@ MACHINES = ["ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve"
 
 
 def paper(name):
-    return tables.read_table(PAPER / f"{name}.csv")
+    return tables.read_percentages(PAPER / f"{name}.csv")
 
 
 def models(table):
@@ -44,7 +44,7 @@ def test_tables_3_and_4_follow_from_5_to_8(metric):
 
 def test_titles_and_machines_are_text(tmp_path):
     (tmp_path / "auc.csv").write_text("Model,1,NA\nNA,50.0,\n2,40.5,1\n")
-    table = tables.read_table(tmp_path / "auc.csv")
+    table = tables.read_percentages(tmp_path / "auc.csv")
     assert (list(table.index), list(table.columns)) == (["NA", "2"], ["1", "NA"])
     np.testing.assert_array_equal(table.to_numpy(), [[50, np.nan], [40.5, 1]])
 
@@ -195,7 +195,7 @@ def test_undefined_cells_are_empty_and_named(tmp_path, caplog):
     metrics = long_form(scores, SELECTION, Metrics(resamples=3, splits=2))
     table = tables.published(tables.cells(metrics, "auc_target"))
     tables.name_empty({"auc_target": table})
-    tables.write_table(tmp_path / "auc_target.csv", table)
+    tables.write_percentages(tmp_path / "auc_target.csv", table)
     lines = (tmp_path / "auc_target.csv").read_text().splitlines()
     assert lines[0] == "Model,fan,valve,slider,Total (Ave.)"
     assert all(line.split(",")[1] == "" and line.split(",")[4] != "" for line in lines[1:])
@@ -208,7 +208,7 @@ def test_undefined_cells_are_empty_and_named(tmp_path, caplog):
     assert "fan, section 00, development: no anomalous clips" in caplog.text
     assert "valve, section 01, development: no normal clips of the target domain" in caplog.text
     assert "auc_target, every row: empty for fan; Total (Ave.) is over valve, slider" in caplog.text
-    pd.testing.assert_frame_equal(tables.read_table(tmp_path / "auc_target.csv"), table.round(2))
+    pd.testing.assert_frame_equal(tables.read_percentages(tmp_path / "auc_target.csv"), table.round(2))
 
 
 def test_no_labels_at_all_gives_empty_tables(caplog):
@@ -283,7 +283,7 @@ def test_without_labels_the_page_says_so_in_a_line():
 def test_a_figure_has_one_rounding(value, tmp_path):
     assert percent(value) == "70.3"
     assert percent(value, 2) == "70.25"
-    tables.write_table(tmp_path / "a.csv", pd.DataFrame({"fan": [value, value / 10, np.nan]}) * 100)
+    tables.write_percentages(tmp_path / "a.csv", pd.DataFrame({"fan": [value, value / 10, np.nan]}) * 100)
     assert (tmp_path / "a.csv").read_text().split() == [",fan", "0,70.25", "1,7.03", "2,"]
 
 
@@ -314,7 +314,7 @@ def test_a_selection_of_other_machines_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"valve: other"):
         tables.read_selection(tmp_path / "selection.csv", all_scores())
     (tmp_path / "selection.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match=r"machine and model are needed; found a, b"):
+    with pytest.raises(InputError, match=r"found the columns a, b; expected machine, model"):
         tables.read_selection(tmp_path / "selection.csv", all_scores())
 
 
@@ -332,7 +332,7 @@ def test_the_script(tmp_path):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for name in tables.TABLES:
-        table = tables.read_table(tmp_path / "tables" / f"{name}.csv")
+        table = tables.read_percentages(tmp_path / "tables" / f"{name}.csv")
         assert list(table.index) == ["CNN-Global", "CNN-OE", "Our Best", "Ensemble"]
     metrics = pd.read_csv(tmp_path / "tables/metrics.csv", dtype={"section": str}, keep_default_na=False)
     assert list(metrics.columns) == list(form.COLUMNS)

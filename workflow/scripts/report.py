@@ -30,7 +30,7 @@ def main(
 
     Args:
         configuration: the effective configuration, as JSON.
-        metrics: the long form of all figures.
+        metrics: the table metrics.csv, with all figures.
         selection: the ensemble's choice.
         suspicious: the ranking of the test clips, with its remarks.
         versus: our tables beside the paper's, as compare_paper.py writes them.
@@ -50,13 +50,13 @@ def main(
     from asd.report import figures as drawing
     from asd.report import page
     from asd.results import alarms
-    from asd.results.long_form import NUMBERS
+    from asd.results.metrics_table import read_metrics
     from asd.settings import Settings
     from asd.threshold import FEWEST
 
     settings = Settings.model_validate_json(configuration)
     titles = {name: settings.models[name].title for name in settings.run_models}
-    table = read_table(metrics, NUMBERS)
+    table = read_metrics(metrics)
     chosen = read_table(selection)
     machines = [page.read_clips(folder) for folder in clips]
     for one, folder in zip(machines, clips, strict=True):
@@ -95,7 +95,7 @@ def main(
         fewest=FEWEST,
         remarks=page.remarks(read_table(suspicious)),
         tables=page.result_tables(table, settings.metrics.pauc_anomalies),
-        versus=page.beside_paper(read_table(versus, ("ours", "paper"))) if versus else [],
+        versus=page.beside_paper(read_table(versus, numbers=("ours", "paper"))) if versus else [],
         machines=machines,
         compared=[shown(models_dir / f"{name}.svg", "models", name, "models") for name in drawn],
         figures={

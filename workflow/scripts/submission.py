@@ -33,7 +33,7 @@ def main(
         networks: The networks of all models, for their size.
         fitted: The fitted detectors of the models that have one, for their size.
         selection: The ensemble's choice (machine, model).
-        metrics: The figures in long form, for the results on the development part.
+        metrics: The table metrics.csv, for the results on the development part.
         configuration: The configuration as YAML or JSON (the text itself).
         out_dir: The folder of the submission.
     """
@@ -44,9 +44,8 @@ def main(
     from asd.challenge import meta as form
     from asd.challenge.submission import clips_of_manifests, write_system
     from asd.corpus import read_manifest
-    from asd.files import read_table
     from asd.results.ensemble import read_scored
-    from asd.results.long_form import NUMBERS
+    from asd.results.metrics_table import read_metrics
     from asd.results.tables import read_selection
     from asd.settings import Submission, load
 
@@ -54,7 +53,7 @@ def main(
     settings = load(yaml.safe_load(configuration))
     read = read_scored(scores, [*settings.run_models, "ensemble"])
     chosen = read_selection(selection, {name: read[name] for name in settings.run_models})
-    figures = read_table(metrics, NUMBERS)
+    figures = read_metrics(metrics)
     clips = clips_of_manifests(manifests)
     machines = list(dict.fromkeys(machine for machine, _ in clips))
     selected = dict(zip(chosen["machine"], chosen["model"], strict=True))

@@ -14,7 +14,7 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
     """Write the tables and the figure of a sweep.
 
     Args:
-        metrics: The long form of the tables.
+        metrics: The table metrics.csv.
         variants: The values and the seed of each model, as JSON (the configuration's `variants`).
         pauc_anomalies: Whether the pAUC of a domain uses the anomalies of both domains or of its own.
         out_dir: The folder of the tables.
@@ -22,16 +22,15 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
     """
     import json
 
-    from asd.files import read_table, written
+    from asd.files import write_table, written
     from asd.report import figures
     from asd.results import sweep_tables
+    from asd.results.metrics_table import read_metrics
     from asd.settings import Variant
 
-    read = read_table(metrics, ("value",))
     known = {name: Variant.model_validate(block) for name, block in json.loads(variants).items()}
-    table = sweep_tables.spread(read, known)
-    with written(out_dir / "sweep.csv") as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    table = sweep_tables.spread(read_metrics(metrics), known)
+    write_table(out_dir / "sweep.csv", table)
     page = sweep_tables.page(table, pauc_anomalies)
     with written(out_dir / "sweep.md") as aside:
         aside.write_text(page, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 Reads  the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path are
        the names of model and machine), and the ensemble's selection.
-Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part, percent); metrics.csv, the long form:
+Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part, percent); metrics.csv:
        every figure of every model, machine, section and domain at full precision with bootstrap intervals;
        comparison.csv: pairs of models on the same clips; and summary.md, which it prints.
 """
@@ -40,10 +40,11 @@ def main(
     import pandas as pd
 
     from asd.errors import InputError
-    from asd.files import written
+    from asd.files import write_table, written
     from asd.results import long_form, tables
     from asd.results.alarms import alarms
     from asd.results.ensemble import read_scored
+    from asd.results.metrics_table import ENSEMBLE
 
     if len(titles) != len(models):
         raise InputError(f"--titles: one for each of {len(models)} models is needed; found {len(titles)}")
@@ -56,14 +57,13 @@ def main(
     decided = alarms(read, named, settings.level)
     pairs = long_form.comparison(figures["development"], named, settings)
     for name, table in (("metrics", pd.concat([metrics, decided])), ("comparison", pairs)):
-        with written(out_dir / f"{name}.csv") as aside:
-            table.to_csv(aside, index=False, lineterminator="\n")
-    rows = [*(named[name] for name in paper_models), long_form.ENSEMBLE]
+        write_table(out_dir / f"{name}.csv", table)
+    rows = [*(named[name] for name in paper_models), ENSEMBLE]
     made = {
         name: tables.published(tables.cells(metrics, name, settings.pauc_anomalies).loc[rows]) for name in tables.TABLES
     }
     for name, table in made.items():
-        tables.write_table(out_dir / f"{name}.csv", table)
+        tables.write_percentages(out_dir / f"{name}.csv", table)
     tables.name_empty(made)
     page = tables.page(metrics, decided, settings.level, settings.pauc_anomalies)
     with written(out_dir / "summary.md") as aside:

@@ -198,7 +198,7 @@ def overview(metrics: "pd.DataFrame") -> "pd.DataFrame":
     """Return the figures of one system in the layout of the official evaluator, as texts in percent.
 
     Args:
-        metrics: the long form, as from `asd.results.long_form.rows`.
+        metrics: rows of one model, as from `asd.results.long_form.rows`.
 
     Returns:
         Per machine one row per section, then its means; at the end the means of all machines. One column per figure.

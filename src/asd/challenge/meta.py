@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asd.results.metrics_table import select
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -274,23 +276,14 @@ def development_results(metrics: "pd.DataFrame", name: str) -> dict[str, dict[st
     """The development results of a system by machine, in percent: harmonic means over the sections.
 
     Args:
-        metrics: the long form (`asd.results.long_form`), texts empty where there is none.
+        metrics: the table `asd.results.metrics_table`.
         name: the model, or ensemble.
     """
-    rows = metrics[
-        (metrics["model"] == name)
-        & (metrics["part"] == "development")
-        & (metrics["mean"] == "harmonic")
-        & (metrics["section"] == "")
-        & (metrics["machine"] != "")
-        & (metrics["selection"] != "cross_fitted")
-    ]
     figures = {"auc_source": ("auc", "source"), "auc_target": ("auc", "target"), "pauc": ("pauc", "all")}
-    results = {}
-    for machine, own in rows.groupby("machine", sort=False):
-        value = own.set_index(["metric", "domain"])["value"]
-        results[machine] = {
-            f"harmonic_mean_{figure}": None if np.isnan(value[key]) else 100 * float(value[key])
-            for figure, key in figures.items()
-        }
+    results: dict[str, dict[str, float | None]] = {}
+    for figure, key in figures.items():
+        rows = select(metrics, *key)
+        rows = rows[(rows["model"] == name) & (rows["machine"] != "") & (rows["selection"] != "cross_fitted")]
+        for machine, value in zip(rows["machine"], rows["value"], strict=True):
+            results.setdefault(machine, {})[f"harmonic_mean_{figure}"] = None if np.isnan(value) else 100 * float(value)
     return results

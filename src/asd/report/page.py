@@ -17,7 +17,7 @@ import pandas as pd
 from asd.errors import InputError
 from asd.files import written
 from asd.results.metrics import percent
-from asd.results.tables import ALL_CLIPS, of_machines
+from asd.results.metrics_table import ALL_CLIPS, select
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -85,12 +85,12 @@ def systems(metrics: pd.DataFrame, reading: str) -> dict[str, dict[str, pd.DataF
     """Return machine (and "average") -> AUC and pAUC -> title, value, low, high of each model and of the ensemble.
 
     Args:
-        metrics: the long form (`asd.results.long_form.COLUMNS`).
+        metrics: the table `asd.results.metrics_table`.
         reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
     """
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for kind, metric in (("AUC", "auc"), ("pAUC", f"pauc_{reading}")):
-        rows = of_machines(metrics, metric, "total")
+        rows = select(metrics, metric, "total")
         rows = rows[rows["selection"] != "cross_fitted"]
         if rows["machine"].nunique() == 2:  # a machine, and the average over it
             rows = rows[rows["machine"] != ""]
@@ -114,7 +114,7 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
     """Return the tables of AUC and pAUC on the development part, by domain; those without any value are left out.
 
     Args:
-        metrics: the long form (`asd.results.long_form.COLUMNS`).
+        metrics: the table `asd.results.metrics_table`.
         reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
 
     Returns:
@@ -124,7 +124,7 @@ def result_tables(metrics: pd.DataFrame, reading: str) -> list[dict]:
     tables = []
     for title, metric in (("AUC", "auc"), ("pAUC", f"pauc_{reading}")):
         for domain in DOMAINS:
-            rows = of_machines(metrics, metric, domain)
+            rows = select(metrics, metric, domain)
             if rows["value"].isna().all():
                 continue
             machines = [machine for machine in rows["machine"].unique() if machine]
@@ -171,7 +171,7 @@ def verdicts(
     Args:
         machines: the lists of clips (`read_clips`).
         selection: the ensemble's choice.
-        metrics: the long form.
+        metrics: the table `asd.results.metrics_table`.
         titles: model -> its title.
 
     Returns:
@@ -182,7 +182,7 @@ def verdicts(
     """
     chosen = selection.set_index("machine").to_dict("index")
     pooled = metrics[metrics["mean"] == "pooled"]
-    area = of_machines(metrics, "auc", "total")
+    area = select(metrics, "auc", "total")
     area = area[area["model"] == "ensemble"].assign(name=area["machine"].str.removesuffix(ALL_CLIPS))
     rows = []
     for one in machines:

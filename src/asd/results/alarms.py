@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asd.results.long_form import COLUMNS
 from asd.results.metrics import percent
+from asd.results.metrics_table import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +33,9 @@ def alarms(scores: "Scores", titles: dict[str, str], level: float) -> "pd.DataFr
         level: coverage of the intervals.
 
     Returns:
-        Rows of the long form, metric found and false_alarms, domain all: value, low and high of each section, and of
-        all sections together (section "", mean pooled); `over` has the numbers of clips. A section that has no such
-        clip, or a clip without a decision, has no row.
+        Rows of `asd.results.metrics_table`, metric found and false_alarms, domain all: value, low and high of each
+        section, and of all sections together (section "", mean pooled); `over` has the numbers of clips. A section that
+        has no such clip, or a clip without a decision, has no row.
     """
     import pandas as pd
     from scipy.stats import binomtest

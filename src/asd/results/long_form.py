@@ -25,22 +25,11 @@ from asd.results.metrics import (
     sections,
     with_totals,
 )
+from asd.results.metrics_table import COLUMNS, ENSEMBLE
 
 if TYPE_CHECKING:
     from asd.settings import Metrics
 
-COLUMNS = ("model", "title", "machine", "part", "section", "domain", "metric", "value")
-COLUMNS += ("low", "high", "mean", "over", "selection")
-NUMBERS = ("value", "low", "high")
-"""The columns of the long form; values are fractions. A row is the figure of a section, or a mean of such figures.
-`mean` is harmonic or arithmetic, over a machine's sections (`section` is empty) or over all machines' sections
-(`machine` is empty, too); or it is machines, the arithmetic mean over machines of their harmonic means; or it is
-pooled, the share of all clips of a machine (`asd.results.alarms`). `over` names the sections or machines of the mean,
-those for which the figure is defined, or says how many clips a share is of. low, high: the bootstrap interval, of a
-share Wilson's. selection, for the ensemble: in_sample, chosen by the same labels that judge it; cross_fitted, chosen on
-other clips (`asd.results.ensemble`)."""
-
-ENSEMBLE = "Ensemble"
 PARTS = ("development", "additional", "evaluation")
 
 log = logging.getLogger(__name__)
@@ -110,7 +99,7 @@ def long_form(
         settings: how figures are computed from scores.
 
     Returns:
-        The columns `COLUMNS`.
+        The table `asd.results.metrics_table`.
     """
     chosen = dict(zip(selection["machine"], selection["model"], strict=True))
     frames = []

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from asd.results.tables import AVERAGE, BEST, TABLES, average, best, read_table, total
+from asd.results.tables import AVERAGE, BEST, TABLES, average, best, read_percentages, total
 
 ROUNDING = 0.0101
 """Values with two decimals that are computed from such values may differ by one in the last decimal."""
 
 Tables = dict[str, pd.DataFrame]
-"""By name (an entry of `TABLES`), as `asd.results.tables.read_table` gives them."""
+"""By name (an entry of `TABLES`), as `asd.results.tables.read_percentages` gives them."""
 
 
 def read_tables(folder: Path) -> Tables:
@@ -22,7 +22,7 @@ def read_tables(folder: Path) -> Tables:
     Raises:
         InputError: a table is missing or damaged.
     """
-    return {name: read_table(folder / f"{name}.csv") for name in TABLES}
+    return {name: read_percentages(folder / f"{name}.csv") for name in TABLES}
 
 
 def audit(printed: Tables) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from asd.results.metrics import percent
-from asd.results.tables import AVERAGE, markdown, of_machines
+from asd.results.metrics_table import select
+from asd.results.tables import AVERAGE, markdown
 
 if TYPE_CHECKING:
     from asd.settings import Variant
@@ -23,7 +24,7 @@ def spread(metrics: pd.DataFrame, variants: "dict[str, Variant]") -> pd.DataFram
     """Return every figure of every combination of values, summarised over its seeds.
 
     Args:
-        metrics: the long form (`asd.results.long_form.COLUMNS`), one row per figure of a model.
+        metrics: the table `asd.results.metrics_table`.
         variants: the values and the seed of each model.
 
     Returns:
@@ -60,7 +61,7 @@ def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
 
     These are each machine's harmonic mean over its sections, and the average over the machines.
     """
-    rows = of_machines(table, metric, domain, ("value", "deviation", "lowest", "highest"))
+    rows = select(table, metric, domain, ("value", "deviation", "lowest", "highest"))
     return rows.assign(machine=rows["machine"].replace("", AVERAGE)).reset_index(drop=True)
 
 

@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 
 from asd.errors import InputError
-from asd.files import written
+from asd.files import read_table, written
 from asd.results import alarms
 from asd.results.ensemble import Scores
-from asd.results.long_form import ENSEMBLE, NUMBERS
 from asd.results.metrics import arithmetic_mean, harmonic_mean, percent
+from asd.results.metrics_table import ALL_CLIPS, ENSEMBLE, select
 
 BEST, AVERAGE = "Our Best", "Total (Ave.)"
-ALL_CLIPS = " (all clips)"
 TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
 
 ENSEMBLES = """\
@@ -30,42 +29,11 @@ clips and judged on the other, over many halvings. Without an interval: no resam
 log = logging.getLogger(__name__)
 
 
-def of_machines(metrics: pd.DataFrame, metric: str, domain: str, numbers: tuple[str, ...] = NUMBERS) -> pd.DataFrame:
-    """Return the rows of the long form with a figure of each system on each machine, and on average (machine "").
-
-    A machine whose clips have labels and lack a domain has no figure of both domains together (total). It then has that
-    of all its clips, and is called "<machine> (all clips)". The average is one of like figures, or undefined.
-
-    Args:
-        metrics: the long form, or what a sweep makes of it.
-        metric: of the figure.
-        domain: of the figure.
-        numbers: the columns of the figure.
-    """
-    rows = metrics[(metrics["part"] == "development") & (metrics["section"] == "")]
-    rows = rows[((rows["machine"] != "") & (rows["mean"] == "harmonic")) | (rows["mean"] == "machines")]
-    own = rows[(rows["metric"] == metric) & (rows["domain"] == domain)].copy()
-    every = rows[(rows["metric"] == metric.split("_")[0]) & (rows["domain"] == "all") & rows["value"].notna()]
-    defined = {*own["machine"][own["value"].notna()]} - {""}
-    instead = {*every["machine"]} - {"", *defined}
-    if domain != "total" or not instead:
-        return own
-    mean = own["machine"] == ""
-    if defined:
-        own.loc[mean, list(numbers)] = np.nan
-    swapped = own["machine"].isin(instead) | (mean & (not defined))
-    keys = [key for key in ("model", "title", "selection", "machine") if key in own]
-    values = every.set_index(keys)[list(numbers)].reindex(pd.MultiIndex.from_frame(own.loc[swapped, keys]))
-    own.loc[swapped, list(numbers)] = values.to_numpy()
-    own.loc[own["machine"].isin(instead), "machine"] += ALL_CLIPS
-    return own
-
-
 def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: str = "in_sample") -> pd.DataFrame:
     """Return the machines' values of one table.
 
     Args:
-        metrics: the long form.
+        metrics: the table `asd.results.metrics_table`.
         table: an entry of `TABLES`.
         reading: whether the pAUC of a domain uses the anomalies of both domains or of its own: both or own.
         selection: in_sample or cross_fitted, for the ensemble.
@@ -74,7 +42,7 @@ def cells(metrics: pd.DataFrame, table: str, reading: str = "both", selection: s
         One row per model (title) and one for the ensemble, one column per machine; values are fractions.
     """
     metric, domain = table.split("_")
-    rows = of_machines(metrics, f"pauc_{reading}" if metric == "pauc" else metric, domain)
+    rows = select(metrics, f"pauc_{reading}" if metric == "pauc" else metric, domain)
     rows = rows[(rows["machine"] != "") & rows["selection"].isin(("", selection))]
     wide = rows.pivot(index="title", columns="machine", values="value")
     return wide.loc[rows["title"].unique(), rows["machine"].unique()]
@@ -106,13 +74,13 @@ def published(cells: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{AVERAGE: average(table) if alike else np.nan})
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_percentages(path: Path, table: pd.DataFrame) -> None:
     """Write a table in percent with two decimals; empty cells for what is undefined."""
     with written(path) as aside:
         table.to_csv(aside, float_format=lambda value: percent(value / 100, 2), na_rep="", lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_percentages(path: Path) -> pd.DataFrame:
     """Read a table in percent, with the models as index.
 
     Raises:
@@ -135,12 +103,7 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
     Raises:
         InputError: the file does not name one of the models for each of the machines.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from None
-    if not {"machine", "model"} <= set(table.columns):
-        raise InputError(f"{path}: the columns machine and model are needed; found {', '.join(table.columns)}")
+    table = read_table(path, ["machine", "model"])
     machines = list(next(iter(scores.values())))
     if sorted(table["machine"]) != sorted(machines) or not set(table["model"]) <= set(scores):
         raise InputError(
@@ -171,14 +134,14 @@ def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFr
     """Return a figure of every model and machine with its interval, as text in percent: "81.4 (78.2-84.3)".
 
     Args:
-        metrics: the long form.
+        metrics: the table `asd.results.metrics_table`.
         metric: of the figure.
         domain: of the figure.
 
     Returns:
         One row per model, two for the ensemble (in sample, cross-fitted); one column per machine, and their average.
     """
-    rows = of_machines(metrics, metric, domain)
+    rows = select(metrics, metric, domain)
 
     def text(row: pd.Series) -> str:
         if np.isnan(row["value"]):
@@ -210,7 +173,7 @@ def page(metrics: pd.DataFrame, decided: pd.DataFrame, level: float, reading: st
     """Return the most important figures with their intervals, in Markdown.
 
     Args:
-        metrics: the long form.
+        metrics: the table `asd.results.metrics_table`.
         decided: of `asd.results.alarms.alarms`.
         level: coverage of the intervals.
         reading: of the pAUC, see `cells`.
