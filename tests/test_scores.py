@@ -108,8 +108,8 @@ def test_an_infinite_training_score_is_not_written(tmp_path):
         ("2.5e-07", "", r"d\.wav: no usable score"),
         ("2.5e-07", "inf", r"d\.wav: no usable score"),
         (",0.1,", ",loud,", r"a\.wav: no usable score"),
-        (",0.1,0", ",0.1,0,0,0", r"rows of more cells than the header"),
-        ("anomaly,2.5e-07,1", "anomaly,2.5e-07,1,0,0,0", r"not a readable scores file .*line 5"),
+        (",0.1,0", ",0.1,0,0,0", r"rows with more cells than the header"),
+        ("anomaly,2.5e-07,1", "anomaly,2.5e-07,1,0,0,0", r"not a readable table .*line 5"),
         ("anomaly,2.5e-07,1", "anomaly,2.5e-07", r"row 5: decision: found"),
     ],
 )
@@ -125,10 +125,10 @@ def test_a_file_that_is_not_as_it_must_be(path, before, after, message):
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\xff\xfe\x00"])
 def test_another_file_is_named(tmp_path, content):
     path = tmp_path / "s.csv"
-    with pytest.raises(InputError, match=r"s\.csv: not a readable scores file .*No such file"):
+    with pytest.raises(InputError, match=r"s\.csv: not a readable table .*No such file"):
         read_scores(path)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"s\.csv: not a readable scores file"):
+    with pytest.raises(InputError, match=r"s\.csv: not a readable table"):
         read_scores(path)
 
 

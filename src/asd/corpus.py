@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asd.errors import InputError
-from asd.files import printable, written
+from asd.files import printable, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -374,8 +374,7 @@ def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
     home = path.parent.resolve()
     paths = [one.relative_to(home) if one.is_relative_to(home) else one for one in map(Path, clips["path"])]
     try:
-        with written(path) as aside:
-            clips.assign(path=paths).to_csv(aside, index=False, columns=COLUMNS, lineterminator="\n", encoding="utf-8")
+        write_table(path, clips.assign(path=paths)[list(COLUMNS)])
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: a path or attribute is not text ({error}); rename the folder") from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asd.errors import InputError
-from asd.files import written
+from asd.files import read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +51,7 @@ def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold
     cell = np.where(np.isfinite(threshold), threshold, np.nan)
     table = clips[TEXTS].assign(score=score, decision=decision, threshold=cell)
     _check(path, table["file"], table["split"], score)
-    with written(path) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    write_table(path, table)
 
 
 def read_scores(path: Path) -> "pd.DataFrame":
@@ -63,14 +62,7 @@ def read_scores(path: Path) -> "pd.DataFrame":
     Raises:
         InputError: no such file, or one that `write_scores` would not have written.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' own errors and those of the encoding are ValueErrors
-        raise InputError(f"{path}: not a readable scores file ({error}); expected the columns {_listed()}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus cells in front for an index
-        raise InputError(f"{path}: rows of more cells than the header; expected the columns {_listed()}")
+    table = read_table(path)
     if list(table.columns) != COLUMNS:
         raise InputError(f"{path}: found the columns {', '.join(table.columns)}; expected {_listed()}")
     for column, allowed in ALLOWED.items():

@@ -40,7 +40,7 @@ def main(
 
     from asd import corpus_check
     from asd.errors import InputError
-    from asd.files import written
+    from asd.files import write_table
     from asd.own_manifest import read_all
 
     if not manifests or threads < 1:
@@ -57,8 +57,7 @@ def main(
     (out_dir / "summary.csv").unlink(missing_ok=True)
     corpus_check.write_plots(out_dir, table, spectra)
     for name in ("corpus", "summary")[: 1 if table["refused"].any() else 2]:
-        with written(out_dir / f"{name}.csv") as aside:
-            tables[name].to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+        write_table(out_dir / f"{name}.csv", tables[name], "%.6g")
     print(tables["summary"].replace("", "-").to_string(index=False, float_format="%.1f"))
     for (refused, machine, fault), rows in table[table["fault"] != ""].groupby(["refused", "machine", "fault"]):
         file, reason = rows[["file", "reason"]].iloc[0]

@@ -20,7 +20,7 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
         versus: The comparison to write (CSV, percent).
         audit: The audit to write (CSV, percent).
     """
-    from asd.files import written
+    from asd.files import write_table
     from asd.results.paper import audit as audited
     from asd.results.paper import read_tables, side_by_side
     from asd.results.paper import versus as compared
@@ -29,8 +29,7 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
     printed = read_tables(paper)
     cells, checks = compared(read_tables(tables), printed), audited(printed)
     for path, table in ((versus, cells), (audit, checks)):
-        with written(path) as aside:
-            table.to_csv(aside, index=False, float_format="%.4f", lineterminator="\n")
+        write_table(path, table, "%.4f")
     print("Ours / the paper's, percent. The same machines' names do not make the same recordings: the paper's are the")
     print("development part of DCASE 2022 Task 2.\n")
     for name, table in side_by_side(cells).items() if len(cells) else ():

@@ -25,7 +25,7 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
     """
     import logging
 
-    from asd.files import written
+    from asd.files import write_table, written
     from asd.results.ensemble import read_scored
     from asd.results.ensemble import selection as choose
 
@@ -41,8 +41,7 @@ def main(*, scores: list[Path], models: list[str], fallback: str, selection: Pat
     for row in chosen.itertuples():
         with written(out_dir / f"{row.machine}.csv") as aside:
             aside.write_bytes(files[row.model, row.machine].read_bytes())
-    with written(selection) as aside:
-        chosen.to_csv(aside, index=False, lineterminator="\n")
+    write_table(selection, chosen)
     print(chosen.to_string(index=False))
 
 

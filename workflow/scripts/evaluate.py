@@ -35,7 +35,7 @@ def main(
         settings: How figures are computed from scores.
     """
     from asd.challenge import evaluation
-    from asd.files import written
+    from asd.files import write_table
     from asd.results import long_form
     from asd.results.metrics import joined, machine_figures
     from asd.results.tables import markdown
@@ -49,8 +49,7 @@ def main(
     )
     name = scores.resolve().name
     table = long_form.rows(figures, list(clips), settings, model=name, title=name, part=part, selection="")
-    with written(out) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    write_table(out, table)
     print(markdown(evaluation.overview(table)))
     official = table[(table["metric"] == "omega") & (table["machine"] == "") & (table["mean"] == "harmonic")].iloc[0]
     within = f" ({100 * settings.level:g} % interval {official['low']:.4f} to {official['high']:.4f})"

@@ -41,15 +41,14 @@ def main(
         replace: Replace a manifest that exists.
     """
     from asd.errors import InputError
-    from asd.files import written
+    from asd.files import write_table
     from asd.own_manifest import propose
 
     out = folder / "manifest.csv"
     if out.exists() and not replace:
         raise InputError(f"{out}: is there already, perhaps completed by hand; remove it, or say --replace True")
     table = propose(folder, list(pattern), _pairs("fixed", fixed), _pairs("words", words))
-    with written(out) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    write_table(out, table)
     counts = table.groupby(["machine", "section", "split", "domain", "label"]).size().reset_index(name="recordings")
     print(counts.replace("", "-").to_string(index=False))
     attributes = {name: table[name].nunique() for name in table.columns[6:]}

@@ -21,7 +21,7 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
         out: The table to write.
     """
     from asd.cache import open_cache
-    from asd.files import written
+    from asd.files import write_table
     from asd.results.shift import remarks
     from asd.results.suspicious import ranked
     from asd.scores import UNDECIDED, read_scores
@@ -36,8 +36,7 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
             said |= {(path.stem, section): remark for section, remark in remarks(cache).items()}
     places = zip(table["machine"], table["section"], table["label"], strict=True)
     table["remark"] = ["" if label else said.get((machine, section), "") for machine, section, label in places]
-    with written(out) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    write_table(out, table)
     shown = table.head(20).drop(columns="remark").astype(object)
     print(shown.where(shown.notna(), "-").to_string(index=False))
     for machine, clips in read.items():
