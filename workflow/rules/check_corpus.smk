@@ -17,17 +17,17 @@ rule check_corpus:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=by_attempt(1500),
+        runtime=by_attempt(120),
     params:
         script=f"{SCRIPTS}/check_corpus.py",
         code=code("check_corpus"),
         settings=f"{flags(settings.logmel)} {flags(settings.check)}",
         out_dir=lambda wildcards, output: os.path.dirname(output.summary),
     shell:
-        "alone {log:q}; python {params.script}"
-        " {input.manifests:q}"
-        " {params.settings}"
-        " --threads {threads}"
-        " --out-dir {params.out_dir:q}"
-        " >{log:q} 2>&1"
+        command(
+            "{input.manifests:q}",
+            "{params.settings}",
+            "--threads {threads}",
+            "--out-dir {params.out_dir:q}",
+        )

@@ -115,6 +115,16 @@ def code(script, unused=()):
 CODE_OF_SCORES = {one: code("score", unused=set(DETECTORS) - {one}) for one in DETECTORS}
 
 
+def command(*arguments, python="python"):
+    """The shell command of a rule: its script with arguments, run by one process per job, with its output in the log."""
+    return " ".join(["alone {log:q};", python, "{params.script}", *arguments, ">{log:q} 2>&1"])
+
+
+def by_attempt(first):
+    """Memory or time that grows with the attempt, since a job that had too little is tried again."""
+    return lambda wildcards, attempt: first * attempt
+
+
 def network_of(wildcards):
     return settings.models[wildcards.model].network
 

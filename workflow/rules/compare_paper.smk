@@ -21,17 +21,17 @@ rule compare_paper:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
     params:
         script=f"{SCRIPTS}/compare_paper.py",
         code=code("compare_paper"),
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         paper=contents_at_hand(*(f"resources/paper/{os.path.basename(table)}" for table in TABLES)),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --tables {params.tables:q}"
-        ' --paper "$WORKFLOW"/../resources/paper'
-        " --versus {output.versus:q}"
-        " --audit {output.audit:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--tables {params.tables:q}",
+            '--paper "$WORKFLOW"/../resources/paper',
+            "--versus {output.versus:q}",
+            "--audit {output.audit:q}",
+        )

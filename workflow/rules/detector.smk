@@ -26,8 +26,8 @@ rule detector:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(10),
     params:
         script=f"{SCRIPTS}/detector.py",
         code=code("detector"),
@@ -36,15 +36,15 @@ rule detector:
         fuse=lambda wildcards: settings.models[wildcards.model].fuse,
         weights=lambda wildcards: settings.models[wildcards.model].weights,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --members {params.members:q}"
-        " --scores {input.scores:q}"
-        " --model {wildcards.model:q}"
-        " --title {params.title:q}"
-        " --fuse {params.fuse}"
-        " --weights {params.weights}"
-        " --out {output.detector:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--members {params.members:q}",
+            "--scores {input.scores:q}",
+            "--model {wildcards.model:q}",
+            "--title {params.title:q}",
+            "--fuse {params.fuse}",
+            "--weights {params.weights}",
+            "--out {output.detector:q}",
+        )
 
 
 rule chosen_detector:
@@ -63,14 +63,14 @@ rule chosen_detector:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 500 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        mem_mb=by_attempt(500),
+        runtime=by_attempt(10),
     params:
         script=f"{SCRIPTS}/chosen_detector.py",
         code=code("chosen_detector"),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --selection {input.selection:q}"
-        " --detectors {input.detectors:q}"
-        " --out {output.detector:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--selection {input.selection:q}",
+            "--detectors {input.detectors:q}",
+            "--out {output.detector:q}",
+        )

@@ -24,8 +24,8 @@ rule download:
         ENVIRONMENT
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(240),
         # Not a parameter: the manifest does not depend on how recordings are downloaded, for example from which mirror.
         transfer=settings.dataset.transfer,
     params:
@@ -36,11 +36,11 @@ rule download:
         listing=listing_of,
         contents=contents_of,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --machine {wildcards.machine:q}"
-        " {params.settings}"
-        " {resources.transfer}"
-        " {params.contents}"
-        " --threads {threads}"
-        " --out {output.manifest:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--machine {wildcards.machine:q}",
+            "{params.settings}",
+            "{resources.transfer}",
+            "{params.contents}",
+            "--threads {threads}",
+            "--out {output.manifest:q}",
+        )

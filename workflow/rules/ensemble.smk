@@ -21,8 +21,8 @@ rule ensemble:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/ensemble.py",
         code=code("ensemble"),
@@ -30,10 +30,10 @@ rule ensemble:
         fallback=settings.fallback,
         out_dir=lambda wildcards, output: os.path.dirname(output.scores[0]),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --scores {input.scores:q}"
-        " --models {params.models:q}"
-        " --fallback {params.fallback:q}"
-        " --selection {output.selection:q}"
-        " --out-dir {params.out_dir:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--scores {input.scores:q}",
+            "--models {params.models:q}",
+            "--fallback {params.fallback:q}",
+            "--selection {output.selection:q}",
+            "--out-dir {params.out_dir:q}",
+        )

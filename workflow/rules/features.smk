@@ -26,13 +26,13 @@ rule features:
         settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
         compute=COMPUTE,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " --network {input.network:q}"
-        " {params.settings}"
-        " {params.compute}"
-        " --out {output.features:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--cache {input.cache:q}",
+            "--network {input.network:q}",
+            "{params.settings}",
+            "{params.compute}",
+            "--out {output.features:q}",
+        )
 
 
 rule spectra:
@@ -51,15 +51,11 @@ rule spectra:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/spectra.py",
         code=code("spectra", unused={"network"}),
         settings=lambda wildcards: flags(settings.spectra[wildcards.spectrum]),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " {params.settings}"
-        " --out {output.features:q}"
-        " >{log:q} 2>&1"
+        command("--cache {input.cache:q}", "{params.settings}", "--out {output.features:q}")

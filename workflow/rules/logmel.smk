@@ -17,15 +17,11 @@ rule logmel:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=by_attempt(1500),
+        runtime=by_attempt(60),
     params:
         script=f"{SCRIPTS}/logmel.py",
         code=code("logmel"),
         settings=lambda wildcards: flags(LOGMELS[wildcards.logmel]),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --manifest {input.manifest:q}"
-        " {params.settings}"
-        " --out {output.cache:q}"
-        " >{log:q} 2>&1"
+        command("--manifest {input.manifest:q}", "{params.settings}", "--out {output.cache:q}")

@@ -22,17 +22,17 @@ for detector, block in DETECTORS.items():
             ENVIRONMENT
         threads: settings.compute.threads
         resources:
-            mem_mb=lambda wildcards, attempt: 3000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
+            mem_mb=by_attempt(3000),
+            runtime=by_attempt(60),
         params:
             script=f"{SCRIPTS}/fit.py",
             code=code("fit", unused=set(DETECTORS) - {detector}),
             settings=lambda wildcards: settings.models[wildcards.model].fit.flags,
             threads=settings.compute.threads,
         shell:
-            "alone {log:q}; python {params.script}"
-            " --features {input.features:q}"
-            " {params.settings}"
-            " --threads {params.threads}"
-            " --out {output.fitted:q}"
-            " >{log:q} 2>&1"
+            command(
+                "--features {input.features:q}",
+                "{params.settings}",
+                "--threads {params.threads}",
+                "--out {output.fitted:q}",
+            )

@@ -39,8 +39,8 @@ rule provenance:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(60),
     params:
         script=f"{SCRIPTS}/provenance.py",
         digest=code("provenance"),
@@ -48,10 +48,10 @@ rule provenance:
         code=[f"{stage}={code(stage)}" for stage in STAGES],
         files=lambda wildcards, input: [path for path in input if path not in input.manifests],
     shell:
-        "alone {log:q}; python {params.script}"
-        " --configuration {params.configuration:q}"
-        " --code {params.code:q}"
-        " --manifests {input.manifests:q}"
-        " --files {params.files:q}"
-        " --out {output.document:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--configuration {params.configuration:q}",
+            "--code {params.code:q}",
+            "--manifests {input.manifests:q}",
+            "--files {params.files:q}",
+            "--out {output.document:q}",
+        )

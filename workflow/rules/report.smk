@@ -52,8 +52,8 @@ rule figures:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/figures.py",
         code=code("figures"),
@@ -61,15 +61,15 @@ rule figures:
         max_fpr=settings.metrics.max_fpr,
         threads=settings.compute.threads,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " {params.features}"
-        " --curves {input.curves:q}"
-        " --scores {input.scores:q}"
-        " --max-fpr {params.max_fpr}"
-        " --threads {params.threads}"
-        " --out-dir {output.figures:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--cache {input.cache:q}",
+            "{params.features}",
+            "--curves {input.curves:q}",
+            "--scores {input.scores:q}",
+            "--max-fpr {params.max_fpr}",
+            "--threads {params.threads}",
+            "--out-dir {output.figures:q}",
+        )
 
 
 rule clips:
@@ -92,8 +92,8 @@ rule clips:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
     params:
         script=f"{SCRIPTS}/clips.py",
         code=code("clips"),
@@ -109,14 +109,14 @@ rule clips:
         ),
         threads=settings.compute.threads,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " {params.windows}"
-        " {params.spectra}"
-        " --scores {input.scores:q}"
-        " --threads {params.threads}"
-        " --out-dir {output.clips:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--cache {input.cache:q}",
+            "{params.windows}",
+            "{params.spectra}",
+            "--scores {input.scores:q}",
+            "--threads {params.threads}",
+            "--out-dir {output.clips:q}",
+        )
 
 
 rule report:
@@ -146,8 +146,8 @@ rule report:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/report.py",
         code=code("report"),
@@ -157,19 +157,19 @@ rule report:
         benchmarks=[f"{RESULTS}/benchmarks", f"{DATA}/benchmarks", f"{settings.data_dir}/weights/benchmarks"],
         versus=lambda wildcards, input: f"--versus {shlex.quote(input.versus[0])}" if input.versus else "",
     shell:
-        "alone {log:q}; python {params.script}"
-        " --configuration {params.configuration:q}"
-        " --metrics {input.metrics:q}"
-        " --selection {input.selection:q}"
-        " --suspicious {input.suspicious:q}"
-        " {params.versus}"
-        " --figures {input.figures:q}"
-        " --clips {input.clips:q}"
-        " --benchmarks {params.benchmarks:q}"
-        ' --template "$WORKFLOW"/report/page.html'
-        " --models-dir {output.models:q}"
-        " --out {output.page:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--configuration {params.configuration:q}",
+            "--metrics {input.metrics:q}",
+            "--selection {input.selection:q}",
+            "--suspicious {input.suspicious:q}",
+            "{params.versus}",
+            "--figures {input.figures:q}",
+            "--clips {input.clips:q}",
+            "--benchmarks {params.benchmarks:q}",
+            '--template "$WORKFLOW"/report/page.html',
+            "--models-dir {output.models:q}",
+            "--out {output.page:q}",
+        )
 
 
 rule single:
@@ -188,10 +188,10 @@ rule single:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/single.py",
         code=code("single"),
     shell:
-        "alone {log:q}; python {params.script} --page {input.page:q} --out {output.page:q} >{log:q} 2>&1"
+        command("--page {input.page:q}", "--out {output.page:q}")

@@ -20,21 +20,21 @@ rule score:
         ENVIRONMENT
     threads: settings.compute.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
     params:
         script=f"{SCRIPTS}/score.py",
         code=lambda wildcards: CODE_OF_SCORES[settings.models[wildcards.model].detector],
         decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         threads=settings.compute.threads,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --features {input.features:q}"
-        " --fitted {input.fitted:q}"
-        " {params.decision}"
-        " --threads {params.threads}"
-        " --out {output.scores:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--features {input.features:q}",
+            "--fitted {input.fitted:q}",
+            "{params.decision}",
+            "--threads {params.threads}",
+            "--out {output.scores:q}",
+        )
 
 
 rule score_exposure:
@@ -64,14 +64,14 @@ rule score_exposure:
         decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         compute=COMPUTE,
     shell:
-        "alone {log:q}; python {params.script}"
-        " --cache {input.cache:q}"
-        " --network {input.network:q}"
-        " {params.settings}"
-        " {params.decision}"
-        " {params.compute}"
-        " --out {output.scores:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--cache {input.cache:q}",
+            "--network {input.network:q}",
+            "{params.settings}",
+            "{params.decision}",
+            "{params.compute}",
+            "--out {output.scores:q}",
+        )
 
 
 rule fuse:
@@ -93,8 +93,8 @@ rule fuse:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(10),
     params:
         script=f"{SCRIPTS}/fuse.py",
         code=code("fuse"),
@@ -102,10 +102,10 @@ rule fuse:
         weights=lambda wildcards: settings.models[wildcards.model].weights,
         decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --scores {input.scores:q}"
-        " --fuse {params.fuse}"
-        " --weights {params.weights}"
-        " {params.decision}"
-        " --out {output.scores:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--scores {input.scores:q}",
+            "--fuse {params.fuse}",
+            "--weights {params.weights}",
+            "{params.decision}",
+            "--out {output.scores:q}",
+        )

@@ -31,8 +31,8 @@ rule submission:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/submission.py",
         checker=f"{SCRIPTS}/check_submission.py",

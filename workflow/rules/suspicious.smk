@@ -22,14 +22,10 @@ rule suspicious:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/suspicious.py",
         code=code("suspicious"),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --scores {input.scores:q}"
-        " --caches {input.caches:q}"
-        " --out {output.table:q}"
-        " >{log:q} 2>&1"
+        command("--scores {input.scores:q}", "--caches {input.caches:q}", "--out {output.table:q}")

@@ -22,8 +22,8 @@ rule sweep:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(1000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/sweep.py",
         code=code("sweep"),
@@ -32,10 +32,10 @@ rule sweep:
         out_dir=lambda wildcards, output: os.path.dirname(output.table),
         figures_dir=lambda wildcards, output: os.path.dirname(output.svg),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --metrics {input.metrics:q}"
-        " --variants {params.variants:q}"
-        " --pauc-anomalies {params.pauc_anomalies}"
-        " --out-dir {params.out_dir:q}"
-        " --figures-dir {params.figures_dir:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--metrics {input.metrics:q}",
+            "--variants {params.variants:q}",
+            "--pauc-anomalies {params.pauc_anomalies}",
+            "--out-dir {params.out_dir:q}",
+            "--figures-dir {params.figures_dir:q}",
+        )

@@ -25,8 +25,8 @@ rule tables:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/tables.py",
         code=code("tables"),
@@ -36,12 +36,12 @@ rule tables:
         settings=flags(settings.metrics),
         out_dir=lambda wildcards, output: os.path.dirname(output.metrics),
     shell:
-        "alone {log:q}; python {params.script}"
-        " --scores {input.scores:q}"
-        " --models {params.models:q}"
-        " --titles {params.titles:q}"
-        " --paper-models {params.paper_models:q}"
-        " --selection {input.selection:q}"
-        " {params.settings}"
-        " --out-dir {params.out_dir:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--scores {input.scores:q}",
+            "--models {params.models:q}",
+            "--titles {params.titles:q}",
+            "--paper-models {params.paper_models:q}",
+            "--selection {input.selection:q}",
+            "{params.settings}",
+            "--out-dir {params.out_dir:q}",
+        )

@@ -34,12 +34,13 @@ rule train:
         compute=COMPUTE,
         checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{machine}}.safetensors",
     shell:
-        "alone {log:q}; exec python {params.script}"
-        " --cache {input.cache:q}"
-        " --start {input.start:q}"
-        " {params.settings}"
-        " {params.compute}"
-        " --out {output.network:q}"
-        " --curve {output.curve:q}"
-        " --checkpoint {params.checkpoint:q}"
-        " >{log:q} 2>&1"
+        command(
+            "--cache {input.cache:q}",
+            "--start {input.start:q}",
+            "{params.settings}",
+            "{params.compute}",
+            "--out {output.network:q}",
+            "--curve {output.curve:q}",
+            "--checkpoint {params.checkpoint:q}",
+            python="exec python",
+        )

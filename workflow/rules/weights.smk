@@ -17,11 +17,11 @@ rule weights:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(30),
     params:
         script=f"{SCRIPTS}/weights.py",
         code=code("weights", unused=("losses",)),
         settings=lambda wildcards: flags(BACKBONES[wildcards.backbone]),
     shell:
-        "alone {log:q}; python {params.script}" " {params.settings}" " --out {output.weights:q}" " >{log:q} 2>&1"
+        command("{params.settings}", "--out {output.weights:q}")
