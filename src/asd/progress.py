@@ -1,10 +1,14 @@
 """Progress of long work: a bar on a terminal, plain lines otherwise."""
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from asd.training import Epoch
 
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
@@ -41,3 +45,23 @@ def progress(items: Iterable[Item], title: str, unit: str, total: int | None = N
             log.info("%s: %d of %d %s, %.0f s left", title, done, total, unit, left)
             last = now
     log.info("%s: %d %s in %.1f s", title, done, unit, time.monotonic() - start)
+
+
+def epoch_lines(epochs: int) -> "Callable[[Epoch], None]":
+    """Return a function that logs an epoch of a training when it is finished, and how long the others will take.
+
+    Args:
+        epochs: of the training.
+    """
+    ends: list[float] = []
+
+    def report(epoch: "Epoch") -> None:
+        ends.append(time.monotonic())
+        rest, left = epochs - epoch.epoch, ""
+        if rest and len(ends) > 1:  # not the first epoch, which may have been shortened by a checkpoint
+            left = f", {(ends[-1] - ends[0]) / (len(ends) - 1) * rest:.0f} s left"
+        heads = {"section": epoch.section_accuracy, "attribute": epoch.attribute_accuracy}
+        known = "".join(f", {head} accuracy {value:.3f}" for head, value in heads.items() if not math.isnan(value))
+        log.info("epoch %d of %d: loss %.4f%s%s", epoch.epoch, epochs, epoch.loss, known, left)
+
+    return report

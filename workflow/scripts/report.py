@@ -63,22 +63,10 @@ def main(
         one["folder"] = Path(os.path.relpath(folder, out.parent)).as_posix()
 
     untrained = page.untrained(settings)
-    systems = page.systems(table, settings.metrics.pauc_anomalies)
-    lowest = min([0.5, *(one[["value", "low"]].min(axis=None) for rows in systems.values() for one in rows.values())])
-    drawn = {name: one for name, rows in systems.items() if (one := drawing.systems(rows, untrained, lowest))}
+    drawn = dict(drawing.model_figures(page.systems(table, settings.metrics.pauc_anomalies), untrained))
     models_dir.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         drawing.save(figure, models_dir, name)
-
-    def shown(path: Path, place: str, machine: str, name: str) -> dict:
-        copy = out.parent / "figures" / place / path.name
-        with written(copy) as aside:
-            shutil.copyfile(path, aside)
-        figure = page.figure_of(path, machine, name, titles)
-        figure["src"] = copy.relative_to(out.parent).as_posix()
-        figure["svg"] = page.inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
-        return figure
-
     shutil.rmtree(out.parent / "figures", ignore_errors=True)
     rates = alarms.text(table[table["metric"].isin(alarms.RATES)])
     verdicts = page.verdicts(machines, chosen, table, titles)
@@ -97,10 +85,11 @@ def main(
         tables=page.result_tables(table, settings.metrics.pauc_anomalies),
         versus=page.beside_paper(read_table(versus, numbers=("ours", "paper"))) if versus else [],
         machines=machines,
-        compared=[shown(models_dir / f"{name}.svg", "models", name, "models") for name in drawn],
+        compared=[page.shown(out, models_dir / f"{name}.svg", "models", name, "models", titles) for name in drawn],
         figures={
             folder.name: [
-                shown(path, f"machines/{folder.name}", folder.name, path.stem) for path in sorted(folder.glob("*.svg"))
+                page.shown(out, path, f"machines/{folder.name}", folder.name, path.stem, titles)
+                for path in sorted(folder.glob("*.svg"))
             ]
             for folder in figures
         },

@@ -37,41 +37,24 @@ def main(
         configuration: The configuration as YAML or JSON (the text itself).
         out_dir: The folder of the submission.
     """
-    import logging
-
     import yaml
 
     from asd.challenge import meta as form
-    from asd.challenge.submission import clips_of_manifests, write_system
-    from asd.corpus import read_manifest
+    from asd.challenge.submission import clips_of_manifests, training_clips, write_system
     from asd.results.ensemble import read_scored
     from asd.results.metrics_table import read_metrics
     from asd.results.tables import read_selection
-    from asd.settings import Submission, load
+    from asd.settings import load
 
-    log = logging.getLogger("submission")
     settings = load(yaml.safe_load(configuration))
     read = read_scored(scores, [*settings.run_models, "ensemble"])
     chosen = read_selection(selection, {name: read[name] for name in settings.run_models})
     figures = read_metrics(metrics)
     clips = clips_of_manifests(manifests)
     machines = list(dict.fromkeys(machine for machine, _ in clips))
-    selected = dict(zip(chosen["machine"], chosen["model"], strict=True))
-    systems = [
-        form.System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines})
-        if name == "ensemble"
-        else form.System(name, settings.models[name].title, dict.fromkeys(machines, name))
-        for name in settings.submitted
-    ]
-    if len(systems) > 4:
-        log.warning("%d systems; the challenge takes four: name them in submission.models", len(systems))
-    if settings.submission.label == Submission().label:
-        log.warning("submission.label is still %s; fill in the block `submission`", settings.submission.label)
+    training = {machine: count for machine, count in training_clips(manifests).items() if machine in machines}
+    systems = form.submitted_systems(settings, chosen, machines)
     complexity = form.complexities(settings, systems, list(caches), list(networks), list(fitted))
-    training = {}
-    for table in map(read_manifest, manifests):
-        if (machine := table["machine"].iloc[0]) in machines:
-            training[machine] = int((table["split"] == "train").sum())
     for number, system in enumerate(systems, 1):
         label = f"{settings.submission.label}_task2_{number}"
         results = form.development_results(figures, system.name)

@@ -11,9 +11,7 @@ used. The checkpoint is removed when the training is complete.
 """
 
 import logging
-import math
 import signal
-import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -52,21 +50,9 @@ def main(
     from asd.code_digest import code_digest
     from asd.device import memory, prepare
     from asd.errors import InputError
+    from asd.progress import epoch_lines
 
     device = prepare(compute)
-    log = logging.getLogger("train")
-
-    ends: list[float] = []
-
-    def report(epoch: training.Epoch) -> None:
-        ends.append(time.monotonic())
-        rest, left = settings.epochs - epoch.epoch, ""
-        if rest and len(ends) > 1:  # not the first epoch, which may have been shortened by a checkpoint
-            left = f", {(ends[-1] - ends[0]) / (len(ends) - 1) * rest:.0f} s left"
-        heads = {"section": epoch.section_accuracy, "attribute": epoch.attribute_accuracy}
-        known = "".join(f", {head} accuracy {value:.3f}" for head, value in heads.items() if not math.isnan(value))
-        log.info("epoch %d of %d: loss %.4f%s%s", epoch.epoch, settings.epochs, epoch.loss, known, left)
-
     if len(cache) > 1 and settings.scope != "all":
         raise InputError(f"--cache: found {len(cache)} caches, expected one; a network of all machines has --scope all")
     with ExitStack() as stack:
@@ -86,9 +72,9 @@ def main(
             of = training.identity(net, data, logmel, compute, device, code)
             kept = checkpoints.Checkpoint(checkpoint, of, stop)
         try:
-            rows = training.train(net, data, settings, logmel, report, kept)
+            rows = training.train(net, data, settings, logmel, epoch_lines(settings.epochs), kept)
         except checkpoints.Stopped as stopped:
-            log.error("%s", stopped)
+            logging.getLogger("train").error("%s", stopped)
             raise SystemExit(128 + signal.SIGTERM) from None
     networks.save(out, net)
     training.write_curve(curve, rows)

@@ -1,5 +1,6 @@
 """What a submission says of a system: the challenge's form of 2022, with what can be measured filled in."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 ABBREVIATION = 10
 """Characters of a system's short name, at most."""
+
+log = logging.getLogger(__name__)
 
 META_HEAD = """\
 # The challenge's form of 2022. Beyond it: complexity.macs and complexity.training_clips.
@@ -145,6 +148,30 @@ def complexities(
 
     pairs = {(model, machine) for system in systems for machine, model in system.models.items()}
     return {pair: count(*pair) for pair in sorted(pairs)}
+
+
+def submitted_systems(settings: "Settings", selection: "pd.DataFrame", machines: list[str]) -> list[System]:
+    """Return the systems of a submission, and log what the challenge does not take.
+
+    Args:
+        settings: the configuration.
+        selection: the ensemble's choice, one row per machine: machine, model.
+        machines: the machines with clips to submit.
+    """
+    from asd.settings import Submission
+
+    selected = dict(zip(selection["machine"], selection["model"], strict=True))
+    systems = [
+        System("ensemble", "Ensemble", {machine: selected[machine] for machine in machines})
+        if name == "ensemble"
+        else System(name, settings.models[name].title, dict.fromkeys(machines, name))
+        for name in settings.submitted
+    ]
+    if len(systems) > 4:
+        log.warning("%d systems; the challenge takes four: name them in submission.models", len(systems))
+    if settings.submission.label == Submission().label:
+        log.warning("submission.label is still %s; fill in the block `submission`", settings.submission.label)
+    return systems
 
 
 def description(

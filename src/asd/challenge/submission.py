@@ -44,6 +44,16 @@ def clips_of_manifests(manifests: Iterable[Path]) -> Clips:
     return {section: sorted(rows["file"]) for section, rows in chosen.groupby(["machine", "section"])}
 
 
+def training_clips(manifests: Iterable[Path]) -> dict[str, int]:
+    """Return the number of training clips of each machine.
+
+    Raises:
+        InputError: a manifest cannot be read.
+    """
+    tables = [read_manifest(path) for path in manifests]
+    return {table["machine"].iloc[0]: int((table["split"] == "train").sum()) for table in tables}
+
+
 def clips_of_ground_truth(folder: Path) -> Clips:
     """Return the clips of the published labels, <folder>/ground_truth_data/ground_truth_<machine>_section_NN_test.csv.
 

@@ -604,6 +604,22 @@ def example_spectrograms(cache: "Cache", scores: "pd.DataFrame") -> "Figure | No
     return examples(sections, cache.settings) if sections else None
 
 
+def model_figures(
+    systems_of: "dict[str, dict[str, pd.DataFrame]]", untrained: set[str]
+) -> Iterator[tuple[str, "Figure"]]:
+    """Yield machine (or "average") and the figure that compares the models on it; none if nothing is defined there.
+
+    Args:
+        systems_of: as from `asd.report.page.systems`.
+        untrained: titles of the models for which no network is trained.
+    """
+    # All machines' axes begin at the same value, so that the figures can be compared.
+    values = [table[["value", "low"]].min(axis=None) for tables in systems_of.values() for table in tables.values()]
+    for name, tables in systems_of.items():
+        if figure := systems(tables, untrained, min([0.5, *values])):
+            yield name, figure
+
+
 def machine_figures(
     cache: "Cache",
     features: "Features | None",

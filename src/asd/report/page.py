@@ -7,6 +7,7 @@ one folder with everything that it shows, opens from disk, and needs no network.
 import json
 import platform
 import re
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,6 +63,32 @@ def figure_of(path: Path, machine: str, name: str, titles: dict[str, str]) -> di
         title += f", {titles.get(model, model)}"
     alt = f"{title} of {machine}. {caption}"
     return {"kind": kind, "model": model, "machine": machine, "title": title, "caption": caption, "alt": alt}
+
+
+def shown(page: Path, path: Path, folder: str, machine: str, name: str, titles: dict[str, str]) -> dict[str, str]:
+    """Copy a figure into the folder of the page, and return what the page shows of it.
+
+    Args:
+        page: the page.
+        path: the figure (SVG).
+        folder: the folder below figures/ that gets the copy.
+        machine: the machine that it is of.
+        name: <kind> or <kind>-<model>.
+        titles: model -> its title.
+
+    Returns:
+        As `figure_of`; `src`, the copy as the page links to it; and `svg`, the drawing itself if it is a map, otherwise
+        empty.
+
+    Raises:
+        InputError: there is no such kind of figure.
+    """
+    copy = page.parent / "figures" / folder / path.name
+    with written(copy) as aside:
+        shutil.copyfile(path, aside)
+    figure = figure_of(path, machine, name, titles)
+    drawing = inlined(path.read_text(encoding="utf-8")) if figure["kind"] == "map" else ""
+    return figure | {"src": copy.relative_to(page.parent).as_posix(), "svg": drawing}
 
 
 def inlined(svg: str) -> "Markup":
