@@ -163,7 +163,7 @@ def merged(below: dict, above: dict) -> dict:
 
 # A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried
 # by `local` and by `train`. Keys that mean nothing for a model, or are valid only with a second change, are left out.
-ALIKE = tuple(f"networks.oe.{key}" for key in ("scope", "backbone.name", "last_stage", "bands"))  # as those of the network that it starts from
+ALIKE = tuple(f"networks.oe.{key}" for key in ("scope", "backbone.name", "last_stage", "bands"))  # as where it starts
 NOT_RUN = ("networks.untrained.*", "spectra.mean.*", "spectra.level.*", *(f"models.{one}.*" for one in NOT_SCORED))
 LEFT_OUT = ("submission.*", "networks.global.*", "networks.plain.*", "models.plain.*", *ALIKE, *NOT_RUN)
 LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domains", "spectra.*.quantiles")
