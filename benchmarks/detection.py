@@ -364,7 +364,7 @@ class Bench:
             cache = Joined(caches) if chosen.scope == "all" else caches[0]
             net = training.begin(start, cache, chosen, path)
             data = training.training_set(cache, net.description, chosen, torch.device("cpu"))
-            training.measure(net, data.logmel, chosen.centre)
+            training.measure(net, data.spectrograms, chosen.centre)
             curve = training.train(net, data, chosen, cache.settings) if chosen.epochs else []
         path.parent.mkdir(parents=True, exist_ok=True)
         training.write_curve(path.with_suffix(".csv"), curve)

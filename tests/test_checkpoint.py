@@ -47,7 +47,7 @@ def begin(cache_path, start):
         with open_cache(cache_path) as cache:
             network = training.begin(start, cache, settings, cache_path)
             data = training.training_set(cache, network.description, settings, CPU)
-        training.measure(network, data.logmel)
+        training.measure(network, data.spectrograms)
         return network, data, cache.settings
 
     return begin
@@ -93,7 +93,7 @@ def test_the_memory_layout_survives(begin, tmp_path):
     """Moments in another layout than their weights would make every later step slower."""
     network, data, logmel = begin()
     run = training._begin(network, data, SETTINGS)
-    run.order = torch.randperm(len(data.logmel), generator=run.random)
+    run.order = torch.randperm(len(data.spectrograms), generator=run.random)
     interrupting = Interrupting(tmp_path / "c.safetensors", {})
     interrupting.steps = 1
     with pytest.raises(Stopped):
@@ -188,7 +188,7 @@ def test_saving_is_due_at_first_and_then_when_it_is_cheap(saved):
 
 
 CHANGES = {
-    "data": lambda network, data, arguments: data.logmel[0, 0].add_(1e-3),
+    "data": lambda network, data, arguments: data.spectrograms[0, 0].add_(1e-3),
     "start": lambda network, data, arguments: network.backbone.conv_stem.weight.data[0].add_(1e-6),
     "code": lambda network, data, arguments: arguments.update(code="other"),
     "computation": lambda network, data, arguments: arguments.update(compute=Compute(threads=7)),
@@ -255,7 +255,7 @@ def test_the_script_saves_on_sigterm_and_goes_on(cache_path, start, tmp_path):
     with open_cache(cache_path) as cache:
         network = training.begin(start, cache, settings, cache_path)
         data = training.training_set(cache, network.description, settings, CPU)
-        training.measure(network, data.logmel)
+        training.measure(network, data.spectrograms)
         expected = training.train(network, data, settings, cache.settings)
     training.write_curve(tmp_path / "expected.csv", expected)
     assert curve.read_bytes() == (tmp_path / "expected.csv").read_bytes()

@@ -69,7 +69,7 @@ def begun(cache_path, start):
             network = training.begin(start, cache, chosen, cache_path)
             data = training.training_set(cache, network.description, chosen, torch.device("cpu"))
             logmel = cache.settings
-        training.measure(network, data.logmel)
+        training.measure(network, data.spectrograms)
         return network, data, chosen, logmel
 
     return begin
@@ -77,20 +77,20 @@ def begun(cache_path, start):
 
 def batch_of(begun, **settings):
     network, data, chosen, logmel = begun(**settings)
-    rows = torch.arange(len(data.logmel))
+    rows = torch.arange(len(data.spectrograms))
     return network, data, training._augmented(network, data, rows, chosen, logmel, torch.Generator().manual_seed(0))
 
 
 def test_without_augmentation_a_batch_is_the_standardised_clips(begun):
     network, data, batch = batch_of(begun)
-    assert torch.equal(batch.standardised, network.standardise(data.logmel))
+    assert torch.equal(batch.standardised, network.standardise(data.spectrograms))
     assert torch.equal(batch.section[0], data.section)
     assert (batch.weight == 1).all()
 
 
 def test_mixup_mixes_inputs_and_both_labels_alike(begun):
     network, data, batch = batch_of(begun, mixup=Mixup(alpha=0.4))
-    clean = network.standardise(data.logmel)
+    clean = network.standardise(data.spectrograms)
     # Which clip a second label belongs to is not kept, but the mixture must fit one with those labels.
     for i, weight in enumerate(batch.weight):
         mixtures = weight * clean[i] + (1 - weight) * clean
@@ -107,7 +107,7 @@ def test_equalised_clips_are_sections_of_their_own_with_their_attributes(begun):
     assert 0 < equalised.sum() < len(equalised)
     assert torch.equal(batch.section[0] % 2, data.section)
     assert torch.equal(batch.attribute[0], data.attribute)
-    same = (batch.standardised - network.standardise(data.logmel)).abs().amax((1, 2)) == 0
+    same = (batch.standardised - network.standardise(data.spectrograms)).abs().amax((1, 2)) == 0
     assert torch.equal(same, ~equalised)
 
 
@@ -119,7 +119,7 @@ def test_clips_with_a_generated_fault_are_sections_of_their_own(begun):
     assert torch.equal(batch.section[0] % 2, data.section)
     # The same random numbers, in order: the crops, then the faults.
     random = torch.Generator().manual_seed(0)
-    cropped = augment.crop(data.logmel, 16, random)
+    cropped = augment.crop(data.spectrograms, 16, random)
     changed, chosen = augment.faults(cropped, Faults(probability=0.5), random)
     assert torch.equal(chosen, faulty)
     assert torch.equal(batch.standardised, network.standardise(changed))
@@ -132,7 +132,7 @@ def test_a_single_section_learns_to_tell_generated_faults(cache_path, start):
         single = dataclasses.replace(cache, clips=cache.clips.assign(section="00", attributes="{}"))
         network = training.begin(start, single, chosen, cache_path)
         data = training.training_set(single, network.description, chosen, torch.device("cpu"))
-        training.measure(network, data.logmel)
+        training.measure(network, data.spectrograms)
         (epoch,) = training.train(network, data, chosen, cache.settings)
     assert network.description.section_labels == ("00", "00 altered")
     assert math.isfinite(epoch.loss)
@@ -141,16 +141,16 @@ def test_a_single_section_learns_to_tell_generated_faults(cache_path, start):
 def test_the_centre_is_the_mean_embedding_of_the_training_clips(begun):
     network, data, _, _ = begun(last_stage=4, bands=3, centre=True)
     assert network.centre.abs().max() == 0
-    training.measure(network, data.logmel, centre=True)
+    training.measure(network, data.spectrograms, centre=True)
     centre = network.centre.clone()
-    training.measure(network, data.logmel, centre=True)
+    training.measure(network, data.spectrograms, centre=True)
     torch.testing.assert_close(network.centre, centre)
     network.eval()
     with torch.inference_mode():
-        pooled = network.features(network.standardise(data.logmel))[:, -network.widths[-1] :]
+        pooled = network.features(network.standardise(data.spectrograms))[:, -network.widths[-1] :]
         torch.testing.assert_close(centre, pooled.mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(
-            network.embed(network.standardise(data.logmel)), pooled - centre, rtol=1e-4, atol=1e-5
+            network.embed(network.standardise(data.spectrograms)), pooled - centre, rtol=1e-4, atol=1e-5
         )
 
 
@@ -167,10 +167,10 @@ def test_an_equaliser_without_gain_gives_the_log_mel_of_the_cache(begun):
     network, data, batch = batch_of(begun, equaliser=Equaliser(probability=1, gain=0))
     decibels = batch.standardised * network.deviation
     # A filter that passes everything still rounds, which shows in the quietest bins only.
-    difference = (decibels - network.standardise(data.logmel) * network.deviation).abs()
+    difference = (decibels - network.standardise(data.spectrograms) * network.deviation).abs()
     assert difference.mean() < 0.01
     expected = log_mel(as_float(data.waveform.numpy()), LogMel(mels=64))
-    torch.testing.assert_close(data.logmel, expected)
+    torch.testing.assert_close(data.spectrograms, expected)
 
 
 def test_windows_are_cropped_and_masked_in_frequency_only(begun):
@@ -352,7 +352,7 @@ def test_a_machine_without_training_clips_is_refused(cache_path, start):
 
 def test_a_loss_that_is_not_finite_ends_training(begun):
     network, data, settings, logmel = begun(epochs=2, batch=6)
-    data.logmel[0] = math.nan
+    data.spectrograms[0] = math.nan
     with pytest.raises(InputError, match=r"the loss is nan in epoch 1"):
         training.train(network, data, settings, logmel)
 

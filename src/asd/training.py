@@ -45,7 +45,7 @@ ALTERED = " altered"
 class TrainingSet:
     """The training clips of a network, on the device."""
 
-    logmel: torch.Tensor
+    spectrograms: torch.Tensor
     """(clips, mels, frames), float32, in dB."""
     waveform: torch.Tensor | None
     """(clips, samples), int16; only if the equaliser needs it."""
@@ -197,7 +197,7 @@ def training_set(
     attribute = {label: index for index, label in enumerate(description.attribute_labels)}
     equalised = settings.equaliser.probability > 0
     return TrainingSet(
-        logmel=torch.from_numpy(cache.read_logmel(rows)).to(device),
+        spectrograms=torch.from_numpy(cache.read_logmel(rows)).to(device),
         waveform=torch.from_numpy(cache.read_waveform(rows)).to(device) if equalised else None,
         section=torch.tensor([section[label] for label in sections], device=device),
         attribute=torch.tensor([attribute[label] if attribute else 0 for label in attributes], device=device),
@@ -205,26 +205,26 @@ def training_set(
 
 
 @torch.no_grad()
-def measure(network: Network, logmel: torch.Tensor, centre: bool = False) -> None:
+def measure(network: Network, spectrograms: torch.Tensor, centre: bool = False) -> None:
     """Set what a network knows of the training clips before it learns.
 
     Args:
         network: as `begin` returns it. Its input statistics are set, one pair or one pair per mel bin; and its centre.
-        logmel: (clips, mels, frames) of the training clips.
+        spectrograms: (clips, mels, frames) of the training clips.
         centre: whether the centre is the mean embedding of the clips; otherwise it is 0.
     """
     axes = (0, 1, 2) if network.description.bins == 1 else (0, 2)
-    count = logmel.numel() // network.description.bins
+    count = spectrograms.numel() // network.description.bins
     # In float64 and in parts: a float32 sum over hours of sound loses digits, and a float64 copy of all may not fit.
-    parts = logmel.split(64)
+    parts = spectrograms.split(64)
     mean = sum(part.double().sum(axes, keepdim=True) for part in parts) / count
     variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts) / count
     network.mean.copy_(mean[0])
     network.deviation.copy_(variance[0].sqrt().clamp_min(1e-6))
     if centre:
         network.eval()
-        sums = sum(network.embed(network.standardise(part)).double().sum(0) for part in logmel.split(16))
-        network.centre.copy_(network.centre + sums / len(logmel))
+        sums = sum(network.embed(network.standardise(part)).double().sum(0) for part in spectrograms.split(16))
+        network.centre.copy_(network.centre + sums / len(spectrograms))
         network.train()
 
 
@@ -292,8 +292,8 @@ def train(
         log.info("%s: going on after epoch %d, step %d", checkpoint.path, run.epoch, run.step)
     while run.epoch < settings.epochs:
         if run.step == 0:
-            run.order = torch.randperm(len(data.logmel), generator=run.random)
-            run.sums = torch.zeros(3, device=data.logmel.device)
+            run.order = torch.randperm(len(data.spectrograms), generator=run.random)
+            run.sums = torch.zeros(3, device=data.spectrograms.device)
         _epoch(run, data, settings, logmel, checkpoint)
         means, rate = (run.sums / run.steps).tolist(), _rate(run, settings, run.steps - 1)
         run.epoch, run.step = run.epoch + 1, 0
@@ -330,7 +330,7 @@ class Run:
 
 
 def _begin(network: Network, data: TrainingSet, settings: Training) -> Run:
-    clips, device = len(data.logmel), data.logmel.device
+    clips, device = len(data.spectrograms), data.spectrograms.device
     batch = min(settings.batch, clips)
     return Run(
         network,
@@ -356,7 +356,7 @@ def _rate(run: Run, settings: Training, step: int) -> float:
 
 def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, checkpoint: Checkpoint | None) -> None:
     """Do the remaining steps of an epoch."""
-    order = run.order.to(data.logmel.device)
+    order = run.order.to(data.spectrograms.device)
     title = f"epoch {run.epoch + 1} of {settings.epochs}"
     for _ in progress(range(run.step, run.steps), title, "steps"):
         run.optimiser.param_groups[0]["lr"] = _rate(run, settings, run.step)
@@ -391,7 +391,7 @@ def identity(
         code: digest of the code that trains.
     """
     state = network.state_dict()
-    tensors = [value for value in (data.logmel, data.waveform, data.section, data.attribute) if value is not None]
+    tensors = [value for value in (data.spectrograms, data.waveform, data.section, data.attribute) if value is not None]
     return {
         "code": code,
         "computation": text_digest(canonical(compute), device.type, torch.__version__),
@@ -446,7 +446,7 @@ def _augmented(
     network: Network, data: TrainingSet, rows: torch.Tensor, settings: Training, logmel: LogMel, random: torch.Generator
 ) -> Batch:
     """Take the clips of some rows and apply, in this order: equaliser, crop, faults, standardisation, mixup, masks."""
-    x, section, attribute = data.logmel[rows], data.section[rows], data.attribute[rows]
+    x, section, attribute = data.spectrograms[rows], data.section[rows], data.attribute[rows]
     altered = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
     if settings.equaliser.probability > 0:
         x, altered = _equalised(x, data.waveform[rows], settings, logmel, random)

@@ -64,7 +64,7 @@ def main(
         net = training.begin(networks.read(start), opened, settings, start).to(device)
         data = training.training_set(opened, net.description, settings, device)
         logmel = opened.settings
-    training.measure(net, data.logmel, settings.centre)
+    training.measure(net, data.spectrograms, settings.centre)
     with checkpoints.stopping() if checkpoint else nullcontext() as stop:
         kept = None
         if checkpoint:
