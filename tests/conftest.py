@@ -77,6 +77,7 @@ def manifest_row(file: str, split: str = "train", section: str = "00", **attribu
         "domain": "source",
         "label": "normal",
         "attributes": json.dumps(attributes),
+        "recording": "",
     }
 
 

@@ -363,7 +363,7 @@ def test_what_is_no_cache(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda file: file.attrs.modify("layout", LAYOUT + 1), "found layout 2, expected 1"),
+        (lambda file: file.attrs.modify("layout", LAYOUT + 1), f"found layout {LAYOUT + 1}, expected {LAYOUT}"),
         (lambda file: file.attrs.modify("settings", "{}}"), "settings|JSON"),
         (lambda file: file.attrs.modify("settings", '{"bins": 224}'), "bins"),
         (lambda file: file.attrs.modify("settings", '{"mels": 21}'), r"logmel: found the shape \(3, 20, 16\)"),

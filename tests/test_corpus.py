@@ -17,6 +17,7 @@ from asd.corpus import (
     parse_name,
     read_attributes,
     read_manifest,
+    recording_numbers,
     recordings,
     scan,
     write_manifest,
@@ -188,8 +189,18 @@ def test_scan(tmp_path):
         "domain": "source",
         "label": "normal",
         "attributes": '{"m-n": "W"}',
+        "recording": "",
     }
     assert (test["split"], test["part"], test["domain"], test["label"]) == ("test", "development", "target", "anomaly")
+
+
+def test_recording_numbers():
+    named = pd.DataFrame({"recording": ["b", "", "a", "b", "", "0", "a"]})
+    assert recording_numbers(named).tolist() == [0, 1, 2, 0, 3, 4, 2]
+    assert recording_numbers(named[4:]).tolist() == [0, 1, 2]
+    assert recording_numbers(named.assign(recording="")).tolist() == list(range(7))
+    assert recording_numbers(named.drop(columns="recording")).tolist() == list(range(7))
+    assert len(recording_numbers(named[:0])) == 0
 
 
 def test_recordings_behind_links_and_what_is_left_out(tmp_path, caplog):
@@ -221,7 +232,7 @@ def test_what_a_manifest_tells_is_said_before_any_stage(caplog):
     with pytest.raises(InputError, match=r"fan\.csv: found no training clips"):
         check_complete(conftest.manifest(rows[2]), "fan.csv")
     check_complete(conftest.manifest(*rows, row("3.wav", section="02")), "fan.csv")
-    assert "section 02 has a single training clip" in caplog.text
+    assert "section 02 has a single training recording" in caplog.text
     assert "section 02 has no test clips" in caplog.text
 
 

@@ -377,7 +377,7 @@ def test_without_a_threshold_nothing_is_decided(folder, recordings, tmp_path, mo
     status, out, _ = asd(monkeypatch, capsys, *words)
     assert status == 1
     assert [line.split()[2] for line in out.splitlines()] == ["decision", "-", "-"]
-    assert caplog.text.count("section 01: 6 scored training clips are too few for a threshold") == 1
+    assert caplog.text.count("section 01: 6 scored training recordings are too few for a threshold") == 1
     _, out, _ = asd(monkeypatch, capsys, *words, "--format", "jsonl")
     assert [(row["decision"], row["threshold"]) for row in map(json.loads, out.splitlines())] == [(None, None)] * 2
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from asd.domains import FEWEST, PRIOR, nearest, stratified_folds, told_apart, usual_distances
+from asd.domains import FEWEST, PRIOR, grouped_folds, nearest, stratified_folds, told_apart, usual_distances
 
 
 def clips(source: int, target: int) -> np.ndarray:
@@ -9,12 +9,49 @@ def clips(source: int, target: int) -> np.ndarray:
 
 
 def test_domains_are_told_apart_where_both_have_clips():
-    assert told_apart(clips(5, FEWEST)).tolist() == [0] * 5 + [1] * FEWEST
+    assert told_apart(clips(5, FEWEST), np.arange(5 + FEWEST)).tolist() == [0] * 5 + [1] * FEWEST
 
 
 @pytest.mark.parametrize("domain", [clips(5, FEWEST - 1), clips(5, 0), clips(0, 5), np.array([""] * 8)])
 def test_domains_of_too_few_clips_are_one(domain):
-    assert not told_apart(domain).any()
+    assert not told_apart(domain, np.arange(len(domain))).any()
+
+
+@pytest.mark.parametrize(
+    ("recording", "apart"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 7], True),
+        ([0, 1, 2, 2, 3, 4, 5, 5], True),
+        ([0, 1, 2, 3, 4, 5, 4, 5], False),  # the target's clips are of two recordings
+        ([0, 1, 1, 0, 4, 5, 6, 7], False),
+        ([0, 1, 2, 2, 0, 1, 2, 2], True),  # two microphones
+    ],
+)
+def test_domains_are_told_apart_by_recordings(recording, apart):
+    assert told_apart(clips(4, 4), np.array(recording)).any() == apart
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5, 50])
+@pytest.mark.parametrize("seed", range(20))
+def test_folds_do_not_split_recordings(folds, seed):
+    rng = np.random.default_rng(seed)
+    # 4 recordings of the source, 3 of the target, 2 of both, with 1 to 3 parts each
+    of = np.repeat(np.arange(9), 3)
+    target = np.repeat([[0, 0, 0]] * 4 + [[1, 1, 1]] * 3 + [[0, 0, 1]] * 2, 1, axis=0).ravel().astype(bool)
+    order = rng.permutation(27)
+    fold = grouped_folds(target[order], of[order], folds, rng)
+    by_recording = [set(fold[of[order] == one]) for one in range(9)]
+    assert all(len(one) == 1 for one in by_recording)
+    assert len(set(fold)) == min(folds, 9)
+    assert np.ptp(np.bincount([one.pop() for one in by_recording])) <= 1
+    for one in set(fold):  # what is left has both domains
+        assert set(target[order][fold != one]) == {False, True}
+
+
+def test_clips_of_their_own_are_dealt_as_clips():
+    domain = np.repeat([0, 1], [40, 4])
+    found = grouped_folds(domain == 1, np.arange(44), 5, np.random.default_rng(3))
+    np.testing.assert_array_equal(found, stratified_folds(domain, 5, np.random.default_rng(3)))
 
 
 @pytest.mark.parametrize(("source", "target", "folds"), [(40, 4, 5), (990, 10, 5), (7, 3, 4), (3, 3, 6)])

@@ -22,7 +22,8 @@ def table(scores: dict[str, list[float]]) -> pd.DataFrame:
     ]
     rows += [("test", section, "test.wav", 10.0) for section in scores]
     frame = pd.DataFrame(rows, columns=["split", "section", "file", "score"])
-    return frame.assign(part="development", domain="source", label="normal", decision=0, threshold=np.inf)
+    frame = frame.assign(part="development", domain="source", label="normal", recording="")
+    return frame.assign(decision=0, threshold=np.inf)
 
 
 def test_each_section_is_standardised_by_its_own_training_scores():

@@ -79,7 +79,23 @@ def test_three_columns_are_enough(tmp_path):
         "domain": "",
         "label": "normal",
         "attributes": "{}",
+        "recording": "",
     }
+
+
+def test_parts_of_recordings(tmp_path, caplog):
+    lay(tmp_path, *(f"{number}.wav" for number in range(5)))
+    header = "file,machine,split,recording,speed\n"
+    rows = "0.wav,fan,train,a,1\n1.wav,fan,train,a,2\n2.wav,fan,train,,3\n3.wav,fan,test,b,4\n"
+    path = tmp_path / "manifest.csv"
+    path.write_text(header + rows + "4.wav,pump,train,b,5\n")
+    clips = listed(path, "fan")
+    assert clips["recording"].tolist() == ["a", "a", "", "b"]
+    assert clips["attributes"].tolist() == [f'{{"speed": "{number}"}}' for number in range(1, 5)]
+    assert "both splits" not in caplog.text
+    path.write_text(header + rows + "4.wav,fan,train,b,5\n")
+    listed(path, "fan")
+    assert "machine fan: 1 recordings have parts in both splits (b)" in caplog.text
 
 
 def test_a_manifest_of_the_workflow_itself(tmp_path):
@@ -256,9 +272,9 @@ def test_a_pattern_names_the_columns(tmp_path):
     table = propose(tmp_path, ["{machine}/{split}/{label}_{rpm}rpm_*"], {}, {"baseline": "train", "march": "test"})
     assert table.to_dict("records") == [
         {"file": "pump/baseline/ok_900rpm_1.wav", "machine": "pump", "split": "train", "section": "", "domain": "",
-         "label": "normal", "rpm": "900"},
+         "label": "normal", "recording": "", "rpm": "900"},
         {"file": "pump/march/ng_1200rpm_x_2.flac", "machine": "pump", "split": "test", "section": "", "domain": "",
-         "label": "anomaly", "rpm": "1200"},
+         "label": "anomaly", "recording": "", "rpm": "1200"},
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ CLIPS = pd.DataFrame(
         "domain": ["source", "target", "", "target"],
         "label": ["normal", "normal", "", "anomaly"],
         "attributes": "{}",
+        "recording": ["a", "a", "", ""],
     }
 )
 SCORE = np.array([0.1, np.nan, 1 / 3, 2.5e-7])
@@ -29,11 +30,11 @@ def path(tmp_path):
 
 def test_the_file_as_text(path):
     assert path.read_text().splitlines() == [
-        "file,section,split,part,domain,label,score,decision,threshold",
-        "a.wav,00,train,development,source,normal,0.1,0,0.2",
-        "b.wav,00,train,development,target,normal,,,0.2",
-        "c.wav,00,test,development,,,0.3333333333333333,1,0.2",
-        "d.wav,01,test,development,target,anomaly,2.5e-07,1,1e-07",
+        "file,section,split,part,domain,label,recording,score,decision,threshold",
+        "a.wav,00,train,development,source,normal,a,0.1,0,0.2",
+        "b.wav,00,train,development,target,normal,a,,,0.2",
+        "c.wav,00,test,development,,,,0.3333333333333333,1,0.2",
+        "d.wav,01,test,development,target,anomaly,,2.5e-07,1,1e-07",
     ]
 
 
@@ -45,13 +46,13 @@ def test_round_trip(path):
     assert table["decision"].tolist() == [0, UNDECIDED, 1, 1]
     assert table["threshold"].tolist() == [0.2, 0.2, 0.2, 1e-7]
     assert thresholds_of(table) == {"00": 0.2, "01": 1e-7}
-    for column in COLUMNS[:6]:
+    for column in COLUMNS[:7]:
         assert table[column].tolist() == CLIPS[column].tolist()
 
 
 def test_without_a_threshold_nothing_is_decided(tmp_path):
     write_scores(tmp_path / "s.csv", CLIPS, SCORE, {"00": np.inf, "01": 1.0})
-    assert "c.wav,00,test,development,,,0.3333333333333333,,\n" in (tmp_path / "s.csv").read_text()
+    assert "c.wav,00,test,development,,,,0.3333333333333333,,\n" in (tmp_path / "s.csv").read_text()
     table = read_scores(tmp_path / "s.csv")
     assert table["decision"].tolist() == [UNDECIDED, UNDECIDED, UNDECIDED, 0]
     assert thresholds_of(table) == {"00": np.inf, "01": 1.0}
@@ -109,8 +110,8 @@ def test_an_infinite_training_score_is_not_written(tmp_path):
         ("2.5e-07", "inf", r"d\.wav: no usable score"),
         (",0.1,", ",loud,", r"a\.wav: no usable score"),
         (",0.1,0", ",0.1,0,0,0", r"rows with more cells than the header"),
-        ("anomaly,2.5e-07,1", "anomaly,2.5e-07,1,0,0,0", r"not a readable table .*line 5"),
-        ("anomaly,2.5e-07,1", "anomaly,2.5e-07", r"row 5: decision: found"),
+        ("anomaly,,2.5e-07,1", "anomaly,,2.5e-07,1,0,0,0", r"not a readable table .*line 5"),
+        ("anomaly,,2.5e-07,1", "anomaly,,2.5e-07", r"row 5: decision: found"),
     ],
 )
 def test_a_file_that_is_not_as_it_must_be(path, before, after, message):

@@ -46,7 +46,9 @@ def write_features(path: Path, sections: dict[str, tuple[int, int]], distance: f
                 file = f"section_{section}_source_{split}_{label}_{number:04}.wav"
                 clips.append({"file": file, "section": section, "split": split, "label": label})
                 rows.append(generator.standard_normal(sum(WIDTHS)) + distance * anomaly)
-    table = pd.DataFrame(clips).assign(path="", machine="fan", part="development", domain="source", attributes="{}")
+    table = pd.DataFrame(clips).assign(
+        path="", machine="fan", part="development", domain="source", attributes="{}", recording=""
+    )
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         data = np.array(rows, np.float32)
         file.create_dataset("features", data=data, chunks=(1, data.shape[1]), fletcher32=True)
@@ -102,7 +104,7 @@ def test_two_training_clips(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (2, 6)})
     call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
     call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
-    assert "section 00: 2 scored training clips are too few for a threshold (5 are needed)" in caplog.text
+    assert "section 00: 2 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].notna().all()
     assert (table["decision"] == UNDECIDED).all()
@@ -111,9 +113,9 @@ def test_two_training_clips(tmp_path, caplog):
 def test_a_single_training_clip(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (1, 6)})
     call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
-    assert "section 00: a single training clip" in caplog.text
+    assert "section 00: a single training recording" in caplog.text
     call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
-    assert "section 00: 0 scored training clips are too few" in caplog.text
+    assert "section 00: 0 scored training recordings are too few" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].isna().tolist() == [True] + [False] * 6
     assert (table["decision"] == UNDECIDED).all()

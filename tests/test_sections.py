@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from asd.cache import write_clips
+from asd.cache import read_clips, write_clips
 from asd.domains import usual_distances
 from asd.errors import InputError
 from asd.features import open_features
@@ -40,7 +40,9 @@ def write_features(path: Path, sections: dict[str, tuple[int, int]], windows: tu
                 clips.append({"section": section, "split": split, "file": f"section_{section}_{split}_{number:04}.wav"})
                 counts.append(per_clip)
                 rows.append(correlated(per_clip, 28, seed=len(rows)) + np.random.default_rng(len(rows)).normal())
-    table = pd.DataFrame(clips).assign(path="", machine="fan", part="development", domain="", label="", attributes="{}")
+    table = pd.DataFrame(clips).assign(
+        path="", machine="fan", part="development", domain="", label="", attributes="{}", recording=""
+    )
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         file.create_dataset("features", data=np.concatenate(rows, dtype=np.float32), chunks=(2, 28), fletcher32=True)
         file["offsets"] = np.cumsum([0, *counts])
@@ -79,6 +81,33 @@ def test_held_out_and_test_scores_are_those_of_scikit_learn(tmp_path, train, win
             assert found[clip] == pytest.approx(np.sqrt(others.mahalanobis(rows[clip])).mean(), rel=1e-6)
 
 
+def test_recordings_are_held_out_whole(tmp_path):
+    """Two clips of each recording; more folds than recordings, so each is scored by the clips of the others."""
+    write_features(tmp_path / "f.h5", {"00": (8, 3)})
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        table = read_clips(file).assign(recording=[*"abcdabcd", *"eef"])
+        del file["clips"]
+        write_clips(file, table)
+    with open_features(tmp_path / "f.h5") as features:
+        found = scores(features, fit_sections(features, fit_settings(folds=20), np.random.default_rng(0)))
+        rows = features.rows(0, 8).astype(np.float64)
+    for clip in range(8):
+        others = LedoitWolf().fit(np.delete(rows, [clip % 4, clip % 4 + 4], axis=0))
+        assert found[clip] == pytest.approx(np.sqrt(others.mahalanobis(rows[clip : clip + 1]))[0], rel=1e-6)
+
+
+def test_a_single_training_recording_of_two_clips(tmp_path, caplog):
+    write_features(tmp_path / "f.h5", {"00": (2, 1)})
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        table = read_clips(file).assign(recording=["a", "a", ""])
+        del file["clips"]
+        write_clips(file, table)
+    with open_features(tmp_path / "f.h5") as features:
+        found = scores(features, fit_sections(features, fit_settings(folds=5), np.random.default_rng(0)))
+    assert np.isnan(found).tolist() == [True, True, False]
+    assert "section 00: a single training recording" in caplog.text
+
+
 def test_two_training_clips_leave_each_other_out(tmp_path, caplog):
     with open_features(write_features(tmp_path / "f.h5", {"00": (2, 3)})) as features:
         found = scores(features, fit_sections(features, fit_settings(folds=5), np.random.default_rng(0)))
@@ -111,7 +140,7 @@ def test_a_single_training_clip(tmp_path, caplog):
         rows = features.rows(0, 10).astype(np.float64)
     assert np.flatnonzero(np.isnan(found)).tolist() == [0]
     np.testing.assert_allclose(found[7:10], np.linalg.norm(rows[7:10] - rows[0], axis=1))
-    assert "machine fan, section 00: a single training clip" in caplog.text
+    assert "machine fan, section 00: a single training recording" in caplog.text
 
 
 def test_held_out_scores_are_those_of_new_clips(tmp_path):

@@ -122,7 +122,25 @@ def test_few_clips_take_the_standardised_scores_of_all_sections(caplog):
         assert found[section] == pytest.approx(training[section].mean() + training[section].std() * standard)
     assert found["02"] == threshold(training["02"], 0.9)[0]
     assert found["03"] == found["04"] == np.inf
-    assert "section 03: 4 scored training clips are too few for a threshold (5 are needed)" in caplog.text
+    assert "section 03: 4 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
+
+
+def test_parts_of_recordings_do_not_count(caplog):
+    clips, score, training = drawn({"00": 3 * OWN, "01": 2 * OWN, "02": 2 * FEWEST, "03": 2 * FEWEST})
+    number = clips.groupby("section").cumcount()
+    divisor = clips["section"].map({"00": 3, "01": 3, "02": 2, "03": 3})
+    clips["recording"] = [f"r{one}" for one in number // divisor]
+    with caplog.at_level("INFO"):
+        found = of_sections(clips, score, Decision())
+    assert found["00"] == threshold(training["00"], 0.9)[0]  # OWN recordings
+    assert found["01"] != threshold(training["01"], 0.9)[0]
+    assert np.isfinite(found["02"])
+    assert found["03"] == np.inf
+    assert "section 01: 14 training recordings, fewer than 20" in caplog.text
+    assert "section 03: 4 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
+    assert of_sections(clips.assign(recording=""), score, Decision()) == of_sections(
+        clips.drop(columns="recording"), score, Decision()
+    )
 
 
 def test_training_clips_without_a_score_do_not_count():

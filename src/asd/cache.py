@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1
+LAYOUT = 2
 LIBVER = ("v110", "v110")
 """The first HDF5 that checksums all of its structures."""
 
@@ -85,8 +85,9 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     shards = [(home / f"{start:06}.npz", files[start : start + size]) for start in range(0, len(files), size)]
     with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file:
         file.attrs["layout"] = LAYOUT
-        file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
-        file.attrs["versions"] = _versions()
+        # Of fixed length, as bytes: a text of variable length has no checksum.
+        file.attrs["settings"] = np.bytes_(json.dumps(settings.model_dump(), sort_keys=True))
+        file.attrs["versions"] = np.bytes_(_versions())
         write_clips(file, clips)
         shape = (len(clips), settings.mels, frames(samples, settings))
         datasets = (

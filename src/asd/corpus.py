@@ -11,6 +11,7 @@ A manifest (`manifest.csv`, one per machine) has one row per clip and these colu
     domain      source | target | "" (unknown)
     label       normal | anomaly | "" (unknown)
     attributes  JSON object of the clip's conditions, "{}" for none: {"vel": "8", "loc": "A"}; values stay text
+    recording   the recording that the clip is a part of; "": it is a recording of its own
 
 Rows are sorted by split (train first) and file.
 """
@@ -22,6 +23,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from asd.errors import InputError
 from asd.files import printable, write_table
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["path", "file", "machine", "section", "split", "part", "domain", "label", "attributes"]
+COLUMNS = ["path", "file", "machine", "section", "split", "part", "domain", "label", "attributes", "recording"]
 
 VALUES = {
     "split": ("train", "test"),
@@ -273,6 +276,7 @@ def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
         "machine": machine,
         "part": "",
         "attributes": as_json(name.attributes),
+        "recording": "",
     }
 
 
@@ -352,9 +356,11 @@ def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
             f"{where}: section {', '.join(sorted(set(clips['section'][unknown])))} has {unknown.sum()} test clips, but "
             f"no training clips ({', '.join(sorted(set(known)))} have some); add them, or take its test clips out"
         )
-    for section, times in known.value_counts().items():
+    for section, times in clips[training].groupby("section").apply(recording_count, include_groups=False).items():
         if times < 2:
-            log.warning("%s: section %s has a single training clip; nothing can be learnt from one", where, section)
+            log.warning(
+                "%s: section %s has a single training recording; nothing can be learnt from one", where, section
+            )
     for section in sorted(set(known) - set(clips["section"][~training])):
         log.warning("%s: section %s has no test clips: it is learnt from, and nothing of it is scored", where, section)
 
@@ -422,6 +428,28 @@ def _is_attributes(text: str) -> bool:
     except (TypeError, ValueError):
         return False
     return isinstance(found, dict) and all(isinstance(value, str) for value in found.values())
+
+
+def recording_numbers(clips: "pd.DataFrame") -> np.ndarray:
+    """Return the number of each clip's recording, (clips,) int64, from 0 in the order of their first clips.
+
+    Parts of one recording are alike, so they count as one wherever independent samples are needed.
+
+    Args:
+        clips: one row per clip. Where `recording` is empty or missing, a clip is a recording of its own.
+    """
+    named = clips["recording"].to_numpy(str) if "recording" in clips else np.full(len(clips), "")
+    _, first, number = np.unique(
+        np.where(named == "", np.arange(len(clips)).astype(str), np.char.add("/", named)),
+        return_index=True,
+        return_inverse=True,
+    )
+    return np.argsort(np.argsort(first))[number]
+
+
+def recording_count(clips: "pd.DataFrame") -> int:
+    """Return of how many recordings clips are parts (see `recording_numbers`)."""
+    return len(np.unique(recording_numbers(clips)))
 
 
 def recordings(manifest: Path, clips: "pd.DataFrame") -> list[Path]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.corpus import recording_count
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
@@ -178,7 +179,7 @@ def few(clips: "pd.DataFrame") -> list[str]:
     """
     said = []
     for machine, rows in clips[clips["split"] == "train"].groupby("machine", sort=False):
-        counts = rows["section"].value_counts().sort_index()
+        counts = rows.groupby("section").apply(recording_count, include_groups=False)
         for chosen, what in (
             (counts < FEWEST, f"fewer than {FEWEST}, so nothing is decided there"),
             ((counts >= FEWEST) & (counts < OWN), f"fewer than {OWN}, so the threshold is uncertain"),

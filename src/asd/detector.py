@@ -30,6 +30,7 @@ from asd import audio, soundfiles
 from asd import network as networks
 from asd.bands import band_shares
 from asd.cache import open_cache
+from asd.corpus import recording_count
 from asd.corpus_check import decibel
 from asd.errors import InputError
 from asd.exposure import doubt
@@ -79,7 +80,7 @@ class Description(Model):
     """section -> mean and deviation by which scores of different sections are compared; empty if no training clip has a
     score."""
     training: dict[str, int]
-    """section -> number of scored training clips."""
+    """section -> number of recordings of the scored training clips."""
     samples: int
     """Samples of the clips from which it was made."""
     logmel: LogMel
@@ -190,7 +191,7 @@ def write_detector(
         sections=sorted(training["section"].unique()),
         thresholds={one: limit if np.isfinite(limit) else None for one, limit in thresholds_of(training).items()},
         standards=standards(training, model) if training["score"].notna().any() else {},
-        training={str(one): int(count) for one, count in training.groupby("section")["score"].count().items()},
+        training={str(one): recording_count(own[own["score"].notna()]) for one, own in training.groupby("section")},
         samples=samples,
         logmel=described[0].logmel,
         members=described,

@@ -13,29 +13,48 @@ PRIOR = 10
 """Target clips that what the source lets expect weighs as much as. Chosen on demo corpora; 4 to 40 differ little."""
 
 FEWEST = 3
-"""Fewer target clips tell nothing about what is usual there: their domain is not told apart."""
+"""Fewer target recordings tell nothing about what is usual there: their domain is not told apart."""
 
 
-def told_apart(domain: np.ndarray) -> np.ndarray:
-    """Return the domains of training clips (n,) as they are told apart: all 0 if the target has too few, or all, clips.
+def told_apart(domain: np.ndarray, recording: np.ndarray) -> np.ndarray:
+    """Return the domains of training clips (n,) as they are told apart: all 0 if one has clips of too few recordings.
 
     Args:
         domain: (n,) text, of which "target" is the target.
+        recording: (n,) the recording of each clip.
 
     Returns:
         (n,) int64: 1 for the target, 0 for the source.
     """
     target = np.asarray(domain) == "target"
-    return np.int64(target if FEWEST <= target.sum() <= len(target) - FEWEST else np.zeros(len(target), bool))
+    fewest = min(len(np.unique(recording[one])) for one in (target, ~target))
+    return np.int64(target if fewest >= FEWEST else np.zeros(len(target), bool))
+
+
+def grouped_folds(target: np.ndarray, recording: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the fold of each clip, (n,) int64: whole recordings, as many of each domain in each fold, to within one.
+
+    Recordings with clips of both domains are dealt as a kind of their own. So no fold has all clips of a domain, if
+    there are two folds and the domain has clips of two recordings.
+
+    Args:
+        target: (n,) bool, whether a clip is of the target domain.
+        recording: (n,) the recording of each clip, from 0.
+        folds: at most as many are made as there are recordings.
+        rng: deals the recordings.
+    """
+    source, of_target = (np.bincount(recording, one) > 0 for one in (~target, target))
+    kind = np.where(of_target, np.where(source, 2, 1), 0)
+    return stratified_folds(kind, min(folds, len(kind)), rng)[recording]
 
 
 def stratified_folds(domain: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the fold of each clip, (n,) int64: as many clips of each domain in each fold, to within one.
+    """Return the fold of each item, (n,) int64: as many of each domain in each fold, to within one.
 
     Args:
         domain: (n,) int.
         folds: at most n.
-        rng: deals the clips of a domain.
+        rng: deals the items of a domain.
     """
     fold = np.empty(len(domain), np.int64)
     dealt = 0

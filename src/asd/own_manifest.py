@@ -5,6 +5,7 @@ The manifest is a CSV in this folder, or one in the folder of each machine, with
     file, machine, split   required: the recording relative to the manifest's folder; the machine; train or test
     section                a unit of the machine that has a Gaussian of its own: a name; empty or missing: "00"
     domain, label          source or target; normal or anomaly; empty or missing: unknown
+    recording              the recording that it is a part of, of several; empty or missing: it is one of its own
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
 Columns are separated by commas, semicolons or tabs (spreadsheets of some languages write these). Empty rows are
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REQUIRED = ["file", "machine", "split"]
-OPTIONAL = ["section", "domain", "label"]
+OPTIONAL = ["section", "domain", "label", "recording"]
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -120,6 +121,7 @@ def read_all(path: Path) -> "pd.DataFrame":
         as_json({key: value for key, value in row.items() if value}) for row in table[attributes].to_dict("records")
     ]
     _check_files(path, clips)
+    _warn_of_both_splits(path, clips)
     _warn_of_row_numbers(path, clips, table[attributes])
     parts = [with_parts(rows) for _, rows in clips.groupby("machine", sort=False)]
     return sorted_clips(pd.concat(parts))[COLUMNS]
@@ -185,6 +187,19 @@ def _located(home: Path, file: str) -> str:
     spellings += [one.replace("\\", "/") for one in spellings]
     paths = [os.path.normpath(home / one) for one in spellings]
     return next((path for path in paths if Path(path).is_file()), paths[0])
+
+
+def _warn_of_both_splits(path: Path, clips: "pd.DataFrame") -> None:
+    """Warn if parts of one recording are in both splits: the test would not be one."""
+    parts = clips[clips["recording"] != ""]
+    for machine, rows in parts.groupby("machine", sort=False):
+        splits = rows.groupby("recording", sort=False)["split"].nunique()
+        if both := list(splits.index[splits > 1]):
+            log.warning(
+                "%s: machine %s: %d recordings have parts in both splits (%s): their test parts score too low, since "
+                "almost the same sound was learnt; put all parts of a recording into one split",
+                *(path, machine, len(both), ", ".join(both[:3]) + (", …" if len(both) > 3 else "")),
+            )
 
 
 def _warn_of_row_numbers(path: Path, clips: "pd.DataFrame", attributes: "pd.DataFrame") -> None:

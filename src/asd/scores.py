@@ -1,9 +1,9 @@
 """The scores of a machine's clips: a CSV, one row per clip.
 
-Columns: file, section, split, part, domain, label, score, decision, threshold. An empty domain or label is unknown. The
-score of a training clip may be empty (it could not be scored without having been learnt from). decision is 1 if the
-score is above the threshold of its section (`asd.threshold`), otherwise 0. Both are empty if there are too few training
-clips for a threshold.
+Columns: file, section, split, part, domain, label, recording, score, decision, threshold. An empty domain or label is
+unknown; recording is that of the manifest (`asd.corpus`). The score of a training clip may be empty (it could not be
+scored without having been learnt from). decision is 1 if the score is above the threshold of its section
+(`asd.threshold`), otherwise 0. Both are empty if there are too few training recordings for a threshold.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from asd.files import read_table, write_table
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXTS = ["file", "section", "split", "part", "domain", "label"]
+TEXTS = ["file", "section", "split", "part", "domain", "label", "recording"]
 COLUMNS = [*TEXTS, "score", "decision", "threshold"]
 ALLOWED = {
     "split": ("train", "test"),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from asd import domains, gaussian, gmm, knn
+from asd.corpus import recording_numbers
 from asd.errors import InputError
 from asd.files import written
 from asd.settings import DETECTORS, Fit, Mvg, WindowPooling
@@ -126,9 +127,9 @@ def fit_sections(features: "Features", settings: Fit, rng: np.random.Generator) 
 
     Args:
         features: an open features file.
-        settings: of the detector. The clips of a section are dealt into `folds`, domain by domain, and each fold is
-            scored by a detector fitted to the others; with fewer clips, each clip is a fold.
-        rng: deals the clips, and draws what a detector draws.
+        settings: of the detector. The recordings of a section are dealt into `folds`, domain by domain, and each fold
+            is scored by a detector fitted to the others; with fewer recordings, each recording is a fold.
+        rng: deals the recordings, and draws what a detector draws.
 
     Raises:
         InputError: no training clips, features that are not finite, a damaged file, or settings that do not fit them.
@@ -143,8 +144,10 @@ def fit_sections(features: "Features", settings: Fit, rng: np.random.Generator) 
         where = f"machine {clips['machine'].iloc[chosen[0]]}, section {name}"
         sections[name], scores = _fit_section(_Training.of(features, chosen, settings, rng, where), settings, rng)
         held_out.update(zip(clips["file"].iloc[chosen], scores.tolist(), strict=True))
-        if len(chosen) == 1:
-            log.warning(f"{where}: a single training clip, which leaves none to score it by; its score is left empty")
+        if np.isnan(scores).all():
+            log.warning(
+                f"{where}: a single training recording, which leaves none to score it by; its score is left empty"
+            )
     return Sections(sections, held_out, settings)
 
 
@@ -169,17 +172,18 @@ class _Training:
     def of(
         cls, features: "Features", clips: np.ndarray, settings: Fit, rng: np.random.Generator, where: str
     ) -> "_Training":
-        """Deal clips (positions in the file) into folds, domain by domain."""
+        """Deal the recordings of clips (positions in the file) into folds, domain by domain."""
         names = features.clips["domain"].iloc[clips].to_numpy(str)
+        recording = recording_numbers(features.clips.iloc[clips])
         target = names == "target"
-        fold = domains.stratified_folds(target.astype(int), min(settings.folds, len(clips)), rng)
+        fold = domains.grouped_folds(target, recording, settings.folds, rng)
         domain = np.zeros(len(clips), int)
         if settings.domains == "nearest":
-            domain = domains.told_apart(names)
+            domain = domains.told_apart(names, recording)
             if not domain.any():
                 log.warning(
                     f"{where}: {target.sum()} of {len(names)} training clips are of the target domain; domains: "
-                    f"nearest needs {domains.FEWEST} of each domain, so they are pooled"
+                    f"nearest needs {domains.FEWEST} recordings of each domain, so they are pooled"
                 )
         return cls(features, clips, columns_of(features.widths, settings), fold, domain, target, where)
 
@@ -346,7 +350,7 @@ def write_sections(path: Path, sections: Sections) -> None:
     # Text of fixed length and a format of 2018, so that checksums reach everything.
     text = h5py.string_dtype("utf-8", max(map(len, files)))
     with written(path) as aside, h5py.File(aside, "w", libver=("v110", "v110")) as file:
-        file.attrs["settings"] = sections.settings.model_dump_json()
+        file.attrs["settings"] = np.bytes_(sections.settings.model_dump_json().encode())  # as in a cache
         for number, (name, section) in enumerate(sections.sections.items()):
             group = file.create_group(f"section/{number}")
             group.attrs["name"], group.attrs["divisor"] = name, section.divisor

@@ -6,7 +6,7 @@ location approaches the smallest score; and for scores that are not skewed to th
 infinity. Therefore the likelihood is maximised over a bounded range of locations. At the far end of this range the
 gamma distribution is practically normal.
 
-The numbers of clips below were chosen by simulation: scores were drawn from gamma, normal and log-normal
+The numbers of recordings below were chosen by simulation: scores were drawn from gamma, normal and log-normal
 distributions, and a quantile of 0.9 should be exceeded by 10 % of new scores.
 
 - A threshold fitted to n scores of a section is on average exceeded by 16-17 % with n = 5, by 13 % with n = 10, by
@@ -14,7 +14,7 @@ distributions, and a quantile of 0.9 should be exceeded by 10 % of new scores.
 - With scores that are standardised and pooled (`_standardised`), it is 6-9 %, 8-10 % and 9-10 %; nine of ten by 0-33 %,
   1-26 % and 2-20 %. Beside sections of 40 clips, a section with n = 5 has 15 %, one with n = 10 has 12 %.
 
-From 20 clips on, the two do not differ.
+From 20 clips on, the two do not differ. Parts of one recording are alike, so these numbers count recordings.
 """
 
 import logging
@@ -22,16 +22,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.corpus import recording_count
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from asd.settings import Decision
 
 FEWEST = 5
-"""With fewer training clips nothing is decided."""
+"""With fewer training recordings nothing is decided."""
 
 OWN = 20
-"""With fewer training clips a section's threshold comes from the standardised scores of all sections."""
+"""With fewer training recordings a section's threshold comes from the standardised scores of all sections."""
 
 SHAPED = 10
 """With fewer scores, the shape of a distribution is unknown."""
@@ -71,10 +73,10 @@ def threshold(scores: np.ndarray, quantile: float) -> tuple[float, str]:
 
 
 def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") -> dict[str, float]:
-    """Return the threshold of each section of a machine; infinite if there are too few training clips for one.
+    """Return the threshold of each section of a machine; infinite if there are too few training recordings for one.
 
     With scope `machine`, all sections have the threshold of the machine's training scores. With scope `section`, a
-    section has that of its own; if these are of fewer than `OWN` clips, its threshold is
+    section has that of its own; if these are of fewer than `OWN` recordings, its threshold is
 
         m + d · z
 
@@ -82,7 +84,7 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
     of all sections (`_standardised`).
 
     Args:
-        clips: split and section, one row per clip.
+        clips: split, section and recording, one row per clip.
         score: (clips,), nan for a training clip without a score.
         settings: the decision.
     """
@@ -93,21 +95,22 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
     if settings.scope == "machine":
         groups = [("machine", names, np.ones(len(section), bool))]
     scores = {where: score[training & chosen] for where, _, chosen in groups}
+    counts = {where: recording_count(clips[training & chosen]) for where, _, chosen in groups}
     found = {}
     for where, of, _ in groups:
         own = scores[where]
-        if len(own) < FEWEST:
-            log.warning("threshold: %s: %s", where, too_few(len(own)))
+        if counts[where] < FEWEST:
+            log.warning("threshold: %s: %s", where, too_few(counts[where]))
             value = np.inf
-        elif settings.scope == "machine" or len(own) >= OWN:
+        elif settings.scope == "machine" or counts[where] >= OWN:
             value = threshold(own, settings.quantile)[0]
         else:
-            known = [one for one in scores.values() if len(one) >= FEWEST and not _equal(one)]
+            known = [one for name, one in scores.items() if counts[name] >= FEWEST and not _equal(one)]
             pooled = np.concatenate([_standardised(one) for one in known or [own]])
             log.info(
-                "threshold: %s: %d training clips, fewer than %d; its threshold is found from the standardised scores "
-                "of all sections, %d clips",
-                *(where, len(own), OWN, len(pooled)),
+                "threshold: %s: %d training recordings, fewer than %d; its threshold is found from the standardised "
+                "scores of all sections, %d clips",
+                *(where, counts[where], OWN, len(pooled)),
             )
             standard = 0.0 if _equal(own) else threshold(pooled, settings.quantile)[0]
             value = float(own.mean() + own.std() * standard)
@@ -116,8 +119,10 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
 
 
 def too_few(training: int) -> str:
-    """Return why nothing is decided with so many training clips."""
-    return f"{training} scored training clips are too few for a threshold ({FEWEST} are needed); nothing is decided"
+    """Return why nothing is decided with so many training recordings."""
+    return (
+        f"{training} scored training recordings are too few for a threshold ({FEWEST} are needed); nothing is decided"
+    )
 
 
 def _equal(scores: np.ndarray) -> bool:

@@ -394,7 +394,7 @@ def manifest(folder, machine, *parts):
     keys = [("train", "development", "section_00_source_train_normal_0000.wav"), *parts]
     frame = pd.DataFrame(keys, columns=["split", "part", "file"])
     frame = frame.assign(path=frame["file"], machine=machine, section=frame["file"].str[8:10])
-    frame = frame.assign(domain="", label="", attributes="{}")
+    frame = frame.assign(domain="", label="", attributes="{}", recording="")
     path = folder / machine / "manifest.csv"
     write_manifest(path, frame)
     return path

@@ -26,10 +26,10 @@ def scored(strength, sections=("00", "01"), kind=10, seed=0):
         for label in ("normal", "anomaly")
         for number in range(kind)
     ]  # fmt: skip
-    frame = pd.DataFrame(rows).assign(split="test", part="development")
+    frame = pd.DataFrame(rows).assign(split="test", part="development", recording="")
     frame["score"] = rng.normal(size=len(frame)) + strength * (frame["label"] == "anomaly")
     frame["decision"] = (frame["score"] > 1).astype(int)
-    return frame[["file", "section", "split", "part", "domain", "label", "score", "decision"]]
+    return frame[["file", "section", "split", "part", "domain", "label", "recording", "score", "decision"]]
 
 
 def total(frame):

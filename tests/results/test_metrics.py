@@ -277,6 +277,40 @@ def test_halves_are_halves_of_each_kind():
     assert len(np.unique(half, axis=0)) > 20
 
 
+def test_parts_of_a_recording_are_drawn_and_halved_together():
+    # Two microphones, one of each domain; three recordings of the source alone, one of them with a single part.
+    of_both = [(domain, label, f"{label}{number}") for domain in ("source", "target") for label in ("normal", "anomaly")
+               for number in range(4) for _ in range(2)]  # fmt: skip
+    alone = [("source", "normal", name) for name in ("x", "x", "y", "y", "")]
+    frame = pd.DataFrame([*of_both, *alone], columns=["domain", "label", "recording"])
+    frame = frame.sample(frac=1, random_state=0, ignore_index=True)
+    weights = resampled(frame, 50, np.random.default_rng(0))
+    half = halved(frame, 50, np.random.default_rng(0))
+    for name in set(frame["recording"]) - {""}:
+        indices = np.flatnonzero(frame["recording"] == name)
+        assert (weights[:, indices] == weights[:, indices[:1]]).all(), name
+        assert (half[:, indices] == half[:, indices[:1]]).all(), name
+    first = frame[frame["recording"] != ""].drop_duplicates("recording").index
+    normal, anomaly = (first[frame["recording"][first].str.startswith(label)] for label in ("normal", "anomaly"))
+    single = [*first[frame["recording"][first].isin(["x", "y"])], *frame.index[frame["recording"] == ""]]
+    for indices, drawn, kept in ((normal, 3, {2}), (anomaly, 3, {2}), (single, 2, {1, 2})):
+        assert (weights[:, indices].sum(axis=1) == drawn).all()
+        assert set(half[:, indices].sum(axis=1)) == kept
+    assert weights.max() > 1
+
+
+def test_parts_that_are_copies_have_the_interval_of_their_recordings():
+    frame = clips((12, 12, 12, 12))
+    parts = pd.concat([frame.assign(recording=frame["file"], file=f"{part}_" + frame["file"]) for part in range(3)])
+    (once,) = machine_figures("fan", frame, resamples=500).values
+    (three,) = machine_figures("fan", parts, resamples=500).values
+    (apart,) = machine_figures("fan", parts.assign(recording=""), resamples=500).values
+    auc = FIGURES.index(("auc", "all"))
+    assert three[auc, 0] == pytest.approx(once[auc, 0])
+    assert three[auc].std() == pytest.approx(once[auc].std(), rel=0.15)
+    assert apart[auc].std() < 0.75 * once[auc].std()
+
+
 def many_sections(rng, kind, shift, repeats):
     """Clips of `repeats` draws of one section from normal distributions, all with the same names."""
     frame = clips((kind,) * 4).sort_values("file", ignore_index=True)

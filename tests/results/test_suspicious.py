@@ -16,10 +16,17 @@ def scores(training: list[float], test: list[float]) -> pd.DataFrame:
 
 
 def test_deviations():
-    normal = np.random.default_rng(0).normal(50, 7, 20000)
+    normal = pd.DataFrame({"score": np.random.default_rng(0).normal(50, 7, 20000)})
     np.testing.assert_allclose(deviations(np.array([50, 57, 36]), normal), [0, 1, -2], atol=0.05)
     assert np.isnan(deviations(np.array([1.0]), normal[:4])).all()
-    assert np.isnan(deviations(np.array([1.0]), np.ones(10))).all()
+    assert np.isnan(deviations(np.array([1.0]), normal[:5].assign(score=[1, 2, 3, 4, np.nan]))).all()
+    assert np.isnan(deviations(np.array([1.0]), pd.DataFrame({"score": np.ones(10)}))).all()
+
+
+def test_deviations_count_recordings():
+    training = pd.DataFrame({"score": np.arange(10.0), "recording": [*"aabbccdd", "e", ""]})
+    assert np.isnan(deviations(np.array([1.0]), training[:8])).all()
+    assert deviations(np.array([4.5]), training).tolist() == [0.0]
 
 
 def test_machines_of_different_units_are_ranked_together():
@@ -67,11 +74,12 @@ def test_what_is_not_decided_comes_last(tmp_path):
 
 def test_why_a_section_is_not_decided_is_said(tmp_path, capsys):
     few = scores([1.0, 2], [9, 3]).assign(section="01")
-    clips = pd.concat([few, scores([1.0, 2, 3, 4, 4], [2.5])], ignore_index=True).assign(part="development")
+    clips = pd.concat([few, scores([1.0, 2, 3, 4, 4], [2.5])], ignore_index=True)
+    clips = clips.assign(part="development", recording="")
     write_scores(tmp_path / "fan.csv", clips, clips["score"].to_numpy(), {"00": 9.0, "01": np.inf})
     script = runpy.run_path(Path(__file__).parents[2] / "workflow/scripts/suspicious.py")
     script["main"](scores=[tmp_path / "fan.csv"], caches=[], out=tmp_path / "suspicious.csv")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fan, section")]
     assert said == [
-        "fan, section 01: 2 scored training clips are too few for a threshold (5 are needed); nothing is decided"
+        "fan, section 01: 2 scored training recordings are too few for a threshold (5 are needed); nothing is decided"
     ]

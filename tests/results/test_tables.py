@@ -67,10 +67,11 @@ def scored(seed, machine="fan", sections=("00", "01"), kind=4):
         for split, label in (("test", "normal"), ("test", "anomaly"), ("train", "normal"))
         for number in range(kind)
     ]
-    frame = pd.DataFrame(rows, columns=["file", "section", "split", "domain", "label"]).assign(part="development")
+    frame = pd.DataFrame(rows, columns=["file", "section", "split", "domain", "label"])
+    frame = frame.assign(part="development", recording="")
     frame["score"] = rng.normal(size=len(frame)) + (frame["label"] == "anomaly")
     return frame.assign(decision=(frame["score"] > 1).astype(int))[
-        ["file", "section", "split", "part", "domain", "label", "score", "decision"]
+        ["file", "section", "split", "part", "domain", "label", "recording", "score", "decision"]
     ]
 
 

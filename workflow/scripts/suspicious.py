@@ -21,6 +21,7 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
         out: The table to write.
     """
     from asd.cache import open_cache
+    from asd.corpus import recording_count
     from asd.files import write_table
     from asd.results.shift import remarks
     from asd.results.suspicious import ranked
@@ -42,7 +43,7 @@ def main(*, scores: list[Path], caches: list[Path], out: Path) -> None:
     for machine, clips in read.items():
         for section, own in clips.groupby("section"):
             if (own["decision"][own["split"] == "test"] == UNDECIDED).any():
-                count = int(own["score"][own["split"] == "train"].notna().sum())
+                count = recording_count(own[(own["split"] == "train") & own["score"].notna()])
                 print(f"{machine}, section {section}: {too_few(count)}")
     for (machine, section), remark in said.items():
         print(f"{machine}, section {section}: {remark}; their scores may be high for this reason alone")

@@ -192,8 +192,8 @@ def _deviations(table: "pd.DataFrame") -> np.ndarray:
     found = np.full(len(table), np.nan)
     for section in table["section"].unique():
         own = (table["section"] == section).to_numpy()
-        training = own & (table["split"] == "train").to_numpy() & table["score"].notna().to_numpy()
-        found[own] = deviations(table["score"].to_numpy()[own], table["score"].to_numpy()[training])
+        training = own & (table["split"] == "train").to_numpy()
+        found[own] = deviations(table["score"].to_numpy()[own], table[training])
     return found
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.corpus import recording_numbers
 from asd.files import digest
 
 if TYPE_CHECKING:
@@ -252,36 +253,43 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, int(digest("/".join(names), 16), 16)])
 
 
-def _strata(clips: "pd.DataFrame") -> list[np.ndarray]:
-    """The row numbers of the clips of each domain and label."""
-    return list(clips.reset_index(drop=True).groupby(["domain", "label"]).indices.values())
+def _strata(clips: "pd.DataFrame") -> tuple[np.ndarray, list[np.ndarray]]:
+    """The recording of each clip, (clips,), and the recordings of each stratum: of the same domains and labels."""
+    recording = recording_numbers(clips)
+    kind = clips.groupby(["domain", "label"]).ngroup().to_numpy()
+    lacks = np.ones((recording.max() + 1, kind.max() + 1), bool)
+    lacks[recording, kind] = False
+    stratum = np.unique(lacks, axis=0, return_inverse=True)[1].ravel()
+    return recording, [np.flatnonzero(stratum == one) for one in range(stratum.max() + 1)]
 
 
 def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each clip of a section enters each stratified bootstrap resample.
 
-    Clips are drawn with replacement within their domain and label, whose numbers of clips are fixed by the corpus. Of n
-    clips n - 1 are drawn, which makes the variance of a mean right instead of too small by (n - 1) / n (Rao and Wu
-    1988, "Resampling inference with complex survey data").
+    Recordings are drawn whole (`asd.corpus.recording_numbers`), with replacement within their domain and label, whose
+    numbers of recordings are fixed by the corpus. Parts of one recording are alike, so that clips would make intervals
+    too narrow. Of n recordings n - 1 are drawn, which makes the variance of a mean right instead of too small by
+    (n - 1) / n (Rao and Wu 1988, "Resampling inference with complex survey data").
 
     Args:
         clips: of one section, one row per clip.
         resamples: how many.
-        rng: draws the clips.
+        rng: draws the recordings.
 
     Returns:
         (resamples, clips) counts.
     """
-    weights = np.zeros((resamples, len(clips)))
-    for clip in _strata(clips):
-        size = len(clip)
+    recording, strata = _strata(clips)
+    weights = np.zeros((resamples, recording.max() + 1))
+    for drawn in strata:
+        size = len(drawn)
         draws = rng.integers(size, size=(resamples, max(size - 1, 1))) + size * np.arange(resamples)[:, None]
-        weights[:, clip] = np.bincount(draws.ravel(), minlength=resamples * size).reshape(resamples, size)
-    return weights
+        weights[:, drawn] = np.bincount(draws.ravel(), minlength=resamples * size).reshape(resamples, size)
+    return weights[:, recording]
 
 
 def halved(clips: "pd.DataFrame", splits: int, rng: np.random.Generator) -> np.ndarray:
-    """Return random halvings of a section's clips, within domain and label; an odd clip falls to either half.
+    """Return random halvings of a section's recordings, within domain and label; an odd one falls to either half.
 
     Args:
         clips: of one section, one row per clip.
@@ -291,12 +299,13 @@ def halved(clips: "pd.DataFrame", splits: int, rng: np.random.Generator) -> np.n
     Returns:
         (splits, clips) 1 for the clips of one half, 0 for those of the other.
     """
-    weights = np.zeros((splits, len(clips)))
-    for clip in _strata(clips):
-        rank = rng.random((splits, len(clip))).argsort(axis=1).argsort(axis=1)
-        odd = rng.integers(2, size=(splits, 1)) * (len(clip) % 2)
-        weights[:, clip] = rank < len(clip) // 2 + odd
-    return weights
+    recording, strata = _strata(clips)
+    weights = np.zeros((splits, recording.max() + 1))
+    for dealt in strata:
+        rank = rng.random((splits, len(dealt))).argsort(axis=1).argsort(axis=1)
+        odd = rng.integers(2, size=(splits, 1)) * (len(dealt) % 2)
+        weights[:, dealt] = rank < len(dealt) // 2 + odd
+    return weights[:, recording]
 
 
 # --- many sections ------------------------------------------------------------------------------------------

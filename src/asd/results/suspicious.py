@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.corpus import recording_count
 from asd.threshold import FEWEST
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
     tables = []
     for machine, table in scores.items():
         for _, own in table.groupby("section"):
-            training = own["score"][(own["split"] == "train") & own["score"].notna()].to_numpy()
             test = own[own["split"] == "test"]
-            tables.append(test.assign(machine=machine, deviations=deviations(test["score"], training)))
+            far = deviations(test["score"], own[own["split"] == "train"])
+            tables.append(test.assign(machine=machine, deviations=far))
     every = pd.concat(tables)
     unknown = every["deviations"].isna()
     every["last"] = unknown * (2 - every["decision"])
@@ -43,18 +44,19 @@ def ranked(scores: dict[str, "pd.DataFrame"]) -> "pd.DataFrame":
     return every[["rank", "machine", "file", "section", "domain", "label", "score", "deviations", "decision"]]
 
 
-def deviations(score: np.ndarray, training: np.ndarray) -> np.ndarray:
+def deviations(score: np.ndarray, training: "pd.DataFrame") -> np.ndarray:
     """Return how far scores lie above the median of training scores, in units of 1.4826 median absolute deviations.
 
     Args:
         score: (n,) scores.
-        training: (m,) training scores of the same section.
+        training: training clips of the same section, one row per clip: score (and recording, of `asd.corpus`).
 
     Returns:
         (n,); nan if the spread of the training scores is unknown.
     """
-    if len(training) < FEWEST:
+    training = training[training["score"].notna()]
+    if recording_count(training) < FEWEST:
         return np.full(len(score), np.nan)
-    middle = np.median(training)
-    spread = NORMAL * np.median(np.abs(training - middle))
+    middle = np.median(training["score"])
+    spread = NORMAL * np.median(np.abs(training["score"] - middle))
     return (np.asarray(score) - middle) / spread if spread > 0 else np.full(len(score), np.nan)
