@@ -1,6 +1,7 @@
 """A small corpus on disk, and its log-mel cache, for the modules that begin with one."""
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,24 @@ from asd.corpus import scan, write_manifest
 from asd.settings import LogMel
 
 RATE = 16000
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """The suite runs in two processes, and bytes depend on the threads, which the scripts' functions set."""
     torch.set_num_threads(1)
+
+
+def call(script: str, **arguments: object) -> None:
+    """The function of a script, in this process, since the start of another one takes seconds."""
+    runpy.run_path(str(ROOT / f"workflow/scripts/{script}.py"))["main"](**arguments)
+
+
+def merged(below: dict, above: dict) -> dict:
+    """A configuration as Snakemake makes it of two: the values of `above`, and those of `below` that it lacks."""
+    both = {key: merged(below[key], value) for key, value in above.items() if isinstance(value, dict) and key in below}
+    return below | above | both
 
 
 def hum(random: np.random.Generator, section: int, speed: int, seconds: float = 1.0) -> np.ndarray:

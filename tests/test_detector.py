@@ -2,7 +2,6 @@
 
 import errno
 import importlib.metadata
-import importlib.util
 import inspect
 import json
 import os
@@ -20,6 +19,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from conftest import ROOT, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -38,18 +38,9 @@ from asd.settings import Decision, Fit, Mvg, Spectrum, Windows
 from asd.spectra import write_spectra
 from asd.threshold import of_sections
 
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 LABELS = ("00", "01", "00 equalised", "01 equalised")
 HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
 WINDOWS = {"global": Windows(), "local": Windows(window=16, hop=8, test_hop=4), "oe": Windows()}
-
-
-def call(script: str, **arguments: object) -> None:
-    """The function of a script, in this process (a start costs seconds)."""
-    specification = importlib.util.spec_from_file_location(script, SCRIPTS / f"{script}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.main(**arguments)
 
 
 SPECTRUM = Spectrum(pool=["gwrp", "deviation"], decays=[1.0, 0.9])
@@ -619,7 +610,7 @@ def test_what_is_no_single_graph_is_refused(folder, tmp_path):
 
 
 def test_the_example_of_the_documentation_runs(folder, recordings, tmp_path, monkeypatch, capsys):
-    text = (SCRIPTS.parents[1] / "docs/detectors.md").read_text()
+    text = (ROOT / "docs/detectors.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "results/detectors").mkdir(parents=True)
     (tmp_path / "results/detectors/fan.zip").symlink_to(folder / "local/fan.zip")

@@ -3,6 +3,7 @@
 `python tests/test_documentation.py` writes the table of docs/reruns.md from reruns.csv.
 """
 
+import ast
 import csv
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import merged
 
 from asd.expansion import expand
 from asd.settings import load
@@ -84,10 +86,6 @@ def test_the_files_that_a_page_names_are_there(page):
 def test_the_configurations_of_a_page_are_valid(page):
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
-    def merged(below: dict, above: dict) -> dict:
-        both = {key: merged(below[key], value) for key, value in above.items() if isinstance(below.get(key), dict)}
-        return below | above | both
-
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         overlay = yaml.safe_load(block)
         if "default-resources" not in overlay:  # a profile of Snakemake
@@ -97,6 +95,24 @@ def test_the_configurations_of_a_page_are_valid(page):
 def test_the_table_of_reruns_is_that_of_the_tests():
     text = (ROOT / "docs/reruns.md").read_text()
     assert text.split(BEGIN)[1].split(END)[0] == reruns(), "run python tests/test_documentation.py"
+
+
+def public_functions(node: ast.AST) -> list[ast.FunctionDef]:
+    """The public functions of a module, and the public methods of its public classes."""
+    named = [one for one in getattr(node, "body", []) if not getattr(one, "name", "_").startswith("_")]
+    functions = [one for one in named if isinstance(one, ast.FunctionDef)]
+    return functions + [one for owner in named if isinstance(owner, ast.ClassDef) for one in public_functions(owner)]
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "src/asd").rglob("*.py")), ids=lambda path: path.stem)
+def test_docstrings_name_arguments_and_errors(module):
+    """Of three or more arguments all are described; what a function raises itself is named."""
+    for function in public_functions(ast.parse(module.read_text())):
+        said = ast.get_docstring(function) or ""
+        arguments = {one.arg for one in (*function.args.args, *function.args.kwonlyargs)} - {"self", "cls"}
+        assert len(arguments) < 3 or "Args:" in said, function.name  # ruff checks that it names them all
+        own = [one for one in ast.walk(function) if isinstance(one, ast.Raise) and isinstance(one.exc, ast.Call)]
+        assert not own or "Raises:" in said, function.name
 
 
 if __name__ == "__main__":

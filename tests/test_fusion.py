@@ -1,18 +1,14 @@
 """A fusion: hand-computed standardised scores, what a few training clips leave, and the script."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import call
 
 from asd.errors import InputError
 from asd.fusion import Standard, fuse_tables, fused, standards
 from asd.scores import read_scores, write_scores
 from asd.settings import Decision
-
-SCRIPT = Path(__file__).parents[1] / "workflow/scripts/fuse.py"
 
 
 def table(scores: dict[str, list[float]]) -> pd.DataFrame:
@@ -69,11 +65,8 @@ def test_the_script_decides_by_the_fused_training_scores(tmp_path):
     for scale, model in ((1.0, "spectrum"), (1000.0, "global")):
         score = scale * (5 + rng.standard_normal(len(clips)) + 4 * (clips["split"] == "test").to_numpy())
         write_scores(tmp_path / model / "fan.csv", clips, score, {"00": np.inf, "01": np.inf})
-    specification = importlib.util.spec_from_file_location("fuse", SCRIPT)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
     paths = [tmp_path / model / "fan.csv" for model in ("spectrum", "global")]
-    script.main(scores=paths, weights=(3.0, 1.0), decision=Decision(), out=tmp_path / "fan.csv")
+    call("fuse", scores=paths, weights=(3.0, 1.0), decision=Decision(), out=tmp_path / "fan.csv")
     found = read_scores(tmp_path / "fan.csv")
     expected = 0
     for weight, path in zip((0.75, 0.25), paths, strict=True):

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import h5py
 import pytest
 import yaml
+from conftest import merged
 from snakemake.api import SnakemakeApi
 from snakemake.settings import types as snakemake
 
@@ -154,11 +155,6 @@ def leaves(block: Model, prefix: str = "") -> dict[str, tuple[Any, Any]]:
 def base() -> dict:
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     return merged(default, BASE)
-
-
-def merged(below: dict, above: dict) -> dict:
-    both = {key: merged(below[key], value) for key, value in above.items() if isinstance(value, dict) and key in below}
-    return below | above | both
 
 
 # A submission describes what was made, and no stage depends on it; what `global` and `plain` are made from is tried

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from test_workflow import TINY, merged, planned, snakemake
+from test_workflow import TINY, changed, planned, snakemake
 
 from asd import exposure, training, weights
 from asd import network as networks
@@ -104,7 +104,7 @@ def test_classes_are_machine_and_section_and_machine_and_attribute(joined):
 def test_a_network_of_all_machines_doubts_a_clip_s_own_machine_and_section(joined, caches, tmp_path):
     network = begin(joined, ALL)
     data = training.training_set(joined, network.description, ALL, CPU)
-    training.measure(network, data.logmel)
+    training.measure(network, data.spectrograms)
     (row,) = training.train(network, data, ALL, LOGMEL)
     assert np.isfinite([row.loss, row.section_scale, row.attribute_scale]).all()
     networks.save(tmp_path / "all.safetensors", network)
@@ -127,14 +127,14 @@ def test_a_machine_that_it_was_not_trained_on(joined, caches):
 def test_settings():
     configuration = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())
     with pytest.raises(InputError, match=r"networks\.oe\.warm_start: oe has scope all, global has machine"):
-        load(merged(configuration, networks__oe__scope="all"))
+        load(changed(configuration, networks__oe__scope="all"))
     with pytest.raises(InputError, match="'all' is the name of a network of all machines"):
-        load(merged(configuration, machines=["fan", "all"]))
+        load(changed(configuration, machines=["fan", "all"]))
 
 
 @pytest.mark.slow
 def test_the_graph_has_one_training_a_network(tmp_path):
-    overlay = merged(
+    overlay = changed(
         TINY,
         train__scope="all",
         machines=MACHINES,
@@ -150,4 +150,4 @@ def test_the_graph_has_one_training_a_network(tmp_path):
     assert jobs["mvg"] == 9
     assert "results/networks/oe/all.safetensors" in output
     paper = yaml.safe_load((Path(__file__).parents[1] / "config/dcase2022.yaml").read_text())
-    assert planned(snakemake(tmp_path, "--dry-run", overlay=merged(paper, train__scope="all")))["train"] == 4
+    assert planned(snakemake(tmp_path, "--dry-run", overlay=changed(paper, train__scope="all")))["train"] == 4

@@ -1,6 +1,5 @@
 """The scripts fit.py and score.py, run alone on files."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import call
 
 from asd.cache import write_clips
 from asd.errors import InputError
@@ -24,14 +24,6 @@ def run(script: str, *flags: object) -> subprocess.CompletedProcess:
     """The script as a command of its own."""
     command = [sys.executable, SCRIPTS / script, *map(str, flags)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def call(script: str, **arguments: object) -> None:
-    """The script's function, in this process (a start costs seconds)."""
-    specification = importlib.util.spec_from_file_location(Path(script).stem, SCRIPTS / script)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.main(**arguments)
 
 
 def write_features(path: Path, sections: dict[str, tuple[int, int]], distance: float = 6.0) -> Path:
@@ -94,16 +86,16 @@ def test_the_same_bytes_again(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (40, 10), "01": (12, 10)})
     for name in ("once", "again"):
         mvg = tmp_path / f"{name}.h5"
-        call("fit.py", features=features, settings=Fit(), out=mvg)
-        call("score.py", features=features, fitted=mvg, decision=Decision(), out=tmp_path / f"{name}.csv")
+        call("fit", features=features, settings=Fit(), out=mvg)
+        call("score", features=features, fitted=mvg, decision=Decision(), out=tmp_path / f"{name}.csv")
     assert (tmp_path / "once.h5").read_bytes() == (tmp_path / "again.h5").read_bytes()
     assert (tmp_path / "once.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
 def test_two_training_clips(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (2, 6)})
-    call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
-    call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
+    call("fit", features=features, settings=Fit(), out=tmp_path / "m.h5")
+    call("score", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
     assert "section 00: 2 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].notna().all()
@@ -112,9 +104,9 @@ def test_two_training_clips(tmp_path, caplog):
 
 def test_a_single_training_clip(tmp_path, caplog):
     features = write_features(tmp_path / "features.h5", {"00": (1, 6)})
-    call("fit.py", features=features, settings=Fit(), out=tmp_path / "m.h5")
+    call("fit", features=features, settings=Fit(), out=tmp_path / "m.h5")
     assert "section 00: a single training recording" in caplog.text
-    call("score.py", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
+    call("score", features=features, fitted=tmp_path / "m.h5", decision=Decision(), out=tmp_path / "s.csv")
     assert "section 00: 0 scored training recordings are too few" in caplog.text
     table = read_scores(tmp_path / "s.csv")
     assert table["score"].isna().tolist() == [True] + [False] * 6
@@ -124,7 +116,7 @@ def test_a_single_training_clip(tmp_path, caplog):
 @pytest.fixture
 def files(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (6, 4)})
-    call("fit.py", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
+    call("fit", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
     return features, tmp_path / "mvg.h5"
 
 
@@ -148,8 +140,8 @@ def test_damaged_features(tmp_path, files, damage):
         features.unlink()
     else:
         features.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    assert str(features) in refusal("fit.py", tmp_path / "new.h5", features=features, settings=Fit())
-    assert str(features) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
+    assert str(features) in refusal("fit", tmp_path / "new.h5", features=features, settings=Fit())
+    assert str(features) in refusal("score", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not there"])
@@ -159,12 +151,12 @@ def test_damaged_gaussians(tmp_path, files, damage):
         mvg.unlink()
     else:
         mvg.write_bytes(mvg.read_bytes()[:-100])
-    assert str(mvg) in refusal("score.py", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
+    assert str(mvg) in refusal("score", tmp_path / "s.csv", features=features, fitted=mvg, decision=Decision())
 
 
 def test_a_section_that_training_never_saw(tmp_path):
     features = write_features(tmp_path / "features.h5", {"00": (6, 4), "02": (0, 4)})
-    call("fit.py", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
+    call("fit", features=features, settings=Fit(), out=tmp_path / "mvg.h5")
     out = tmp_path / "s.csv"
     done = run("score.py", "--features", features, "--fitted", tmp_path / "mvg.h5", "--out", out)
     assert done.returncode == 1

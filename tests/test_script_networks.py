@@ -1,24 +1,18 @@
 """The scripts weights.py, train.py, features.py and score_exposure.py, run alone on files, one after another."""
 
-import runpy
 from pathlib import Path
 
 import h5py
 import pandas as pd
 import pytest
+from conftest import call
 
 from asd.errors import InputError
 from asd.features import open_features
 from asd.network import load
 from asd.settings import Backbone, Compute, Decision, Equaliser, Training, Windows
 
-SCRIPTS = Path(__file__).parents[1] / "workflow/scripts"
 CPU = Compute(device="cpu", threads=1)
-
-
-def call(script: str, **arguments: object) -> None:
-    """The script's function, in this process (a start costs seconds)."""
-    runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"](**arguments)
 
 
 @pytest.fixture(scope="module")

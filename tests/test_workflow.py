@@ -57,7 +57,7 @@ def planned(output: str) -> dict[str, int]:
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE) if rule != "total"}
 
 
-def merged(overlay: dict, **changes: object) -> dict:
+def changed(overlay: dict, **changes: object) -> dict:
     """An overlay with values set at dotted keys."""
     result = yaml.safe_load(yaml.safe_dump(overlay))
     for key, value in changes.items():
@@ -182,7 +182,7 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
     ],
 )
 def test_a_change_reruns_what_depends_on_it_and_nothing_before(finished, changes, jobs):
-    output = snakemake(finished, "--dry-run", overlay=merged(TINY, **changes))
+    output = snakemake(finished, "--dry-run", overlay=changed(TINY, **changes))
     assert planned(output) == (jobs | {"all": 1} if jobs else {})
 
 
@@ -197,7 +197,7 @@ def test_the_papers_graph(tmp_path):
 
 
 def test_an_impossible_setting_ends_the_run_before_any_job(tmp_path):
-    output = snakemake(tmp_path, overlay=merged(TINY, train__epochs=-1, mvg__covarianze="oas"), status=1)
+    output = snakemake(tmp_path, overlay=changed(TINY, train__epochs=-1, mvg__covarianze="oas"), status=1)
     assert "train.epochs: Input should be greater than or equal to 0; found -1" in output
     assert "mvg.covarianze: unknown key" in output
     assert "Traceback" not in output
@@ -212,7 +212,7 @@ def test_a_checkout_of_any_name_called_by_its_path_without_an_environment(tmp_pa
         shutil.copytree(ROOT / name, project / name, ignore=ignored)
     shutil.copy(ROOT / "Snakefile", project)
     (tmp_path / "run").mkdir()
-    overlay = merged(TINY, data_dir="my data", results_dir="~/out/", dataset__demo__sections=1)
+    overlay = changed(TINY, data_dir="my data", results_dir="~/out/", dataset__demo__sections=1)
     (tmp_path / "run/overlay.yaml").write_text(yaml.safe_dump(overlay))
     command = [Path(sys.executable).with_name("snakemake"), "--snakefile", project / "Snakefile"]
     done = subprocess.run(

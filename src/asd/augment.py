@@ -28,6 +28,9 @@ def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, 
 
     Returns:
         mixed (batch, mels, frames); partner (batch,) int64, a permutation; weight (batch,) float32, from 0 to 1.
+
+    Raises:
+        ValueError: alpha is not above 0.
     """
     if not alpha > 0:
         raise ValueError(f"mixup needs alpha > 0; found {alpha}")
@@ -64,6 +67,9 @@ def mask(x: Tensor, count: int, width: int, axis: int, generator: torch.Generato
 
     Returns:
         (batch, mels, frames); `x` itself if there is nothing to mask.
+
+    Raises:
+        ValueError: there is no such axis.
     """
     if axis not in (1, 2):
         raise ValueError(f"axis is 1 (mel bins) or 2 (frames); found {axis}")

@@ -295,12 +295,12 @@ class Joined:
         return self.caches[0].settings
 
     def read_logmel(self, rows: Sequence[int]) -> np.ndarray:
-        """As `Cache.read_logmel`, but only the first frames of each clip."""
+        """As `Cache.read_logmel`, but only the frames that all caches have: (rows, mels, frames) float32."""
         frames = min(cache.frames for cache in self.caches)
         return self._read(rows, np.empty((len(rows), self.settings.mels, frames), np.float32), Cache.read_logmel)
 
     def read_waveform(self, rows: Sequence[int]) -> np.ndarray:
-        """As `Cache.read_waveform`, but only the first samples of each clip."""
+        """As `Cache.read_waveform`, but only the samples that all caches have: (rows, samples) int16."""
         samples = min(cache.samples for cache in self.caches)
         return self._read(rows, np.empty((len(rows), samples), np.int16), Cache.read_waveform)
 

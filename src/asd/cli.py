@@ -63,6 +63,9 @@ def score(
         plot: a folder for a picture of each recording (SVG and PNG).
         device: auto, cpu, cuda or cuda:N.
         threads: number of threads.
+
+    Raises:
+        InputError: there are no recordings, or the detector or a setting is wrong.
     """
     if not recordings:
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
@@ -112,6 +115,9 @@ def watch(
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         device: auto, cpu, cuda or cuda:N.
         threads: number of threads.
+
+    Raises:
+        InputError: the detector or a setting is wrong.
     """
     from asd.watch import Watched
 
@@ -319,7 +325,11 @@ def _print(rows: list[dict], format: str) -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command.
+
+    Raises:
+        SystemExit: always, with the command's status.
+    """
     if sys.argv[1:] == ["--version"]:
         from importlib.metadata import version
 

@@ -46,6 +46,9 @@ def run(main: Callable, description: str) -> None:
             (`--mixup.alpha`).
         description: what the command reads and writes (the script's docstring).
 
+    Raises:
+        SystemExit: with status 1, after an error that the user can mend.
+
     A word @<file> stands for what that file holds, since an argument of more than 128 KiB cannot be given to a process.
     An `InputError` ends the process with its message and status 1, without a traceback. So do an impossible value of a
     setting, and a file that the system does not let be read or written. Other exceptions are defects of the code and

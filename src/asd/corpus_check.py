@@ -124,7 +124,7 @@ def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -
 
 
 def decibel(power: np.ndarray | float) -> np.ndarray | float:
-    """Return a mean square (full scale 1) in dB of full scale, at least -100."""
+    """Return mean squares (of any shape; full scale 1) in dB of full scale, at least -100."""
     return 10 * np.log10(np.maximum(power, SILENCE))
 
 

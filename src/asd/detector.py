@@ -216,7 +216,7 @@ class Loaded:
 
     @property
     def columns(self) -> np.ndarray:
-        """The features that its detector takes."""
+        """The columns (values,) of the features that its detector takes."""
         if self.network:
             return columns_of(np.array(self.network.widths), self.fitted.settings)
         return np.arange(self.member.spectrum.width(self.member.logmel.mels))

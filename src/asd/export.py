@@ -51,7 +51,7 @@ class Graph(nn.Module):
             self.own = [known.section_labels.index(label) for label in labels]
 
     def forward(self, logmel: torch.Tensor) -> torch.Tensor:
-        """Return the scores of log-mels as each section."""
+        """Return the scores of log-mels (batch, mels, frames) as each section: (batch, sections) float64."""
         if self.spectrum:
             rows = self._pooled(logmel.double())
             scores = [self._distance(rows, number) for number in range(len(self.sections))]

@@ -199,7 +199,16 @@ class Features:
     """(stages,): the features of a network's stages; (1,) of a spectrum."""
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
-        """Return rows start:stop as (rows, values) float32, all columns or the chosen ones."""
+        """Return rows start:stop as (rows, values) float32.
+
+        Args:
+            start: the first row.
+            stop: the row after the last.
+            columns: (values,) which columns; None: all.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         try:
             rows = self.values[start:stop]
         except OSError as error:

@@ -32,7 +32,7 @@ class Standard(NamedTuple):
     deviation: float
 
     def of(self, score: np.ndarray | float) -> np.ndarray | float:
-        """Return standardised scores."""
+        """Return a score, or scores of any shape, standardised."""
         return (score - self.mean) / self.deviation
 
 

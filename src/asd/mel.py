@@ -27,6 +27,11 @@ def mel_filters(rate: int, n_fft: int, mels: int) -> np.ndarray:
     The mel scale is Slaney's (Auditory Toolbox, 1998): 15 mels up to 1 kHz, linearly, then 27 for each factor
     of 6.4. The filters are those of librosa, whose import takes longer than a hundred clips.
 
+    Args:
+        rate: sample rate in Hz.
+        n_fft: length of the transform, samples.
+        mels: number of filters.
+
     Raises:
         InputError: so many bins that some lie between two frequencies of the transform and would hold nothing.
     """

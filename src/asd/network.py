@@ -57,7 +57,13 @@ class Description:
 
 
 def class_name(scope: str, machine: str, label: str) -> str:
-    """Return a clip's class in a network of `scope`: its label; if scope is `ALL`, after its machine: "fan 00"."""
+    """Return a clip's class in a network: its label; in a network of all machines after its machine, "fan 00".
+
+    Args:
+        scope: the machine of the network, or `ALL`.
+        machine: of the clip.
+        label: its section or attributes.
+    """
     return f"{machine} {label}".rstrip() if scope == ALL else label
 
 

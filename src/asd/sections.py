@@ -83,13 +83,23 @@ class Sections:
 
 
 def chosen_columns(widths: np.ndarray, stages: list[int]) -> np.ndarray:
-    """Return the columns of the chosen stages (1 to 9) where stages of these widths lie side by side."""
+    """Return the columns (values,) of the chosen stages.
+
+    Args:
+        widths: (stages,) the numbers of columns of the stages, which lie side by side.
+        stages: which, from 1.
+    """
     ends = np.cumsum(widths)
     return np.concatenate([np.arange(ends[stage - 1] - widths[stage - 1], ends[stage - 1]) for stage in stages])
 
 
 def columns_of(widths: np.ndarray, settings: Fit) -> np.ndarray:
-    """Return the columns of the features that a detector takes: of a network its stages, of a spectrum all."""
+    """Return the columns (values,) of the features that a detector takes: of a network its stages, of a spectrum all.
+
+    Args:
+        widths: (stages,) of a network, (1,) of a spectrum.
+        settings: of the detector.
+    """
     if settings.detector == "gaussian" and len(widths) > 1:
         return chosen_columns(widths, settings.mvg.stages)
     return np.arange(int(np.sum(widths)))

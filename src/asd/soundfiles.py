@@ -156,7 +156,7 @@ def converted(path: Path, settings: LogMel) -> str:
 
 
 def to_int16(sound: np.ndarray) -> np.ndarray:
-    """Return samples in [-1, 1) as int16, rounded to the nearest level; values beyond become full scale."""
+    """Return samples in [-1, 1), of any shape, as int16: the nearest level, and full scale for values beyond."""
     return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 

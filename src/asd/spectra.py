@@ -45,7 +45,13 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
 
 
 def write_spectra(path: "Path", cache: "Cache", settings: Spectrum) -> None:
-    """Write the feature vectors of every clip of a cache, one row per clip, as a features file (`asd.features`)."""
+    """Write the feature vectors of every clip of a cache, one row per clip, as a features file (`asd.features`).
+
+    Args:
+        path: the file to write.
+        cache: an open log-mel cache of the machine.
+        settings: the poolings.
+    """
     from asd.features import features_file
     from asd.settings import Windows
 

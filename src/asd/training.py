@@ -232,6 +232,11 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
     """Return the learning rate at a step relative to its peak.
 
     It rises linearly over the first `warmup` of all `steps`, then falls to 0 along a cosine.
+
+    Args:
+        step: from 0.
+        steps: of the whole training.
+        warmup: steps until the peak.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -24,7 +24,7 @@ PACKAGED = "tf_efficientnet_lite1"
 
 
 def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
-    """Return a backbone's weights with timm's names, after a check that they fit the architecture.
+    """Return a backbone's tensors by timm's names, after a check that they have the shapes of the architecture.
 
     Raises:
         InputError: the weights cannot be fetched, or belong to another architecture.
@@ -68,7 +68,13 @@ def check(tensors: dict[str, torch.Tensor], name: str, source: str) -> None:
 
 
 def save(path: Path, tensors: dict[str, torch.Tensor], settings: Backbone) -> None:
-    """Write weights with the name of their backbone and their source."""
+    """Write weights with the name of their backbone and their source.
+
+    Args:
+        path: the file to write.
+        tensors: by timm's names.
+        settings: of the backbone.
+    """
     metadata = {"content": "weights", "backbone": settings.name, "source": settings.weights}
     with written(path) as aside:
         safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, aside, metadata)

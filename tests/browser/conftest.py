@@ -1,7 +1,6 @@
 """A report of two machines, and a Chromium to look at it."""
 
 import fcntl
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from conftest import call
 from finished import DATA, TITLES, Machine, make_machine
 from playwright.sync_api import Page, sync_playwright
 
@@ -29,14 +29,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-def call(script: str, **arguments: object) -> None:
-    """The function of a script, in this process (a start costs seconds)."""
-    specification = importlib.util.spec_from_file_location(script, ROOT / f"workflow/scripts/{script}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    module.main(**arguments)
 
 
 def make_report(folder: Path) -> None:

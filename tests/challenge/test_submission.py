@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -479,7 +479,8 @@ def test_the_script_writes_what_the_checker_accepts(cache_path, tmp_path):
     cache.parent.mkdir()
     shutil.copy(cache_path, cache)
 
-    runpy.run_path(str(ROOT / "workflow/scripts/submission.py"))["main"](
+    call(
+        "submission",
         scores=[tmp_path / "local/fan.csv", tmp_path / "ensemble/fan.csv"],
         manifests=[cache_path.parent / "manifest.csv"],
         caches=[cache],

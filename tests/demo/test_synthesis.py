@@ -85,7 +85,7 @@ def test_attribute_csvs_hold_the_shifted_parameters_of_every_labelled_clip(corpu
             for key, value in zip(pairs[::2], pairs[1::2], strict=True):
                 assert f"_{'spd' if key == 'speed' else key}_{value}" in file
             shifted["source" if "_source_" in file else "target"].add(tuple(pairs))
-        assert len(shifted["source"]) > 1 or machine.startswith("Toy")  # a toy's microphone and hall have one value
+        assert len(shifted["source"]) > 1 or machine.startswith("Toy")  # a toy's microphone has one value
         assert not shifted["source"] & shifted["target"]
 
 
@@ -227,7 +227,7 @@ def test_a_louder_hall_is_louder():
 
 
 def machine_alone(machine, values, fault="", severity=1.0, seconds=8.0, seed=0):
-    """The machine without its hall, (samples,), and the rates that it declares."""
+    """The machine without its background, (samples,), and the rates that it declares."""
     unit = (1, machine, "00")
     take = Take(stream("test", seed), unit, values, int(seconds * RATE), fault, severity)
     return np.fft.irfft(KINDS[machine].sound(take), take.samples), KINDS[machine].rates(stream(*unit), values)

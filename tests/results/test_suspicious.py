@@ -1,8 +1,6 @@
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
+from conftest import call
 
 from asd.results.suspicious import deviations, ranked
 from asd.scores import write_scores
@@ -77,8 +75,7 @@ def test_why_a_section_is_not_decided_is_said(tmp_path, capsys):
     clips = pd.concat([few, scores([1.0, 2, 3, 4, 4], [2.5])], ignore_index=True)
     clips = clips.assign(part="development", recording="")
     write_scores(tmp_path / "fan.csv", clips, clips["score"].to_numpy(), {"00": 9.0, "01": np.inf})
-    script = runpy.run_path(Path(__file__).parents[2] / "workflow/scripts/suspicious.py")
-    script["main"](scores=[tmp_path / "fan.csv"], caches=[], out=tmp_path / "suspicious.csv")
+    call("suspicious", scores=[tmp_path / "fan.csv"], caches=[], out=tmp_path / "suspicious.csv")
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fan, section")]
     assert said == [
         "fan, section 01: 2 scored training recordings are too few for a threshold (5 are needed); nothing is decided"

@@ -186,7 +186,13 @@ def _remote(base_url: str, record: str, file: dict) -> Remote:
 
 
 def address(base_url: str, record: str, name: str) -> str:
-    """Return the URL of a file of a record."""
+    """Return the URL of a file of a record.
+
+    Args:
+        base_url: of Zenodo or of a mirror with the same paths.
+        record: its number.
+        name: of the file.
+    """
     return f"{base_url}/records/{record}/files/{name}"
 
 

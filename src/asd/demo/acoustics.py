@@ -1,7 +1,8 @@
-"""What the sounds of the demo corpus are made of: tones locked to a shaft, noise, impacts, resonances, a factory hall.
+"""What the sounds of the demo corpus are made of: tones of a shaft, noise, impacts, resonances, background noise.
 
-Excitations are put together as spectra (`numpy.fft.rfft` of a whole clip), so that a filter is a product. Levels
-are root mean squares relative to a machine in normal work, which is about 1 (0 dB).
+Excitations are added as spectra, and a filter is a product with its frequency response. Spectra and responses have the
+shape (samples // 2 + 1,), complex, as `numpy.fft.rfft` of a whole clip. Levels are root mean squares relative to a
+machine in normal operation, which is about 1 (0 dB).
 """
 
 import hashlib
@@ -27,18 +28,18 @@ class Take:
     rng: Generator
     """What differs from clip to clip."""
     unit: tuple
-    """Names the physical machine: the seed, the kind and the section."""
+    """The name of the physical machine: the seed, the kind and the section."""
     values: dict[str, str]
     """Attributes, as in the file name."""
     samples: int
     """Length of the sound."""
     fault: str = ""
-    """One of the kind's faults, or none."""
+    """One of the faults of this kind of machine, or empty."""
     severity: float = 0.0
     """Of the fault, from 0 (none) to 1."""
 
     def has(self, fault: str) -> float:
-        """The severity of this fault, 0 where the machine has another or none."""
+        """The severity of this fault; 0 if the machine has another one or none."""
         return self.severity if self.fault == fault else 0.0
 
 
@@ -49,7 +50,7 @@ def stream(*names: object) -> Generator:
 
 
 def ratio(decibels: float | np.ndarray) -> float | np.ndarray:
-    """A level in dB as a factor of amplitude."""
+    """A level in dB (of any shape) as a factor of amplitude."""
     return 10 ** (decibels / 20)
 
 
@@ -58,28 +59,47 @@ def ratio(decibels: float | np.ndarray) -> float | np.ndarray:
 
 @lru_cache(maxsize=4)
 def frequencies(samples: int) -> np.ndarray:
-    """Frequencies (samples // 2 + 1,) of a clip's spectrum, in Hz."""
+    """The frequencies of a clip's spectrum in Hz, (samples // 2 + 1,) float64."""
     return np.fft.rfftfreq(samples, 1 / RATE)
 
 
 def drift(rng: Generator, samples: int, deviation: float, every: float = 0.25) -> np.ndarray:
-    """A slow random curve (samples,): normal deviates every so many seconds, joined by straight lines."""
+    """A slow random curve, (samples,): normal deviates, with straight lines between them.
+
+    Args:
+        rng: draws the deviates.
+        samples: length of the curve.
+        deviation: standard deviation of the deviates.
+        every: seconds from one deviate to the next.
+    """
     step = int(every * RATE)
     knots = rng.normal(0, deviation, samples // step + 2)
     return np.interp(np.arange(samples), step * np.arange(len(knots)), knots)
 
 
 def turning(take: Take, rate: float | np.ndarray, wander: float = 0.002) -> np.ndarray:
-    """Turns (samples,) of a shaft at `rate` Hz, whose speed wanders by a relative `wander`."""
+    """The angle of a shaft in turns, (samples,), from a random angle on.
+
+    Args:
+        take: the circumstances of the clip.
+        rate: turns per second, a number or (samples,).
+        wander: relative standard deviation of the speed, which changes slowly.
+    """
     speed = rate * (1 + drift(take.rng, take.samples, wander))
     return take.rng.random() + np.cumsum(speed) / RATE
 
 
 def tones(take: Take, turns: np.ndarray, orders: dict[int, float], spread: float = 1.0) -> np.ndarray:
-    """Sound (samples,) of a periodic excitation: amplitude by order of the shaft, each `spread` dB from clip to clip.
+    """The sound of a periodic excitation, (samples,).
 
-    One period is tabulated and looked up, so that the cost does not grow with the orders. Orders that would
-    pass half the sample rate are left out.
+    One period is tabulated and looked up, so that the cost does not grow with the number of orders. Orders above half
+    the sample rate are left out.
+
+    Args:
+        take: the circumstances of the clip.
+        turns: (samples,) the angle of the shaft in turns.
+        orders: multiples of the shaft's rate -> their amplitudes.
+        spread: standard deviation of the amplitudes from clip to clip, in dB.
     """
     highest = RATE / 2.1 / (np.max(np.diff(turns)) * RATE)
     period = np.zeros(TABLE // 2 + 1, dtype=complex)
@@ -95,12 +115,25 @@ def tones(take: Take, turns: np.ndarray, orders: dict[int, float], spread: float
 
 
 def noise(take: Take, filtered: np.ndarray, envelope: float | np.ndarray = 1.0) -> np.ndarray:
-    """Spectrum (samples // 2 + 1,) of white noise under an envelope (samples,), filtered."""
+    """The spectrum of filtered white noise.
+
+    Args:
+        take: the circumstances of the clip.
+        filtered: frequency response of the filter.
+        envelope: by which the noise is multiplied before the filter, a number or (samples,).
+    """
     return np.fft.rfft(envelope * take.rng.standard_normal(take.samples)) * filtered
 
 
 def impacts(take: Take, times: np.ndarray, strength: float | np.ndarray, filtered: np.ndarray) -> np.ndarray:
-    """Spectrum (samples // 2 + 1,) of impacts at `times` (s, any shape); one a second of strength 1 has level 1."""
+    """The spectrum of impacts. One impact per second of strength 1 has the level 1.
+
+    Args:
+        take: the circumstances of the clip.
+        times: of the impacts in seconds, of any shape; those outside the clip are left out.
+        strength: of the impacts, in a shape that can be broadcast to that of the times.
+        filtered: frequency response of what is struck.
+    """
     index = np.rint(times * RATE).astype(int)
     inside = (index >= 0) & (index < take.samples)
     weights = np.broadcast_to(strength, index.shape)[inside] * math.sqrt(RATE)
@@ -110,48 +143,77 @@ def impacts(take: Take, times: np.ndarray, strength: float | np.ndarray, filtere
 def knocking(
     take: Take, times: np.ndarray, decibels: float, spread: float, filtered: np.ndarray, load: float | np.ndarray = 1.0
 ) -> np.ndarray:
-    """Spectrum of a train of impacts, so many dB in all whatever their rate; each differs by a relative `spread`."""
+    """The spectrum of a series of impacts whose level does not depend on their number.
+
+    Args:
+        take: the circumstances of the clip.
+        times: (impacts,) in seconds.
+        decibels: level of all impacts together.
+        spread: relative standard deviation of their strengths.
+        filtered: frequency response of what is struck.
+        load: factor of their strengths, a number or (impacts,).
+    """
     force = ratio(decibels) / math.sqrt(max(len(times), 1) * RATE / take.samples)
     return impacts(take, times, force * load * take.rng.normal(1, spread, len(times)), filtered)
 
 
 def passes(turns: np.ndarray) -> np.ndarray:
-    """Times (s) at which a shaft completes a turn."""
+    """The times in seconds, (passes,), at which a shaft completes a turn; `turns` is its angle, (samples,)."""
     marks = np.arange(math.ceil(turns[0]), math.floor(turns[-1]) + 1)
     return np.interp(marks, turns, np.arange(len(turns))) / RATE
 
 
 def swing(turns: np.ndarray, depth: float) -> np.ndarray:
-    """Envelope (samples,) around 1 that swings once a turn."""
+    """An envelope (samples,) around 1 that swings once per turn of a shaft whose angle is `turns`, (samples,)."""
     return 1 + depth * np.cos(2 * math.pi * turns)
 
 
 def near(turns: np.ndarray, width: float) -> np.ndarray:
-    """Envelope (samples,) of mean square 1 that opens once a turn, for about a part `width` of it."""
+    """An envelope (samples,) of mean square 1 that opens once per turn, for about the share `width` of it."""
     away = turns - np.rint(turns)
     return np.exp(-0.5 * (away / width) ** 2) / math.sqrt(width * math.sqrt(math.pi))
 
 
 def level(response: np.ndarray) -> np.ndarray:
-    """The response scaled to pass white noise, or an impact, with its energy unchanged."""
+    """A frequency response, scaled so that white noise or an impact has the same energy after it as before."""
     return response / np.sqrt(np.mean(np.abs(response) ** 2))
 
 
 @lru_cache(maxsize=16)
 def band(samples: int, low: float, high: float) -> np.ndarray:
-    """Response of a band of noise, falling by 12 dB an octave outside it, at unit level."""
+    """A frequency response that falls by 12 dB per octave outside a band, at unit level (see `level`).
+
+    Args:
+        samples: of the clip.
+        low: lower end of the band in Hz.
+        high: upper end of the band in Hz.
+    """
     f = np.maximum(frequencies(samples), 1.0)
     return level(1 / np.sqrt((1 + (low / f) ** 4) * (1 + (f / high) ** 4)))
 
 
 def mode(f: np.ndarray, centre: float, quality: float) -> np.ndarray:
-    """Response at `f` Hz of one damped mode, 1 at its centre: an impact rings for about quality / (pi centre) s."""
+    """The frequency response of one damped mode, 1 at its centre.
+
+    An impact rings for about quality / (pi centre) seconds.
+
+    Args:
+        f: (frequencies,) in Hz.
+        centre: of the mode in Hz.
+        quality: quality factor: centre by bandwidth.
+    """
     damping = 1j * f / (centre * quality)
     return damping / (1 - (f / centre) ** 2 + damping)
 
 
 def ringing(samples: int, centres: Iterable[float], quality: float) -> np.ndarray:
-    """Response of equal modes at `centres` Hz, at unit level."""
+    """The frequency response of several modes of equal height, at unit level (see `level`).
+
+    Args:
+        samples: of the clip.
+        centres: of the modes in Hz.
+        quality: quality factor of the modes.
+    """
     return _ringing(samples, tuple(centres), quality)
 
 
@@ -162,7 +224,13 @@ def _ringing(samples: int, centres: tuple[float, ...], quality: float) -> np.nda
 
 @lru_cache(maxsize=4)
 def body(unit: tuple, samples: int, size: float) -> np.ndarray:
-    """Response of a unit's housing: seven modes of its own, the lower the larger it is. At unit level."""
+    """The frequency response of a unit's housing, with seven modes of its own, at unit level (see `level`).
+
+    Args:
+        unit: the name of the physical machine.
+        samples: of the clip.
+        size: relative size of the housing; the larger, the lower its modes.
+    """
     own = stream(*unit, "body")
     response = np.ones(samples // 2 + 1, dtype=complex)
     for centre in np.geomspace(250, 5500, 7) * own.uniform(0.8, 1.25, 7) / size:
@@ -175,13 +243,25 @@ def body(unit: tuple, samples: int, size: float) -> np.ndarray:
 
 
 def rubbing(take: Take, turns: np.ndarray, decibels: float) -> np.ndarray:
-    """Spectrum of a part that grazes another in a part of each turn: bursts of high noise."""
+    """The spectrum of a part that rubs against another during a part of each turn: bursts of high noise.
+
+    Args:
+        take: the circumstances of the clip.
+        turns: (samples,) the angle of the shaft in turns.
+        decibels: level.
+    """
     grazing = near(turns + take.rng.random(), 0.06)
     return noise(take, band(take.samples, 1500, 5000), ratio(decibels) * grazing)
 
 
 def rattle(take: Take, turns: np.ndarray, decibels: float) -> np.ndarray:
-    """Spectrum of a loose part that the shaft throws against its seat in six turns of ten, harder or softer."""
+    """The spectrum of a loose part that the shaft throws against its seat in six turns of ten, harder or softer.
+
+    Args:
+        take: the circumstances of the clip.
+        turns: (samples,) the angle of the shaft in turns.
+        decibels: level.
+    """
     times = passes(turns + take.rng.random())
     times = times[take.rng.random(len(times)) < 0.6]
     times = times + take.rng.normal(0, 0.002, len(times))
@@ -194,17 +274,19 @@ def rattle(take: Take, turns: np.ndarray, decibels: float) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _tilted(samples: int, kind: str) -> np.ndarray:
-    own = stream("hall", kind)
+    own = stream("hall", kind)  # the name is a seed
     f = np.maximum(frequencies(samples), 1.0)
     tilt, hump, height = own.uniform(0.5, 0.9), own.uniform(400, 3000), own.uniform(0, 4)
     return level(f**-tilt / (1 + (60 / f) ** 4) * ratio(height * np.exp(-(np.log2(f / hump) ** 2))))
 
 
-def hall(take: Take, kind: str, neighbour: float) -> np.ndarray:
-    """Spectrum of a factory's background, about 0 dB: broad noise that swells, a neighbouring machine, clanks.
+def background(take: Take, kind: str, neighbour: float) -> np.ndarray:
+    """The spectrum of a factory's noise, about 0 dB: broad noise, a neighbouring machine, and single impacts.
 
-    `kind` names the hall (or the corner of it): its tilt, its neighbour's speed and tones, the same in every clip.
-    `neighbour` is the level of that machine, in dB.
+    Args:
+        take: the circumstances of the clip.
+        kind: the name of the background. Its spectrum and the neighbour's speed and tones are the same in every clip.
+        neighbour: level of the neighbouring machine, in dB.
     """
     sound = noise(take, _tilted(take.samples, kind), 0.85 * ratio(drift(take.rng, take.samples, 1.5, 0.5)))
     own = stream("neighbour", kind)
@@ -219,7 +301,12 @@ def hall(take: Take, kind: str, neighbour: float) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def pickup(samples: int, place: str) -> np.ndarray:
-    """Response of a microphone at a place: a loss of treble, a reflection (a comb), a level. The same in every clip."""
+    """The frequency response of a microphone, the same in every clip: a low-pass, one reflection, and a gain.
+
+    Args:
+        samples: of the clip.
+        place: the name of the microphone or of its place.
+    """
     own = stream("pickup", place)
     f = frequencies(samples)
     corner, delay, strength = own.uniform(3000, 8000), own.uniform(0.3e-3, 3e-3), own.uniform(0.1, 0.5)

@@ -1,4 +1,4 @@
-"""Seven kinds of machine: how they sound, whole and faulty.
+"""Seven kinds of machine: how they sound, normal and faulty.
 
 A machine's sound is a sum of excitations (tones locked to a shaft, noise, impacts) in which every rate follows
 from the speed and the geometry of the machine. The kinds, their attributes and their faults follow the descriptions
@@ -6,8 +6,9 @@ of MIMII DG (Dohi et al. 2022) and ToyADMOS2 (Harada et al. 2021), not their rec
 machine of a kind, with a geometry and resonances of its own: a section of the corpus has one.
 
 Each kind has two functions: the rates (Hz) that follow from a unit's geometry and a clip's attributes, and the
-spectrum (samples // 2 + 1,) of a clip's sound, about 0 dB in normal work at usual speed. Their docstrings say what is
-modelled and where the formulae come from; the numbers without a source were chosen by ear and eye.
+spectrum (samples // 2 + 1,) of a clip's sound, about 0 dB in normal operation at usual speed. Their docstrings say what
+is modelled and where the formulae come from. Numbers without a source were chosen by listening and by looking at
+spectrograms.
 """
 
 import math
@@ -42,17 +43,17 @@ GRAVITY = 9.81
 
 
 def fan_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
-    """Shaft and blade-pass rate: blades times shaft (Tyler & Sofrin 1962). `vel` is in turns a minute."""
+    """Shaft and blade-pass rate: blades times shaft (Tyler & Sofrin 1962). `vel` is in turns per minute."""
     blades, shaft = int(unit.integers(5, 10)), unit.uniform(18, 28)
     shaft = float(values.get("vel", 60 * shaft)) / 60
     return {"shaft": shaft, "blade_pass": blades * shaft}
 
 
 def fan(take: Take) -> np.ndarray:
-    """An axial fan: harmonics of the blade-pass rate, and the turbulence that the blades chop.
+    """An axial fan: harmonics of the blade-pass rate, and turbulence whose level the blades modulate.
 
-    Faults: imbalance (the shaft's own rate, and all sound swings with it), clogged flow (less high turbulence, a
-    slow surge, stronger blade tones), rubbing (a blade grazes the housing), loose part.
+    Faults: imbalance (the shaft's own rate, and all sound swings with it), clogged flow (less high turbulence,
+    slow fluctuations, stronger blade tones), rubbing (a blade touches the housing), loose part.
     """
     rate = fan_rates(stream(*take.unit), take.values)
     blades = round(rate["blade_pass"] / rate["shaft"])
@@ -89,8 +90,8 @@ def gearbox_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 def gearbox(take: Take) -> np.ndarray:
     """A pair of gears: harmonics of the mesh rate with sidebands one shaft away (Randall 1982), motor, sliding teeth.
 
-    Faults: imbalance (the wheel runs out of true: strong sidebands), chipped tooth (an impact each turn of the wheel),
-    wear (higher mesh harmonics, rough noise), loose part.
+    Faults: imbalance (the wheel runs out of true: strong sidebands), chipped tooth (an impact per turn of the wheel),
+    wear (higher mesh harmonics, more noise), loose part.
     """
     rate = gearbox_rates(stream(*take.unit), take.values)
     pinion = round(rate["mesh"] / rate["shaft"])
@@ -115,7 +116,7 @@ def bearing_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 
     With n balls of diameter d on a pitch circle D at contact angle a, and q = d / D cos a: outer race n / 2 (1 - q),
     inner race n / 2 (1 + q), cage (1 - q) / 2, ball D / d (1 - q^2) (twice its spin: its flaw strikes both races),
-    all times the shaft, whose `vel` is in turns a second.
+    all times the shaft, whose `vel` is in turns per second.
     """
     balls, size, angle = int(unit.integers(7, 13)), unit.uniform(0.18, 0.30), math.radians(unit.uniform(0, 15))
     q, shaft = size * math.cos(angle), float(values["vel"])
@@ -127,7 +128,7 @@ def bearing(take: Take) -> np.ndarray:
     """A rolling-element bearing: rolling noise that swings with the cage, harmonics of the shaft and of its drive.
 
     Faults: a flaw in the outer race, the inner race or a ball (impacts at the defect rate with one per cent of jitter;
-    those of the inner race and the ball grow and fade as the flaw passes the load, once a turn of the shaft or the
+    those of the inner race and the ball grow and fade as the flaw passes the load, once per turn of the shaft or the
     cage), imbalance, dry (high noise).
     """
     rate = bearing_rates(stream(*take.unit), take.values)
@@ -150,7 +151,7 @@ def bearing(take: Take) -> np.ndarray:
 
 
 def slider_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
-    """Strokes a second, and turns of the screw at full speed, of a trapezoidal motion.
+    """Strokes per second, and turns of the screw at full speed, of a trapezoidal motion.
 
     A stroke of length L at speed v (`vel`, mm/s) and acceleration a (`ac`, g) takes L / v + v / a, or 2 sqrt(L / a)
     where v is never reached (Biagiotti & Melchiorri 2008, section 3.2); then the slide rests. Beside the rates: that
@@ -165,10 +166,10 @@ def slider_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 
 
 def slider(take: Take) -> np.ndarray:
-    """A slide on a screw, to and fro: whine and friction that follow its speed, thumps where it starts and stops.
+    """A slide that a screw moves to and fro: tones and friction noise that follow its speed, impacts at its ends.
 
-    Faults: rubbing (a dent in the rail, at the same place of every stroke), loose part (it rattles on after each start
-    and stop), late stroke (some strokes wait), dry rail (more friction, a squeal).
+    Faults: rubbing (a dent in the rail, at the same place of every stroke), loose part (it rattles after each start and
+    stop), late stroke (some strokes begin late), dry rail (more friction, a high tone).
     """
     rate = slider_rates(stream(*take.unit), take.values)
     moving, rng = rate["moving"], take.rng
@@ -211,11 +212,11 @@ PATTERNS = {
     "04": (0.90, (0.0, 0.25)),
     "05": (1.30, (0.0, 0.55)),
 }
-"""A valve's patterns of work: the cycle, and the times of the strokes in it, in seconds."""
+"""A valve's patterns: the length of the cycle, and the times of the strokes in it, in seconds."""
 
 
 def valve_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
-    """Strokes a second of each valve, by its attribute's key, and the time for which it stays open (s)."""
+    """Strokes per second of each valve, by its attribute's key, and the time for which it stays open (s)."""
     rates = {"open": unit.uniform(0.09, 0.14)}
     for key in ("pat", "v1pat", "v2pat"):
         if key in values:
@@ -227,11 +228,11 @@ def valve_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 def valve(take: Take) -> np.ndarray:
     """Solenoid valves that open and close in a pattern.
 
-    The plunger strikes, the coil hums at twice the mains' 50 Hz while it holds, the spring throws the plunger back, and
-    air escapes. `pat` is the pattern of a single valve, `v1pat` and `v2pat` are those of two.
+    The plunger strikes, the coil hums at twice the mains frequency of 50 Hz while it holds, the spring throws the
+    plunger back, and air escapes. `pat` is the pattern of a single valve, `v1pat` and `v2pat` are those of two.
 
     Faults: missed stroke, late stroke (the plunger sticks), loose part (the plunger bounces), clogged flow (the air
-    escapes slowly and dull, the strike is soft).
+    escapes slowly and with less treble, the strike is soft).
     """
     rates = valve_rates(stream(*take.unit), take.values)
     rng, seconds, clogged = take.rng, np.arange(take.samples) / RATE, take.has("clogged flow")
@@ -270,7 +271,7 @@ def _since(events: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 
 
 def toy_car_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
-    """Motor, gear mesh, axle and commutation of a toy car: three slots under two poles commutate six times a turn.
+    """Motor, gear mesh, axle and commutation of a toy car: three slots under two poles commutate six times per turn.
 
     `spd` is the motor's voltage in tenths of a volt ("28V": 2.8 V); `car` another motor and crown wheel.
     """
@@ -283,8 +284,8 @@ def toy_car_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
 def toy_car(take: Take) -> np.ndarray:
     """A toy car on a stand: a brushed motor, its pinion on a crown wheel, wheels that turn freely.
 
-    Faults: imbalance (a bent axle swings the mesh), chipped tooth (of the crown wheel: an impact each turn of the
-    axle), rubbing (a ribbon wound on the axle), loose part (a wheel), weak battery (slower than its voltage says).
+    Faults: imbalance (a bent axle swings the mesh), chipped tooth (of the crown wheel: an impact per turn of the
+    axle), rubbing (a ribbon wound on the axle), loose part (a wheel), weak battery (slower than its voltage makes it).
     """
     rate = toy_car_rates(stream(*take.unit), take.values)
     pinion, sag = round(rate["mesh"] / rate["motor"]), 1 - 0.06 * take.has("weak battery")
@@ -325,7 +326,7 @@ def toy_train(take: Take) -> np.ndarray:
     Motor and gears, rolling noise, and four axles over every rail joint (wheel-rail impacts, Thompson 2009, chapter
     10); it is louder on the near side of the loop.
 
-    Faults: flat wheel (an impact each turn of a wheel), loose part (two joints of the loop knock hard), rubbing (the
+    Faults: flat wheel (an impact per turn of a wheel), loose part (two joints of the loop are loud), rubbing (the
     flange squeals in a part of the loop), imbalance (a bent axle), chipped tooth (of the motor's gear).
     """
     rate = toy_train_rates(stream(*take.unit), take.values)
@@ -360,7 +361,7 @@ def toy_train(take: Take) -> np.ndarray:
 
 
 def _another(response: np.ndarray, make: str, car: str) -> np.ndarray:
-    """The response of another body of the same make: every mode of this one shifted by a few per cent."""
+    """The response of another housing of the same make: every mode of this one shifted by a few per cent."""
     points = np.arange(len(response))
     return np.interp(points * stream(make, car, "body").uniform(0.93, 1.07), points, np.abs(response))
 

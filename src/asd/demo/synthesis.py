@@ -21,18 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
-from asd.demo.acoustics import RATE, Take, hall, pickup, ratio, stream
+from asd.demo.acoustics import RATE, Take, background, pickup, ratio, stream
 from asd.demo.machines import KINDS
 from asd.errors import InputError
 from asd.files import written
 from asd.settings import Demo
 
 LEAD = RATE // 4
-"""Samples that are made before each clip and cut off: what rings at the clip's start has begun before it, and what
-the circular convolution carries over from its end is gone."""
+"""Samples that are made before each clip and cut off, so that a resonance may have begun before the clip, and what the
+circular convolution carries over from the end is removed."""
 
 FULL_SCALE = -42.0
-"""Level of a machine in normal work, in dB below a full-scale square wave, near the real recordings' -30 to -46."""
+"""Level of a machine in normal operation in dB of a full-scale square wave, near the real recordings' -30 to -46."""
 
 
 # --- what shifts between the domains ------------------------------------------------------------------------
@@ -55,7 +55,7 @@ class Shift:
 
 
 def _toy(low: str, high: str, between: str) -> tuple[Shift, Shift, Shift]:
-    """A toy's three sections: other cars, other speeds, another microphone; the target's hall is louder in each."""
+    """A toy's three sections: other cars, other speeds, another microphone. In the target the background is louder."""
     return (
         Shift(
             ("car", "noise"),
@@ -122,9 +122,9 @@ BACKGROUND = {
     "slider": -3.0,
     "valve": -5.0,
 }
-"""Level of the hall in dB relative to the machine in normal work. These, and the strengths of the faults, are set so
-that an energy threshold or nearest neighbours on the mean log-mel (tests/demo/references.py) have an AUC between 0.55
-and 0.90; never by the results of the networks."""
+"""Level of the background in dB relative to the machine in normal operation. It and the strengths of the faults are
+set so that an energy threshold or nearest neighbours on the mean log-mel (tests/demo/references.py) have an AUC between
+0.55 and 0.90; never by the results of the networks."""
 
 NOISE = {"noise": {"1": 0.0, "2": 3.0}, "n-lv": {"L1": -3.0, "L2": 0.0, "L3": 3.0, "L4": 6.0}}
 """What an attribute adds to the background's level, in dB."""
@@ -145,9 +145,9 @@ class Clip:
     index: int
     values: dict[str, str]
     number: int | None = None
-    """Of an evaluation test clip, whose name says nothing more."""
+    """Of a test clip of an additional section, whose name has nothing but this number."""
     told: bool = True
-    """Whether its name and the attribute csv say the values."""
+    """Whether the values are in its name and in the attribute csv."""
 
     @property
     def name(self) -> str:
@@ -159,9 +159,14 @@ class Clip:
 
 
 def record(clip: Clip, seed: int, seconds: float) -> np.ndarray:
-    """Synthesise a clip: the machine through its microphone, and the hall around it; (samples,) int16.
+    """Synthesise a clip: the machine as its microphone records it, and the background; (samples,) int16.
 
-    A fault, of random kind and severity, is added where the label says so; nothing else depends on the label.
+    A fault of random kind and severity is added if the label is anomaly; nothing else depends on the label.
+
+    Args:
+        clip: what to synthesise.
+        seed: of the corpus.
+        seconds: length.
     """
     from scipy.fft import next_fast_len
 
@@ -180,7 +185,7 @@ def record(clip: Clip, seed: int, seconds: float) -> np.ndarray:
     for place in places:
         spectrum *= pickup(take.samples, place)
     neighbour = 0.0 if "m-n" in values else -6.0
-    spectrum += ratio(loudness) * hall(take, corner, neighbour)
+    spectrum += ratio(loudness) * background(take, corner, neighbour)
     sound = ratio(FULL_SCALE) * np.fft.irfft(spectrum, take.samples)[-length:]
     return np.rint(32767 * np.clip(sound, -1, 1)).astype(np.int16)
 
@@ -220,10 +225,17 @@ def plan(machine: str, settings: Demo) -> list[Clip]:
 
 
 def write_machine(folder: Path, machine: str, settings: Demo, jobs: int = 1) -> None:
-    """Write the recordings of a machine below `folder`, laid out as this module says, by `jobs` processes.
+    """Write the recordings of a machine.
 
-    Recordings that are there are made anew: each is written aside and renamed, so an interrupted run leaves no broken
-    one under a final name. With `jobs` above 1 the calling script must be importable (`if __name__ == "__main__"`).
+    Recordings that exist are made again. Each is written aside and renamed, so that an interrupted run leaves no
+    incomplete one under a final name.
+
+    Args:
+        folder: of the corpus, laid out as this module says.
+        machine: one of `asd.demo.machines.KINDS`.
+        settings: of the corpus.
+        jobs: number of processes; with more than one the calling script must be importable (`if __name__ ==
+            "__main__"`).
 
     Raises:
         InputError: no such machine, or recordings in the folder that are not of this corpus.

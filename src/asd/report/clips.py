@@ -44,6 +44,11 @@ TELLING = 0.6
 def window_scores(features: "Features", sections: "Sections", row: int) -> np.ndarray:
     """Return the score of each window of a test clip, as the domain that the clip is nearest to, (windows,) float64.
 
+    Args:
+        features: an open features file.
+        sections: the detector that was fitted to it.
+        row: the number of the clip.
+
     Raises:
         InputError: the detector is not of these features.
     """

@@ -82,7 +82,13 @@ STYLE = {
 
 @matplotlib.rc_context(STYLE)
 def save(figure: "Figure", folder: Path, name: str) -> None:
-    """Write a figure as <folder>/<name>.svg, which also suits a dark screen, and <name>.png."""
+    """Write a figure as <folder>/<name>.svg, which also suits a dark screen, and <name>.png.
+
+    Args:
+        figure: is drawn once; its layout is fixed afterwards.
+        folder: the folder.
+        name: without suffix.
+    """
     for kind, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with written(folder / f"{name}.{kind}") as aside:
             figure.savefig(aside, format=kind, dpi=150, metadata=metadata, transparent=kind == "svg")
@@ -373,7 +379,7 @@ def embedding_map(points: np.ndarray, clips: "pd.DataFrame", links: list[str]) -
 
 
 def mel_ticks(settings: "LogMel") -> tuple[np.ndarray, list[str]]:
-    """Return the positions of 0.5, 1, 2 … kHz on an axis of mel bins, and their labels."""
+    """Return the positions (ticks,) of 0.5, 1, 2 … kHz on an axis of mel bins, and their labels."""
     from librosa import mel_frequencies
 
     centres = mel_frequencies(settings.mels + 2, fmin=0, fmax=settings.rate / 2)[1:-1]
@@ -436,7 +442,11 @@ def examples(
 
 
 def level_range(logmels: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Return the levels (dB) of the darkest and the brightest colour, between which nearly all values lie."""
+    """Return the levels (dB) of the darkest and the brightest colour, between which nearly all values lie.
+
+    Args:
+        logmels: at least one, each (mels, frames) in dB.
+    """
     values = [np.quantile(logmel, (0.01, 0.999)) for logmel in logmels]
     low, high = np.min(values, axis=0)[0], np.max(values, axis=0)[1]
     return float(low), float(max(high, low + 1))
@@ -515,9 +525,9 @@ def clip(
 
 # --- what a machine's figures are drawn from ------------------------------------------------------------------
 
-CLIPS_A_MEAN = 200
+CLIPS_PER_MEAN = 200
 """Largest number of clips in an average spectrum, evenly chosen; more clips would hardly change it."""
-CLIPS_A_SECTION = 300
+CLIPS_PER_SECTION = 300
 """Largest number of training clips per section and domain on the map, evenly chosen."""
 
 
@@ -529,18 +539,21 @@ def clip_embeddings(features: "Features", rows: np.ndarray) -> np.ndarray:
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return at most so many of the rows, evenly spaced."""
+    """Return at most so many of the row numbers (rows,), evenly spaced."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def on_the_map(clips: "pd.DataFrame") -> np.ndarray:
-    """Return the rows that are drawn: all test clips, and some training clips of each section and domain."""
+    """Return the row numbers (drawn,) of the clips that are drawn.
+
+    These are all test clips, and at most `CLIPS_PER_SECTION` training clips of each section and domain.
+    """
     numbers = np.arange(len(clips))
     train = (clips["split"] == "train").to_numpy()
     some = [numbers[~train]]
     for key in {*zip(clips["section"], clips["domain"], strict=True)}:
         here = train & (clips["section"] == key[0]).to_numpy() & (clips["domain"] == key[1]).to_numpy()
-        some.append(evenly(numbers[here], CLIPS_A_SECTION))
+        some.append(evenly(numbers[here], CLIPS_PER_SECTION))
     return np.sort(np.concatenate(some))
 
 
@@ -554,7 +567,7 @@ def mean_spectra(cache: "Cache") -> dict[str, dict[tuple[str, str], np.ndarray]]
                 (clips["section"] == section) & (clips["domain"] == key[0]) & (clips["label"] == key[1])
             )
             if len(rows):
-                rows = evenly(rows, CLIPS_A_MEAN)
+                rows = evenly(rows, CLIPS_PER_MEAN)
                 total = sum(cache.read_logmel([row])[0].mean(1, dtype=np.float64) for row in rows)
                 groups.setdefault(section, {})[key] = total / len(rows)
     return groups

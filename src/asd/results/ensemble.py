@@ -113,8 +113,11 @@ def selection(scores: Scores, fallback: str, candidates: list[str] | None = None
         candidates: the models to choose from; None: all of `scores`.
 
     Returns:
-        A row a machine: `machine`, `model`, `reason` (labels, fallback), `criterion` (auc_total, auc_all or empty),
+        One row per machine: `machine`, `model`, `reason` (labels, fallback), `criterion` (auc_total, auc_all or empty),
         and for each model a column with the value that decided (empty with the fallback).
+
+    Raises:
+        InputError: the fallback is not one of the models, or the models were not scored on the same clips.
     """
     import pandas as pd
 

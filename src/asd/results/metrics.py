@@ -150,7 +150,10 @@ def _decided(clips: "pd.DataFrame", weights: np.ndarray, domain: str) -> dict[tu
 
 
 def harmonic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Return the harmonic mean of the defined values, each at least `EPSILON`; NaN if none is defined."""
+    """Return the harmonic mean, over one axis of an array of any shape, of the defined values; NaN if none is.
+
+    Each value counts as at least `EPSILON`, as in the official evaluator.
+    """
     values = np.asarray(values, dtype=float)
     defined = ~np.isnan(values)
     inverse = np.where(defined, 1 / np.maximum(np.where(defined, values, 1.0), EPSILON), 0.0)
@@ -159,7 +162,7 @@ def harmonic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 
 def arithmetic_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Return the arithmetic mean of the defined values; NaN if none is defined."""
+    """Return the arithmetic mean, over one axis of an array of any shape, of the defined values; NaN if none is."""
     values = np.asarray(values, dtype=float)
     defined = ~np.isnan(values)
     count = np.where(defined.any(axis=axis), defined.sum(axis=axis), np.nan)
@@ -218,6 +221,9 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.nd
 
 def compare(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, ...]:
     """Compare the figures of two systems on the same resamples of the same clips.
+
+    The interval of the difference is a normal one with the bootstrap's standard error (Efron and Tibshirani 1993, "An
+    Introduction to the Bootstrap"). Since the resamples are paired, what makes a resample easy for both cancels.
 
     Args:
         first: (…, 1 + resamples), the figure of the first system, and on each resample.

@@ -60,6 +60,11 @@ def chosen(table: pd.DataFrame, metric: str, domain: str) -> pd.DataFrame:
     """Return the rows of one figure on the development part.
 
     These are each machine's harmonic mean over its sections, and the average over the machines.
+
+    Args:
+        table: as from `spread`.
+        metric: of the figure.
+        domain: of the figure.
     """
     rows = select(table, metric, domain, ("value", "deviation", "lowest", "highest"))
     return rows.assign(machine=rows["machine"].replace("", AVERAGE)).reset_index(drop=True)
