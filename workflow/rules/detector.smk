@@ -1,4 +1,4 @@
-# inputs:  network, fitted detector and scores of each member of a model; the ensemble's selection
+# inputs:  log-mel cache, network, fitted detector and scores of each member of a model; the ensemble's selection
 # outputs: results/detectors/<model>/<machine>.zip, and results/detectors/<machine>.zip with the chosen model
 
 DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"

@@ -1,4 +1,4 @@
-# inputs:  the scores of the models of the paper's tables, and of the fallback
+# inputs:  the scores of the models that the ensemble chooses from (paper_models), and of the fallback
 # outputs: results/ensemble/selection.csv, results/scores/ensemble/<machine>.csv
 
 ALL_SCORES = expand(SCORES, model=settings.run_models, machine=settings.machines)

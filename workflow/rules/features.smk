@@ -3,7 +3,7 @@
 
 
 rule features:
-    """Compute the pooled features of the nine stages, one row per clip or per window."""
+    """Compute the features of a network's stages, pooled: one row per clip or per window."""
     input:
         cache=cache_of,
         network=lambda wildcards: network_path(wildcards.network, wildcards.machine),

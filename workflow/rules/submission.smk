@@ -1,8 +1,8 @@
-# inputs:  scores, networks and fitted detectors of every model and machine, and the configuration
+# inputs:  scores, networks and fitted detectors of every model and machine; manifests, log-mel caches, the ensemble's
+#          selection and metrics.csv
 # outputs: results/submission/<label>_task2_<k>/ (scores, decisions, description) for each system of submission.models,
 #          and <label>_task2.zip beside them, if the checker finds nothing wrong; its verdict in results/checks/. The
-# folder is
-#          declared as a whole, since the sections are known only from the recordings
+#          folder is declared as a whole, since the sections are known only from the recordings
 
 RUN_FITTED = [name for name in SCORED if settings.models[name].fitted]
 SYSTEMS = [name for name in settings.submitted if name != "ensemble"]

@@ -2,8 +2,7 @@
 #          start, another network of the machine
 # outputs: results/networks/<network>/<machine>.safetensors (or all.safetensors), and its curve beside it
 # kept:    results/checkpoints/<network>/<machine>.safetensors during training, from which an interrupted job continues.
-# It
-#          is not declared, since Snakemake deletes the declared files of a failed job
+#          It is not declared, since Snakemake deletes the declared files of a failed job
 
 
 rule train:

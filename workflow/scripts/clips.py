@@ -1,8 +1,9 @@
 """Write what the report plays and shows of each test clip of a machine.
 
 Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv)
-       and, for the curves over time, the features and the detector of a model that sees windows.
-Writes a folder: sounds (FLAC), log-mels (WebP), window scores over time (SVG) and the list of the clips (JSON).
+       and the features and the detector of two models: of one that sees windows, for the curves over time; and of one
+       with spectra, for the curves along the frequency.
+Writes a folder: sounds (FLAC), log-mels (WebP), both curves (SVG) and the list of the clips (JSON).
 """
 
 from pathlib import Path

@@ -4,7 +4,8 @@ Reads  with --kind demo: nothing; with folder: the recordings, and their owner's
        asd/own_manifest.py); with dcase2020 to dcase2026: the archives of that year from --published.base_url or
        --published.archives, unless they were unpacked before.
 Writes manifest.csv, one row per recording; asd/corpus.py explains its columns. For the demo also the recordings; for a
-       published year also the recordings, contents.csv and checksums.csv (see asd/dcase/download.py).
+       published year also the recordings, contents.csv and checksums.csv (see asd/dcase/download.py); for a folder also
+       contents.txt, the digest --contents, and what was computed from other contents is removed.
 """
 
 import logging

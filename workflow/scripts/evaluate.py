@@ -3,7 +3,8 @@
 Reads  anomaly_score_<machine>_section_NN_test.csv and, if they exist, decision_result_<...>.csv (with or without
        `_test`); and the labels: ground_truth_data/ and ground_truth_domain/ of the official evaluator, or the names of
        the clips.
-Writes every figure with its bootstrap interval in long form (CSV), and prints a table.
+Writes every figure with its bootstrap interval (CSV; asd/results/metrics_table.py explains its columns), and prints a
+       table.
 
 Scores and labels are joined on the names of the clips. A missing, doubled, unknown or non-finite score is an error.
 """

@@ -1,7 +1,7 @@
-"""Compute the feature vectors of every clip of a machine: the nine stages of a network, pooled, side by side.
+"""Compute the feature vectors of every clip of a machine: the stages of a network, pooled, side by side.
 
 Reads  the machine's log-mel cache and a trained network.
-Writes an HDF5 file with one row of 2096 values per clip, or per window if --window is set, and the rows of each clip.
+Writes a features file (HDF5): one row per clip, or per window if --window is set; asd/features.py explains its layout.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Compute a feature vector of each clip of a machine without a network: its mel spectrogram pooled over time.
 
 Reads  the machine's log-mel cache.
-Writes an HDF5 file with one row per clip.
+Writes a features file (HDF5) with one row per clip; asd/features.py explains its layout.
 """
 
 from pathlib import Path

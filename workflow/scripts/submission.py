@@ -1,10 +1,10 @@
-"""Write the systems as folders that the challenge takes: scores, decisions and a description each.
+"""Write the systems of a submission as the challenge takes them: a folder of scores, decisions and a description each.
 
-Reads what the workflow made of every model and machine; a path says which: <anything>/<model>/<machine>.csv for the
-scores, also of the ensemble, <network>/<machine>.safetensors, <model>/<machine>.h5 for the Gaussians and <machine>.h5
-for the log-mel caches; the manifests, the ensemble's selection, metrics.csv, and the configuration.
-Writes <out-dir>/<label>_task2_<k>/ for each model and the ensemble: the evaluation part, or all test clips where there
-is none. check_submission.py looks them over and packs them.
+Reads  what the workflow made of every model and machine; a path says of which: <model>/<machine>.csv for the scores,
+       also of the ensemble, <network>/<machine>.safetensors, <model>/<machine>.h5 for the fitted detectors, and
+       logmel-<digest>/<machine>.h5 for the log-mel caches; the manifests, the ensemble's selection, and metrics.csv.
+Writes <out-dir>/<label>_task2_<k>/ for each system of submission.models: the evaluation part, or all test clips if there
+       is none. check_submission.py checks and packs them.
 """
 
 from pathlib import Path

@@ -2,9 +2,9 @@
 
 Reads  the score files of every model and machine, <anything>/<model>/<machine>.csv (the last two parts of a path are
        the names of model and machine), and the ensemble's selection.
-Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part, percent); metrics.csv:
-       every figure of every model, machine, section and domain at full precision with bootstrap intervals;
-       comparison.csv: pairs of models on the same clips; and summary.md, which it prints.
+Writes into <out-dir> {auc,pauc}_{total,source,target}.csv (development part, percent); metrics.csv, every figure of
+       every model, machine, section and domain with its interval (asd/results/metrics_table.py explains its columns);
+       comparison.csv, pairs of models on the same clips; and summary.md, which it prints.
 """
 
 from pathlib import Path
