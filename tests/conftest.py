@@ -69,6 +69,21 @@ def cache_path(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def detectors(cache_path, tmp_path_factory) -> Path:
+    """A folder of detectors, <model>/fan.zip, and of the scores that the workflow makes with them, <model>/fan.csv."""
+    from detectors import make_detectors
+
+    return make_detectors(tmp_path_factory.mktemp("detectors"), cache_path)
+
+
+@pytest.fixture(scope="session")
+def recordings(cache_path) -> dict[str, Path]:
+    """The test clips by name."""
+    paths = sorted((cache_path.parent / "fan/test").glob("*.wav"))
+    return {path.name: path for path in paths}
+
+
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Path:
     """A folder in which the chain has run on a tiny corpus, for the tests of what may befall it."""
     from kill import snakemake

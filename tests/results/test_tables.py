@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import hmean
+from scored import SELECTION, TITLES, all_scores, chosen, long_form, row
 from sklearn.metrics import roc_auc_score
 
 from asd.errors import InputError
@@ -58,87 +59,6 @@ def test_best_and_average_follow_from_the_models(name):
     np.testing.assert_allclose(average, printed[tables.AVERAGE], atol=0.0101)
 
 
-def scored(seed, machine="fan", sections=("00", "01"), kind=4):
-    rng = np.random.default_rng(seed)
-    rows = [
-        (f"section_{section}_{domain}_{split}_{label}_{number:04d}.wav", section, split, domain, label)
-        for section in sections
-        for domain in ("source", "target")
-        for split, label in (("test", "normal"), ("test", "anomaly"), ("train", "normal"))
-        for number in range(kind)
-    ]
-    frame = pd.DataFrame(rows, columns=["file", "section", "split", "domain", "label"])
-    frame = frame.assign(part="development", recording="")
-    frame["score"] = rng.normal(size=len(frame)) + (frame["label"] == "anomaly")
-    return frame.assign(decision=(frame["score"] > 1).astype(int))[
-        ["file", "section", "split", "part", "domain", "label", "recording", "score", "decision"]
-    ]
-
-
-TITLES = {"global": "CNN-Global", "oe": "CNN-OE"}
-
-
-def all_scores():
-    return {
-        model: {machine: scored(10 * row + column) for column, machine in enumerate(("fan", "valve", "slider"))}
-        for row, model in enumerate(TITLES)
-    }
-
-
-def long_form(scores, selection, settings):
-    figures, halves = form.system_figures(scores, settings), form.half_figures(scores, settings)
-    return form.long_form(figures, halves, TITLES, selection, settings)
-
-
-def chosen(**models):
-    return pd.DataFrame({"machine": list(models), "model": list(models.values())})
-
-
-SELECTION = chosen(fan="oe", valve="global", slider="oe")
-
-
-def row(metrics, **keys):
-    keys = {"part": "development", "section": "", "mean": "harmonic", "selection": "", **keys}
-    found = metrics[np.logical_and.reduce([metrics[key] == value for key, value in keys.items()])]
-    assert len(found) == 1, keys
-    return found.iloc[0]
-
-
-def test_long_form_holds_every_figure_and_its_means():
-    scores = all_scores()
-    metrics = long_form(scores, SELECTION, Metrics(resamples=50, splits=4))
-    assert list(metrics.columns) == list(form.COLUMNS)
-    keys = ["model", "machine", "part", "section", "domain", "metric", "mean", "selection"]
-    assert not metrics.duplicated(keys).any()
-    values = [
-        row(metrics, model="oe", machine="fan", section=section, mean="", metric="auc", domain=domain)["value"]
-        for section in ("00", "01")
-        for domain in ("source", "target")
-    ]
-    machine = {"model": "oe", "machine": "fan", "metric": "auc"}
-    assert row(metrics, **machine, domain="source")["value"] == pytest.approx(hmean(values[::2]))
-    assert row(metrics, **machine, domain="total")["value"] == pytest.approx(hmean(values))
-    assert row(metrics, **machine, domain="source", mean="arithmetic")["value"] == pytest.approx(np.mean(values[::2]))
-    assert row(metrics, **machine, domain="source")["over"] == "00 01"
-    each = [row(metrics, model="oe", machine=name, metric="auc", domain="total")["value"] for name in scores["oe"]]
-    mean = row(metrics, model="oe", machine="", metric="auc", domain="total", mean="machines")
-    assert mean["value"] == pytest.approx(np.mean(each))
-    assert mean["over"] == "fan valve slider"
-    ensemble = row(metrics, model="ensemble", machine="fan", metric="auc", domain="total", selection="in_sample")
-    assert (
-        ensemble[["value", "low", "high"]].tolist()
-        == row(metrics, **machine, domain="total")[["value", "low", "high"]].tolist()
-    )
-    honest = row(metrics, model="ensemble", machine="", metric="omega", domain="all", selection="cross_fitted")
-    assert 0 < honest["value"] < 1
-    assert np.isnan(honest["low"])
-    ranked = metrics["metric"].isin(["auc", "pauc", "pauc_both", "pauc_own", "omega"])
-    inner = metrics[ranked & (metrics["selection"] != "cross_fitted")]
-    assert (inner["low"] < inner["high"])[(inner["value"] < 1) & (inner["value"] > 0.475)].all()
-    assert inner[inner["value"] == 1]["low"].isna().all()
-    assert metrics[~ranked]["low"].isna().all()
-
-
 def test_published_tables():
     metrics = long_form(all_scores(), SELECTION, Metrics(resamples=0, splits=2))
     table = tables.published(tables.cells(metrics, "auc_source"))
@@ -150,29 +70,6 @@ def test_published_tables():
     assert table.loc["CNN-OE", "Total (Ave.)"] == pytest.approx(table.loc["CNN-OE"].iloc[:3].mean())
     both, own = (tables.cells(metrics, "pauc_source", reading) for reading in ("both", "own"))
     assert (both != own).any(axis=None)
-
-
-def test_comparison_of_models():
-    scores = all_scores()
-    for machine, clips in scores["oe"].items():
-        scores["global"][machine] = clips.assign(score=clips["score"] + 3 * (clips["label"] == "anomaly"))
-    settings = Metrics(resamples=100)
-    pairs = form.comparison(form.system_figures(scores, settings)["development"], TITLES, settings)
-    metrics = long_form(scores, SELECTION, settings)
-    keys = {"machine": "", "metric": "omega", "domain": "all", "mean": "harmonic"}
-    one = pairs[np.logical_and.reduce([pairs[key] == value for key, value in keys.items()])].iloc[0]
-    assert one[["first", "second"]].tolist() == ["CNN-Global", "CNN-OE"]
-    ours = [row(metrics, model=model, **keys) for model in TITLES]
-    assert one["difference"] == pytest.approx(ours[0]["value"] - ours[1]["value"])
-    assert one["low"] < one["difference"] < one["high"]
-    assert one["probability"] > 0.95
-
-
-def test_cross_fitting_one_model_changes_nothing():
-    scores = {"oe": all_scores()["oe"]}
-    metrics = long_form(scores, chosen(fan="oe", valve="oe", slider="oe"), Metrics(resamples=0, splits=3))
-    seen, unseen = (metrics[metrics["selection"] == kind] for kind in ("in_sample", "cross_fitted"))
-    np.testing.assert_array_equal(unseen["value"], seen["value"])
 
 
 def test_intervals_in_the_text():
@@ -292,19 +189,6 @@ def test_percent_rounds_as_people_do():
     assert [percent(one) for one in (0, 1, 0.00049, 0.0005, 0.99949, 0.9996)] == [
         "0.0", "100.0", "0.0", "0.1", "99.9", "100.0",
     ]  # fmt: skip
-
-
-def test_labelled_evaluation_clips_have_rows_of_their_own():
-    scores = all_scores()
-    for by_machine in scores.values():
-        for machine, clips in by_machine.items():
-            later = clips[clips["split"] == "test"].assign(part="evaluation", section="03")
-            later = later.assign(file="e" + later["file"] + later.index.astype(str))
-            by_machine[machine] = pd.concat([clips, later], ignore_index=True)
-    metrics = long_form(scores, SELECTION, Metrics(resamples=0, splits=2))
-    assert set(metrics["part"]) == {"development", "evaluation"}
-    evaluated = row(metrics, model="oe", machine="fan", part="evaluation", metric="auc", domain="source")
-    assert evaluated["over"] == "03"
 
 
 def test_a_selection_of_other_machines_is_refused(tmp_path):

@@ -3,8 +3,8 @@
 Reads  what the workflow made of every model and machine; a path says of which: <model>/<machine>.csv for the scores,
        also of the ensemble, <network>/<machine>.safetensors, <model>/<machine>.h5 for the fitted detectors, and
        logmel-<digest>/<machine>.h5 for the log-mel caches; the manifests, the ensemble's selection, and metrics.csv.
-Writes <out-dir>/<label>_task2_<k>/ for each system of submission.models: the evaluation part, or all test clips if there
-       is none. check_submission.py checks and packs them.
+Writes <out-dir>/<label>_task2_<k>/ for each system of submission.models: the evaluation part, or all test clips if
+       there is none. check_submission.py checks and packs them.
 """
 
 from pathlib import Path

@@ -1,0 +1,235 @@
+"""The command asd: what it prints, its exit status, and what it says of recordings that cannot be scored."""
+
+import errno
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from detectors import asd, with_threshold
+
+from asd import cli
+from asd.detector import Detector
+
+HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
+
+
+@pytest.mark.parametrize(("limit", "status", "word"), [(0.0, 3, "anomalous"), (1e9, 0, "normal")])
+def test_the_exit_status_says_whether_anything_was_anomalous(
+    detectors, recordings, tmp_path, monkeypatch, capsys, limit, status, word
+):
+    detector = with_threshold(detectors, tmp_path, limit)
+    some = list(recordings.values())[:3]
+    found, out, _ = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", *some)
+    table = pd.read_csv(StringIO(out), dtype={"section": str})
+    assert found == status
+    assert list(table.columns) == HEADER
+    assert table["file"].tolist() == [str(path) for path in some]
+    assert set(table["decision"]) == {word}
+    expected = [Detector.load(detector).score(*soundfile.read(path, dtype="int16")) for path in some]
+    assert table["score"].tolist() == [one.score for one in expected]
+
+
+def test_without_a_threshold_nothing_is_decided(detectors, recordings, tmp_path, monkeypatch, capsys, caplog):
+    detector = with_threshold(detectors, tmp_path, None)
+    some = list(recordings.values())[:2]
+    found = Detector.load(detector).score(*soundfile.read(some[0], dtype="int16"), section="01")
+    assert found.decision is None
+    assert found.threshold == np.inf
+    words = ("score", "--detector", detector, "--section", "01", *some)
+    status, out, _ = asd(monkeypatch, capsys, *words)
+    assert status == 1
+    assert [line.split()[2] for line in out.splitlines()] == ["decision", "-", "-"]
+    assert caplog.text.count("section 01: 6 scored training recordings are too few for a threshold") == 1
+    _, out, _ = asd(monkeypatch, capsys, *words, "--format", "jsonl")
+    assert [(row["decision"], row["threshold"]) for row in map(json.loads, out.splitlines())] == [(None, None)] * 2
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
+    detectors, recordings, tmp_path, monkeypatch, capsys, caplog
+):
+    detector = with_threshold(detectors, tmp_path, 1e9)
+    good = next(iter(recordings.values()))
+    (tmp_path / "empty.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "short.wav", np.zeros(3000, np.int16), 16000)
+    soundfile.write(tmp_path / "slow.wav", np.zeros(8000), 8000)
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((16000, 2)), 16000)
+    (tmp_path / "text.wav").write_text("no sound")
+    bad = {
+        "empty.wav": "an empty file",
+        "short.wav": "found 0.19 s; a window of the detector takes 0.48 s",
+        "slow.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --convert",
+        "stereo.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --channel mix",
+        "text.wav": "not a readable wav",
+        "none.wav": "no such file",
+    }
+    words = ("score", "--detector", detector, "--format", "jsonl")
+    paths = [tmp_path / name for name in bad]
+    found, out, _ = asd(monkeypatch, capsys, *words, paths[0], good, *paths[1:])
+    assert found == 1
+    (row,) = map(json.loads, out.splitlines())
+    assert row["file"] == str(good)
+    assert row["seconds"] == 1
+    for path, (name, said) in zip(paths, bad.items(), strict=True):
+        assert any(str(path) in message and said in message for message in caplog.messages), name
+    assert caplog.messages[-1] == "6 of 7 recordings could not be scored"
+    others = (tmp_path / "slow.wav", tmp_path / "stereo.wav")
+    caplog.clear()
+    found, out, _ = asd(monkeypatch, capsys, *words, "--convert", "--channel", "mix", *others)
+    assert found == 0
+    assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
+    assert [message.endswith("may be dead") for message in caplog.messages] == [True, True]
+
+
+def test_a_folder_stands_for_the_recordings_in_it(detectors, recordings, tmp_path, monkeypatch, capsys, caplog):
+    words = ("score", "--detector", with_threshold(detectors, tmp_path, 1e9), "--format", "csv")
+    (tmp_path / "new/deep").mkdir(parents=True)
+    sources = list(recordings.values())[:2]
+    for source, name in zip(sources, ("b.wav", "deep/a.wav"), strict=True):
+        shutil.copy(source, tmp_path / "new" / name)
+    (tmp_path / "new/notes.m4a").write_bytes(b"?")
+    status, out, _ = asd(monkeypatch, capsys, *words, tmp_path / "new")
+    assert status == 0
+    inside, named = pd.read_csv(StringIO(out)), pd.read_csv(StringIO(asd(monkeypatch, capsys, *words, *sources)[1]))
+    assert sorted(inside["score"]) == sorted(named["score"])
+    assert {Path(file).name for file in inside["file"]} == {"a.wav", "b.wav"}
+    assert "notes.m4a" in caplog.text
+    (tmp_path / "none").mkdir()
+    status, _, said = asd(monkeypatch, capsys, *words, tmp_path / "none")
+    assert status == 2
+    assert "none: found no recordings in it; expected files that end in" in said
+
+
+def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(detectors, recordings, tmp_path):
+    good, bad = (tmp_path / os.fsdecode(name) for name in (b"L\xfcfter.wav", b"in/y.wav"))
+    shutil.copy(next(iter(recordings.values())), good)
+    bad.parent.mkdir()
+    shutil.copy(good, bad)
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    names = [good, tmp_path / "loop.wav", tmp_path / ("x" * 300 + ".wav")]
+    words = [
+        sys.executable,
+        "-c",
+        "from asd.cli import main; main()",
+        "score",
+        "--detector",
+        detectors / "global/fan.zip",
+        "--format",
+    ]
+    for locale in ("C", "C.UTF-8"):
+        run = {"capture_output": True, "env": os.environ | {"LC_ALL": locale}}
+        said = subprocess.run([*words, "jsonl", *names], **run)
+        assert said.returncode in (1, 3), said.stderr
+        assert b"Traceback" not in said.stderr
+        (row,) = map(json.loads, said.stdout.splitlines())
+        assert row["file"] == str(good)
+        for reason in (errno.ELOOP, errno.ENAMETOOLONG):
+            assert os.strerror(reason).encode() in said.stderr
+    table = subprocess.run([*words, "table", good], **run).stdout.decode("utf-8")
+    assert "L\\udcfcfter.wav" in table
+
+
+def test_recordings_of_another_length_are_scored_with_a_warning(detectors, tmp_path, monkeypatch, capsys, caplog):
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+    some = tmp_path / "a.wav", tmp_path / "b.wav"
+    _, out, _ = asd(monkeypatch, capsys, "score", "--detector", detectors / "local/fan.zip", "--format", "csv", *some)
+    assert pd.read_csv(StringIO(out))["seconds"].tolist() == [2, 2]
+    (said,) = caplog.messages
+    assert (
+        f"made from clips of 1.00 s; its threshold may not fit recordings of another length: {some[0]}, 2.00 s" in said
+    )
+    assert said.endswith("and 1 more")
+
+
+def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, tmp_path, monkeypatch, capsys):
+    first, second = list(recordings.values())[:2]
+    plot = tmp_path / "pictures"
+    _, out, _ = asd(
+        monkeypatch, capsys, "score", "--detector", detectors / "local/fan.zip", first, second, "--plot", plot
+    )
+    assert out.splitlines()[0].split() == HEADER
+    assert {path.name for path in plot.iterdir()} == {
+        f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
+    }
+    assert "window score" in (plot / f"{first.stem}.svg").read_text()
+    again = tmp_path / "again" / first.name  # of the same name, in another folder
+    again.parent.mkdir()
+    again.symlink_to(first)
+    plot = tmp_path / "both"
+    asd(monkeypatch, capsys, "score", "--detector", detectors / "global/fan.zip", first, again, "--plot", plot)
+    assert len({path.name for path in plot.glob("*.png")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--detector", "none.zip", "a.wav"), "none.zip: not a readable detector"),
+        (("--detector", "oe/fan.zip", "--section", "07", "a.wav"), "--section: found 07; it knows 00, 01"),
+        (("--detector", "oe/fan.zip"), "found no recordings; name them"),
+        (("--detector", "oe/fan.zip", "--device", "gpu", "a.wav"), "--device: .* found 'gpu'"),
+        (("--detector", "oe/fan.zip", "--channel", "0", "a.wav"), "--channel: .* found 0"),
+        (("--detector", "oe/fan.zip", "--plot", "oe/fan.zip", "a.wav"), "File exists: 'oe/fan.zip'"),
+    ],
+)
+def test_what_is_wrong_with_the_command_ends_it_with_a_word(
+    detectors, recordings, tmp_path, monkeypatch, capsys, words, message
+):
+    (tmp_path / "oe").symlink_to(detectors / "oe")
+    (tmp_path / "a.wav").symlink_to(next(iter(recordings.values())))
+    monkeypatch.chdir(tmp_path)
+    status, _, err = asd(monkeypatch, capsys, "score", *words)
+    assert status == 2
+    assert re.search(f"error: .*{message}", err)
+
+
+def test_the_command_says_its_version(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["asd", "--version"])
+    cli.main()
+    assert capsys.readouterr().out == f"asd {importlib.metadata.version('asd')}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(detectors, recordings):
+    """As in `asd score … | head -0`: the pipe is closed before anything is written."""
+    command = [Path(sys.executable).with_name("asd"), "score", "--detector", detectors / "local/fan.zip"]
+    words = [*command, *recordings.values()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        begun.stdout.close()
+        assert begun.stderr.read() == ""
+    assert begun.returncode == 141
+
+
+def test_a_folder_is_watched_and_a_restart_goes_on(detectors, recordings, tmp_path, monkeypatch, capsys):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    first, second, third = list(recordings.values())[:3]
+    for path in (first, second):
+        (inbox / path.name).write_bytes(path.read_bytes())
+    (inbox / "notes.txt").write_text("no recording")
+    (inbox / "broken.wav").write_bytes(first.read_bytes()[:1000])
+    words = ("watch", inbox, "--detector", detectors / "local/fan.zip", "--once", "--interval", "0.01")
+    assert asd(monkeypatch, capsys, *words)[0] == 1  # one could not be scored
+    rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows} == {first.name, second.name, "broken.wav"}
+    scored = {row["file"]: row.get("score") for row in rows}
+    detector = Detector.load(detectors / "local/fan.zip")
+    assert scored[first.name] == detector.score(*soundfile.read(first, dtype="int16")).score
+    assert scored["broken.wav"] is None
+    with (inbox / "asd.jsonl").open("a") as log:
+        log.write('{"file": "half a li')  # a power cut
+    (inbox / third.name).write_bytes(third.read_bytes())
+    _, out, _ = asd(monkeypatch, capsys, *words)
+    assert third.name in out
+    assert first.name not in out
+    again = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert again[:3] == rows
+    assert [row["file"] for row in again[3:]] == [third.name]
