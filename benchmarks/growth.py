@@ -177,9 +177,9 @@ def fitted(folder: Path, clips: int, windows: int) -> Callable[[], object]:
     """The fit of the Gaussians of a machine's clips: of six sections, or with windows of one."""
     import pandas as pd
 
-    from asd.cache import write_clips
     from asd.corpus import COLUMNS
     from asd.features import open_features
+    from asd.hdf5 import write_clips
     from asd.sections import fit_sections
     from asd.settings import Fit
 

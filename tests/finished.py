@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from conftest import make_corpus
 
-from asd.cache import LIBVER, open_cache, write_cache, write_clips
+from asd.cache import open_cache, write_cache
 from asd.corpus import read_manifest, scan, write_manifest
 from asd.features import cut, open_features
+from asd.hdf5 import LIBVER, write_clips
 from asd.scores import write_scores
 from asd.sections import fit_sections, write_sections
 from asd.sections import scores as score_clips

@@ -13,9 +13,10 @@ import soundfile
 import torch
 
 from asd import soundfiles
-from asd.cache import LAYOUT, common_length, open_cache, read_clips, write_cache, write_clips
+from asd.cache import LAYOUT, common_length, open_cache, write_cache
 from asd.corpus import COLUMNS, read_manifest, scan, write_manifest
 from asd.errors import InputError
+from asd.hdf5 import read_clips, write_clips
 from asd.settings import LogMel
 
 RATE = 16000

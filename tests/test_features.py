@@ -80,11 +80,14 @@ def test_a_damaged_file_is_refused_by_name(cache_path, network, tmp_path):
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset + 100] ^= 1
     path.write_bytes(content)
-    with features.open_features(path) as opened, pytest.raises(InputError, match=r"features\.h5: not a readable"):
+    with (
+        features.open_features(path) as opened,
+        pytest.raises(InputError, match=r"features\.h5: damaged, or not a features file"),
+    ):
         opened.rows(0, 1)
     for broken in (b"", b"text", bytes(content[: len(content) // 2])):
         path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"features\.h5: not a readable"), features.open_features(path):
+        with pytest.raises(InputError, match=r"features\.h5: damaged"), features.open_features(path):
             pass
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from conftest import call
 
-from asd.cache import write_clips
 from asd.errors import InputError
+from asd.hdf5 import write_clips
 from asd.scores import UNDECIDED, read_scores
 from asd.sections import read_sections
 from asd.settings import Decision, Fit, Mvg

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from asd.cache import read_clips, write_clips
 from asd.domains import usual_distances
 from asd.errors import InputError
 from asd.features import open_features
+from asd.hdf5 import read_clips, write_clips
 from asd.sections import chosen_columns, fit_sections, pooled, read_sections, scores, write_sections
 from asd.settings import Fit, Gmm, Knn, Mvg, WindowPooling
 

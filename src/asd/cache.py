@@ -1,14 +1,13 @@
 """The log-mel cache of a machine: its spectrograms and waveforms, read clip by clip, in one checksummed file.
 
-A cache is HDF5 (1.10 or newer):
+A cache is HDF5:
 
     logmel      (clips, mels, frames) float32   dB, one chunk per clip
     waveform    (clips, samples) int16          one chunk per clip
     clips/…     (clips,) UTF-8                  the manifest's columns (asd.corpus.COLUMNS), in its order
     attributes: layout (int), settings (JSON of LogMel), versions (JSON: the libraries that computed it)
 
-Every dataset has a Fletcher-32 checksum, and this version of HDF5 checks its own structures. A flipped byte is
-therefore an error when it is read, and never a wrong value.
+A flipped byte is an error when it is read (`asd.hdf5`).
 """
 
 import json
@@ -25,8 +24,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from asd import hdf5
 from asd.code_digest import code_digest
-from asd.corpus import COLUMNS, read_manifest, recordings
+from asd.corpus import read_manifest, recordings
 from asd.errors import InputError
 from asd.files import digest, written
 from asd.mel import frames
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAYOUT = 2
-LIBVER = ("v110", "v110")
-"""The first HDF5 that checksums all of its structures."""
-
+KIND = "log-mel cache"
 SHARD_SAMPLES = 2**21
 """Samples of a shard's clips together: about 13 clips of 10 s, 8 MB."""
 
@@ -83,16 +81,16 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
             shutil.rmtree(other)
     size = max(1, SHARD_SAMPLES // samples)
     shards = [(home / f"{start:06}.npz", files[start : start + size]) for start in range(0, len(files), size)]
-    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER, locking=False) as file:
+    with written(path) as aside, h5py.File(aside, "w", libver=hdf5.LIBVER, locking=False) as file:
         file.attrs["layout"] = LAYOUT
         # Of fixed length, as bytes: a text of variable length has no checksum.
         file.attrs["settings"] = np.bytes_(json.dumps(settings.model_dump(), sort_keys=True))
         file.attrs["versions"] = np.bytes_(_versions())
-        write_clips(file, clips)
+        hdf5.write_clips(file, clips)
         shape = (len(clips), settings.mels, frames(samples, settings))
         datasets = (
-            _dataset(file, "logmel", shape, np.float32),
-            _dataset(file, "waveform", (len(clips), samples), np.int16),
+            hdf5.dataset(file, "logmel", shape, np.float32),
+            hdf5.dataset(file, "waveform", (len(clips), samples), np.int16),
         )
         row = 0
         for shard in progress(shards, "log-mel", f"shards of {size} clips"):
@@ -200,21 +198,6 @@ def _some(files: list[str]) -> str:
     return ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
 
 
-def write_clips(file: "h5py.File", clips: "pd.DataFrame") -> None:
-    """Write the manifest's columns to the group `clips` of an HDF5 file."""
-    import h5py
-
-    for column in COLUMNS:
-        text = [value.encode() for value in clips[column]]
-        # Strings of fixed length, since HDF5 stores strings of variable length without a checksum.
-        kind = h5py.string_dtype("utf-8", max(1, *map(len, text)))
-        _dataset(file, f"clips/{column}", (len(text),), kind, rows=len(text))[:] = np.array(text, dtype=kind)
-
-
-def _dataset(file: "h5py.File", name: str, shape: tuple[int, ...], dtype: np.typing.DTypeLike, rows: int = 1):
-    return file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), fletcher32=True)
-
-
 # --- reading ------------------------------------------------------------------------------------------------
 
 
@@ -249,11 +232,9 @@ class Cache:
     def _read(self, name: str, rows: Sequence[int]) -> np.ndarray:
         dataset = self.file[name]
         read = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
-        try:
+        with hdf5.named(self.path, KIND):
             for i, row in enumerate(rows):
                 read[i] = dataset[row]
-        except OSError as error:
-            raise damaged(self.path, error) from None
         return read
 
 
@@ -320,46 +301,20 @@ def open_cache(path: Path) -> Iterator[Cache]:
         InputError: the file is missing, truncated, damaged, or not a cache of this layout. The checksums of the clips
             are verified when they are read.
     """
-    import h5py
-
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such log-mel cache; make it with logmel.py")
-    try:
-        # Without a lock, which some network file systems refuse and which is not needed: a cache is never changed.
-        file = h5py.File(path, locking=False)
-    except OSError as error:
-        raise damaged(path, error) from None
-    with file:
-        yield _checked(Path(path), file)
+    with hdf5.opened(path, KIND, "logmel.py", lambda file: _checked(Path(path), file)) as cache:
+        yield cache
 
 
 def _checked(path: Path, file: "h5py.File") -> Cache:
-    try:
-        layout = file.attrs["layout"]
-        if layout != LAYOUT:
-            raise ValueError(f"found layout {layout}, expected {LAYOUT}")
-        settings = LogMel.model_validate_json(file.attrs["settings"])
-        cache = Cache(path, file, read_clips(file), settings)
-        for name, shape in (
-            ("logmel", (len(cache.clips), settings.mels, cache.frames)),
-            ("waveform", (len(cache.clips), cache.samples)),
-        ):
-            if file[name].shape != shape:
-                raise ValueError(f"{name}: found the shape {file[name].shape}, expected {shape}")
-    # h5py raises any of these if the structures of a file are damaged or not as expected.
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise damaged(path, error) from None
+    layout = file.attrs["layout"]
+    if layout != LAYOUT:
+        raise ValueError(f"found layout {layout}, expected {LAYOUT}")
+    settings = LogMel.model_validate_json(file.attrs["settings"])
+    cache = Cache(path, file, hdf5.read_clips(file), settings)
+    for name, shape in (
+        ("logmel", (len(cache.clips), settings.mels, cache.frames)),
+        ("waveform", (len(cache.clips), cache.samples)),
+    ):
+        if file[name].shape != shape:
+            raise ValueError(f"{name}: found the shape {file[name].shape}, expected {shape}")
     return cache
-
-
-def read_clips(file: "h5py.File") -> "pd.DataFrame":
-    """Read the group `clips` of an HDF5 file: the manifest's columns, one row per clip."""
-    import pandas as pd
-
-    return pd.DataFrame({column: file["clips"][column].asstr()[:] for column in COLUMNS}, dtype=str)
-
-
-def damaged(path: Path, error: Exception) -> InputError:
-    """Return the exception for an HDF5 file that cannot be read."""
-    reason = " ".join(str(error).split())
-    return InputError(f"{path}: damaged, or not a log-mel cache ({reason}); delete it and run again")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asd.cache import LIBVER, read_clips, write_clips
+from asd import hdf5
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asd.cache import Cache
     from asd.network import Network
 
+KIND = "features file"
 FRAMES_AT_ONCE = {"cpu": 1024, "cuda": 65536}
 """Frames that go through the network together: on a CPU few, so that the stages stay in its caches (4096 take 1.2 to
 1.5 times as long, on one core); on a GPU many, so that it is busy."""
@@ -156,13 +157,13 @@ def features_file(
     """
     import h5py
 
-    with written(path) as aside, h5py.File(aside, "w", libver=LIBVER) as file:
+    with written(path) as aside, h5py.File(aside, "w", libver=hdf5.LIBVER) as file:
         shape = (int(offsets[-1]), sum(widths))
         out = file.create_dataset("features", shape, np.float32, chunks=(min(64, shape[0]), shape[1]), fletcher32=True)
         file.create_dataset("offsets", data=offsets, chunks=offsets.shape, fletcher32=True)
         file.attrs["widths"] = widths
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
-        write_clips(file, cache.clips)
+        hdf5.write_clips(file, cache.clips)
         yield out
 
 
@@ -209,10 +210,8 @@ class Features:
         Raises:
             InputError: the file is damaged.
         """
-        try:
+        with hdf5.named(self.path, KIND):
             rows = self.values[start:stop]
-        except OSError as error:
-            raise _damaged(self.path, error) from None
         return rows if columns is None else rows[:, columns]
 
 
@@ -221,21 +220,11 @@ def open_features(path: Path) -> Iterator[Features]:
     """Open a features file for reading.
 
     Raises:
-        InputError: the file is damaged, or not a features file.
+        InputError: the file is missing or damaged, or not a features file.
     """
-    import h5py
 
-    try:
-        file = h5py.File(path, locking=False)  # it is complete, and some network file systems refuse locks
-    except OSError as error:
-        raise _damaged(path, error) from None
-    with file:
-        try:
-            opened = Features(path, file["features"], read_clips(file), file["offsets"][:], file.attrs["widths"])
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise _damaged(path, error) from None
-        yield opened
+    def content(file: "h5py.File") -> Features:
+        return Features(path, file["features"], hdf5.read_clips(file), file["offsets"][:], file.attrs["widths"])
 
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable features file ({error}); delete it and run again")
+    with hdf5.opened(path, KIND, "features.py or spectra.py", content) as features:
+        yield features

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from asd import domains, gaussian, gmm, knn
+from asd import domains, gaussian, gmm, hdf5, knn
 from asd.corpus import recording_numbers
 from asd.errors import InputError
 from asd.files import written
 from asd.settings import DETECTORS, Fit, Mvg, WindowPooling
 
 if TYPE_CHECKING:
+    import h5py
+
     from asd.features import Features
 
 log = logging.getLogger(__name__)
@@ -357,9 +359,9 @@ def write_sections(path: Path, sections: Sections) -> None:
     import h5py
 
     files = [file.encode() for file in sections.held_out]
-    # Text of fixed length and a format of 2018, so that checksums reach everything.
+    # Text of fixed length, so that checksums reach everything.
     text = h5py.string_dtype("utf-8", max(map(len, files)))
-    with written(path) as aside, h5py.File(aside, "w", libver=("v110", "v110")) as file:
+    with written(path) as aside, h5py.File(aside, "w", libver=hdf5.LIBVER) as file:
         file.attrs["settings"] = np.bytes_(sections.settings.model_dump_json().encode())  # as in a cache
         for number, (name, section) in enumerate(sections.sections.items()):
             group = file.create_group(f"section/{number}")
@@ -381,30 +383,25 @@ def read_sections(path: Path) -> Sections:
     Raises:
         InputError: not there, damaged, or not such a file.
     """
-    import h5py
 
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file of a detector; make it with fit.py")
-    try:
-        with h5py.File(path) as file:
-            settings = Fit.model_validate_json(file.attrs["settings"])
-            kind = KINDS[settings.detector].fitted
-            groups = [file[f"section/{number}"] for number in range(len(file["section"]))]
-            sections = {
-                str(group.attrs["name"]): Section(
-                    kind(
-                        **{
-                            field.name: group[field.name][:] if field.name in group else group.attrs[field.name].item()
-                            for field in fields(kind)
-                        }
-                    ),
-                    group.attrs["divisor"][:],
-                )
-                for group in groups
-            }
-            held_out = dict(zip(file["held_out/file"].asstr()[:], file["held_out/score"][:].tolist(), strict=True))
-            return Sections(sections, held_out, settings)
-    # h5py raises all of these on a file whose structures are damaged or other than expected.
-    except (OSError, KeyError, RuntimeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: damaged, or not a file of a detector ({reason}); delete it and run again") from None
+    def content(file: "h5py.File") -> Sections:
+        settings = Fit.model_validate_json(file.attrs["settings"])
+        kind = KINDS[settings.detector].fitted
+        groups = [file[f"section/{number}"] for number in range(len(file["section"]))]
+        sections = {
+            str(group.attrs["name"]): Section(
+                kind(
+                    **{
+                        field.name: group[field.name][:] if field.name in group else group.attrs[field.name].item()
+                        for field in fields(kind)
+                    }
+                ),
+                group.attrs["divisor"][:],
+            )
+            for group in groups
+        }
+        held_out = dict(zip(file["held_out/file"].asstr()[:], file["held_out/score"][:].tolist(), strict=True))
+        return Sections(sections, held_out, settings)
+
+    with hdf5.opened(path, "file of a detector", "fit.py", content) as sections:
+        return sections

@@ -13,11 +13,12 @@ from kill import TINY, WAYS, disturb, snakemake, tables
 
 from asd import network as networks
 from asd import training, weights
-from asd.cache import LIBVER, open_cache, write_cache
+from asd.cache import open_cache, write_cache
 from asd.checkpoint import Checkpoint
 from asd.corpus import scan, write_manifest
 from asd.errors import InputError
 from asd.files import written
+from asd.hdf5 import LIBVER
 from asd.network import Description, Network
 from asd.settings import Backbone, LogMel, Training
 
