@@ -1,4 +1,4 @@
-"""The command `asd`: score recordings, watch a folder and export, with a detector that the workflow made."""
+"""The command `asd`: make a detector of a folder of recordings; score, watch a folder and export with a detector."""
 
 import json
 import logging
@@ -28,6 +28,52 @@ NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 Channel = Literal["mix"] | int | None
 
 log = logging.getLogger("asd")
+
+
+def fit(
+    recordings: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    model: str = "spectrum",
+    machine: str | None = None,
+    test: Path | None = None,
+    configfile: tuple[Path, ...] = (),
+    device: str = "cpu",
+    threads: int = 2,
+) -> int:
+    """Make a detector from a folder of normal recordings; the workflow makes the same one from them.
+
+    Args:
+        recordings: the folder. With a manifest.csv (as for the workflow) it says what each recording is; without one
+            all recordings below the folder are normal ones of one machine.
+        out: the detector to write (zip).
+        model: an entry of the configuration's models. Those that rest on a spectrum need seconds; networks are trained.
+        machine: name of the machine; by default the only one in the manifest, or the folder's name.
+        test: a folder of recordings to score at once, if there is no manifest. Those in folders that are called normal
+            or anomaly have this label.
+        configfile: configuration files on top of config/config.yaml and config/my_machines.yaml.
+        device: auto, cpu, cuda or cuda:N; for networks.
+        threads: number of threads.
+    """
+    from asd.device import prepare
+    from asd.files import printable
+    from asd.fitting import fit_folder, machine_of
+    from asd.settings import Compute
+
+    if out.suffix != ".zip":
+        raise InputError(f"--out: found {out}; expected the name of a file that ends in .zip")
+    name = machine or machine_of(recordings)
+    made = fit_folder(
+        recordings,
+        out,
+        model=model,
+        machine=name,
+        test=test,
+        files=configfile,
+        device=prepare(Compute(device=device, threads=threads)),
+    )
+    print("\n".join([*made.told(), printable(str(out))]))
+    return NONE
 
 
 def score(
@@ -340,7 +386,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            {"score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
+            {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
         )
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,139 @@
+"""`asd fit`: a detector from a folder of recordings, and that it is the workflow's."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import make_corpus
+from test_workflow import snakemake
+
+from asd import cli, fitting
+from asd.detector import Detector
+from asd.scores import read_scores
+
+
+def normals(folder: Path, count: int, seconds: float = 1.0, seed: int = 0) -> Path:
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        soundfile.write(folder / f"{number}.wav", random.normal(0, 0.1, int(16000 * seconds)), 16000)
+    return folder
+
+
+def asd_fit(monkeypatch, capsys, *words) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["asd", "fit", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def test_a_detector_of_a_folder_says_what_it_learned(tmp_path, monkeypatch, capsys):
+    normals(tmp_path / "Fan 3", 12)
+    normals(tmp_path / "new/normal", 3, seed=1)
+    loud = normals(tmp_path / "new/ng", 2, seed=2)
+    for path in loud.iterdir():
+        soundfile.write(path, 3 * soundfile.read(path)[0], 16000)
+    out = tmp_path / "made/fan.zip"
+    status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "Fan 3", "--out", out, "--test", tmp_path / "new")
+    assert status == 0
+    first, second, third, last = said.splitlines()
+    assert first == "Fan_3: Spectrum, from 12 clips of 1.00 s at 16000 Hz"
+    assert second.startswith("section 00: 12 clips; anomalous above ")
+    assert second.endswith("which about 10% of normal clips exceed")
+    assert third.startswith("test, section 00: 5 clips, ")
+    assert "found 2 of 2, false alarms " in third
+    assert third.endswith("AUC 100.0")
+    assert last == str(out)
+    detector = Detector.load(out)
+    sound, rate = soundfile.read(loud / "0.wav")
+    assert detector.score(sound, rate).decision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["fusion", "oe"])
+def test_networks_and_fusions_are_made_too(tmp_path, model):
+    folder = make_corpus(tmp_path)
+    rows = [
+        {
+            "file": path.relative_to(folder.parent),
+            "machine": "fan",
+            "split": path.parent.name,
+            "section": path.name[8:10],
+        }
+        for path in sorted(folder.rglob("*.wav"))
+    ]
+    pd.DataFrame(rows).to_csv(folder.parent / "manifest.csv", index=False)
+    overlay = tmp_path / "brief.yaml"
+    overlay.write_text(
+        "train: {epochs: 1, batch: 4}\n"
+        "networks: {local: {epochs: 1, batch: 4, window: 16, test_hop: 8}, oe: {epochs: 1}}\n"
+        "backbone: {weights: none}\ncheck: {short: 0.5}\n"
+    )
+    status = cli.fit(folder.parent, out=tmp_path / "fan.zip", model=model, configfile=(overlay,))
+    assert status == 0
+    detector = Detector.load(tmp_path / "fan.zip")
+    assert detector.description.sections == ["00", "01"]
+    assert len(detector.members) == (3 if model == "fusion" else 1)
+
+
+@pytest.mark.slow
+def test_scores_and_decisions_are_those_of_the_workflow(tmp_path):
+    folder = tmp_path / "plant"
+    normals(folder / "train", 24)
+    normals(folder / "test", 4, seed=1)
+    rows = [{"file": f"{path.parent.name}/{path.name}", "machine": "fan", "split": path.parent.name}
+            for path in sorted(folder.rglob("*.wav"))]  # fmt: skip
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    overlay = {
+        "dataset": {"kind": "folder", "folder": {"path": str(folder)}},
+        "machines": ["fan"],
+        "logmel": {"convert": True, "channel": "mix", "lengths": "crop"},
+        "check": {"short": 0.5},
+        "run_models": ["spectrum"],
+        "paper_models": ["spectrum"],
+        "models": {"local": {"network": "global"}},
+    }
+    snakemake(tmp_path / "run", "--", "results/scores/spectrum/fan.csv", overlay=overlay)
+    theirs = read_scores(tmp_path / "run/results/scores/spectrum/fan.csv")
+    settings = fitting.configured((), folder, "fan")
+    work = tmp_path / "work"
+    work.mkdir()
+    clips = fitting.clips_of(folder, "fan", None, work)
+    ours = fitting.fit(clips, "spectrum", settings, tmp_path / "fan.zip", "cpu", work).scores
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["nowhere", "--out", "a.zip"], "nowhere: no such folder; name one of recordings"),
+        (["empty", "--out", "a.zip"], "empty: found no recordings; expected files that end in"),
+        (["two", "--out", "a.onnx"], "--out: found a.onnx; expected the name of a file that ends in .zip"),
+        (["two", "--out", "a.zip", "--model", "best"], "--model: found 'best'; the configuration has level, nearest"),
+        (["two", "--out", "a.zip", "--configfile", "no.yaml"], "no.yaml: cannot be read as YAML"),
+        (["plant", "--out", "a.zip"], "has the machines fan, pump; say which one: --machine fan"),
+        (["plant", "--out", "a.zip", "--machine", "fan", "--test", "two"], "leave out --test, or the manifest"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(tmp_path, monkeypatch, capsys, words, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    normals(tmp_path / "two", 2)
+    shutil.copytree(tmp_path / "two", tmp_path / "plant")
+    (tmp_path / "plant/manifest.csv").write_text("file,machine,split\n0.wav,fan,train\n1.wav,pump,train\n")
+    status, _, said = asd_fit(monkeypatch, capsys, *words)
+    assert status == 2
+    assert expected in said
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_single_recording_decides_nothing(tmp_path, monkeypatch, capsys):
+    normals(tmp_path / "one", 1)
+    status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "one", "--out", tmp_path / "a.zip")
+    assert status == 0
+    assert "0 scored training clips are too few for a threshold (5 are needed); nothing is decided" in said
