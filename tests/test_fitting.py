@@ -96,8 +96,8 @@ def test_scores_and_decisions_are_those_of_the_workflow(tmp_path):
         "check": {"short": 0.5},
         "run_models": ["spectrum"],
         "paper_models": ["spectrum"],
-        "models": {"local": {"network": "global"}},
     }
+    (tmp_path / "run").mkdir()
     snakemake(tmp_path / "run", "--", "results/scores/spectrum/fan.csv", overlay=overlay)
     theirs = read_scores(tmp_path / "run/results/scores/spectrum/fan.csv")
     settings = fitting.configured((), folder, "fan")
