@@ -136,4 +136,4 @@ def test_a_single_recording_decides_nothing(tmp_path, monkeypatch, capsys):
     normals(tmp_path / "one", 1)
     status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "one", "--out", tmp_path / "a.zip")
     assert status == 0
-    assert "0 scored training clips are too few for a threshold (5 are needed); nothing is decided" in said
+    assert "0 scored training recordings are too few for a threshold (5 are needed); nothing is decided" in said

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asd.corpus import recording_count
 from asd.errors import InputError
 from asd.threshold import too_few
 
@@ -151,7 +152,7 @@ class Made:
         training = self.scores[self.scores["split"] == "train"]
         lines = [f"{self.machine}: {self.title}, from {len(training)} clips of {self.seconds:.2f} s at {self.rate} Hz"]
         for section, own in training.groupby("section"):
-            limit, count = own["threshold"].iloc[0], int(own["score"].notna().sum())
+            limit, count = own["threshold"].iloc[0], recording_count(own[own["score"].notna()])
             if np.isfinite(limit):
                 lines.append(
                     f"section {section}: {len(own)} clips; anomalous above {limit:.4g}, which about "
@@ -259,7 +260,7 @@ class _Stages:
             training.check_memory(count, cache.settings.mels, cache.frames, block.training, memory(self.device))
             network = training.begin(start, cache, block.training, path).to(self.device)
             data = training.training_set(cache, network.description, block.training, self.device)
-            training.measure(network, data.logmel, block.training.centre)
+            training.measure(network, data.spectrograms, block.training.centre)
             training.train(network, data, block.training, cache.settings)
         networks.save(path, network)
         return path
