@@ -54,6 +54,9 @@ def fit(
         configfile: configuration files on top of config/config.yaml and config/my_machines.yaml.
         device: auto, cpu, cuda or cuda:N; for networks.
         threads: number of threads.
+
+    Raises:
+        InputError: nothing can be made of the folder, or a setting is wrong.
     """
     from asd.device import prepare
     from asd.files import printable

@@ -315,7 +315,20 @@ def fit_folder(
     files: tuple[Path, ...],
     device: "torch.device",
 ) -> Made:
-    """Fit a model to a folder of recordings and write a detector; see `clips_of`, `configured` and `fit`."""
+    """Fit a model to a folder of recordings and write a detector.
+
+    Args:
+        folder: of recordings, see `clips_of`.
+        out: the detector to write.
+        model: an entry of the configuration's models.
+        machine: its name.
+        test: a folder of recordings to score, see `clips_of`; None for none.
+        files: configuration files on top of the default ones.
+        device: where networks compute.
+
+    Raises:
+        InputError: as `clips_of`, `configured` and `fit` raise it.
+    """
     settings = configured(files, folder, machine)
     with TemporaryDirectory(prefix="asd-fit-") as work:
         return fit(clips_of(folder, machine, test, Path(work)), model, settings, out, device, Path(work))
