@@ -158,11 +158,11 @@ def test_nothing_to_label(tmp_path):
         (
             "section_03_0000.wav,0\nsection_03_0001.wav,2\n",
             None,
-            "row 2: found .*expected a clip's name and 0 .normal. or 1",
+            "neither 0 nor 1: section_03_0001.wav .2.",
         ),
-        ("section_03_0000.wav,0\nsection_03_0001.wav\n", None, "row 2: found"),
-        ("section_03_0000.wav,0\nsection_03_0000.wav,0\n", None, "row 2: names section_03_0000.wav a second time"),
-        ('section_03_0000.wav,0\n"', None, "not a readable csv"),
+        ("section_03_0000.wav,0\nsection_03_0001.wav\n", None, "not <clip>.wav,<number>: row 2 .section_03_0001.wav."),
+        ("section_03_0000.wav,0\nsection_03_0000.wav,0\n", None, "there more than once: section_03_0000.wav"),
+        ('section_03_0000.wav,0\n"', None, "not a readable text file"),
         (None, None, "ground_truth_data: found no ground_truth_fan"),
     ],
 )

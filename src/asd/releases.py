@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asd import clip_values
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,21 +152,11 @@ def with_truth(clips: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
 
 def _read_truth(files: list[Path], column: str) -> dict[str, str]:
     """Base name -> label or domain."""
-    meaning = dict(zip("01", TRUTHS[column][1], strict=True))
+    meaning = dict(enumerate(TRUTHS[column][1]))
     truth: dict[str, str] = {}
     for path in files:
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as text:
-                rows = csv.reader(text, strict=True)
-                for row in filter(None, rows):
-                    if len(row) != 2 or row[1] not in meaning:
-                        raise InputError(
-                            f"{path}: row {rows.line_num}: found {row}; expected a clip's name and 0 ({meaning['0']}) "
-                            f"or 1 ({meaning['1']})"
-                        )
-                    if row[0] in truth:
-                        raise InputError(f"{path}: row {rows.line_num}: names {row[0]} a second time; keep one")
-                    truth[row[0]] = meaning[row[1]]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path}: not a readable csv ({error}); fetch it again") from None
+        for clip, number in clip_values.read(path, tuple(meaning), "utf-8-sig").items():
+            if clip in truth:
+                raise InputError(f"{path}: names {clip} a second time; keep one")
+            truth[clip] = meaning[number]
     return truth

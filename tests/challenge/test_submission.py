@@ -163,7 +163,7 @@ DAMAGE = {
     "text": (rows(SCORE, value("high")), f"{SCORE}: not a finite number: section_03_0002.wav (high)"),
     "header": (
         rows(SCORE, lambda rows: rows.insert(0, ["file", "score"])),
-        f"{SCORE}: not <clip>.wav,<number>: file,score",
+        f"{SCORE}: not <clip>.wav,<number>: row 1 (file,score)",
     ),
     "non-binary decision": (rows(DECISION, value("0.5")), f"{DECISION}: neither 0 nor 1: section_03_0002.wav (0.5)"),
     "wrong decision": (

@@ -1,15 +1,14 @@
 """Find the faults of a submission, whoever made it: one message per file and kind of fault."""
 
-import csv
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asd.challenge.evaluation import Section, some
+from asd.challenge.evaluation import Section
 from asd.challenge.meta import ABBREVIATION
 from asd.challenge.submission import DECISIONS, KINDS, Clips, challenge_files, file_name
+from asd.clip_values import UNREADABLE, examine, some
 from asd.errors import InputError
 
 REQUIRED = (
@@ -76,29 +75,11 @@ def _read(folder: Path, kind: str, clips: Clips) -> tuple[dict[Section, Values],
 
 def _values(path: Path, clips: list[str], allowed: tuple[float, ...]) -> tuple[dict[str, float], list[str]]:
     """The values of a file for the clips that it must have, and what is wrong with it."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error) as error:
-        return {}, [f"not a readable text file ({error})"]
-    pairs = [(row[0], _number(row[1]), row[1]) for row in rows if len(row) == 2 and row[0].endswith(".wav")]
-    seen, wanted = Counter(clip for clip, _, _ in pairs), set(clips)
-    wrong = {
-        "not <clip>.wav,<number>": [",".join(row) for row in rows if len(row) != 2 or not row[0].endswith(".wav")],
-        "there more than once": [clip for clip, count in seen.items() if count > 1],
-        "missing clips": sorted(wanted - set(seen)),
-        "unknown clips": sorted(set(seen) - wanted),
-        "not a finite number": [f"{clip} ({text})" for clip, value, text in pairs if not np.isfinite(value)],
-    }
-    if allowed:
-        wrong["neither 0 nor 1"] = [
-            f"{clip} ({text})" for clip, value, text in pairs if np.isfinite(value) and value not in allowed
-        ]
-    values = {
-        clip: value
-        for clip, value, _ in pairs
-        if seen[clip] == 1 and clip in wanted and np.isfinite(value) and (not allowed or value in allowed)
-    }
+    found, wrong = examine(path, allowed)
+    wanted = set(clips)
+    if UNREADABLE not in wrong:
+        wrong |= {"missing clips": sorted(wanted - set(found)), "unknown clips": sorted(set(found) - wanted)}
+    values = {clip: value for clip, value in found.items() if clip in wanted and np.isfinite(value)}
     return values, [f"{what}: {some(names)}" for what, names in wrong.items() if names]
 
 
@@ -156,10 +137,3 @@ def _at(meta: Any, key: str) -> list[Any]:
             return []
         meta = meta[part]
     return [meta]
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan

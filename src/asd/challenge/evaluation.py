@@ -10,15 +10,15 @@ The folders may also be called `data` and `domain`. The labels of sections witho
 of the clips, as in the development part.
 """
 
-import csv
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd import clip_values
+from asd.clip_values import some
 from asd.corpus import parse_name
 from asd.errors import InputError
 from asd.results.metrics import DECIDED
@@ -64,12 +64,12 @@ def read_challenge(
     truth = _ground_truth(ground_truth, scored, machines) if ground_truth else {}
     frames: dict[str, list[pd.DataFrame]] = {}
     for (machine, section), path in scored.items():
-        score = read_values(path)
+        score = clip_values.read(path)
         clips = list(score)
         if truth:
             files = truth[machine, section]
             label, domain = (
-                {clip: names[value] for clip, value in read_values(file, allowed=(0, 1)).items()}
+                {clip: names[value] for clip, value in clip_values.read(file, allowed=(0, 1)).items()}
                 for file, names in zip(files, (LABELS, DOMAINS), strict=True)
             )
             for file, values in zip(files, (label, domain), strict=True):
@@ -78,7 +78,7 @@ def read_challenge(
             label, domain = _by_name(path, clips)
         decision = dict.fromkeys(clips, -1)
         if decided:
-            decision = read_values(decided[machine, section], allowed=(0, 1))
+            decision = clip_values.read(decided[machine, section], allowed=(0, 1))
             _same_clips(decided[machine, section], decision, path, clips)
         frames.setdefault(machine, []).append(
             pd.DataFrame(
@@ -95,43 +95,6 @@ def read_challenge(
             )
         )
     return {machine: pd.concat(sections, ignore_index=True) for machine, sections in frames.items()}
-
-
-def read_values(path: Path, allowed: tuple[float, ...] | None = None) -> dict[str, float]:
-    """Read a file of `<clip>.wav,<number>` rows without a header.
-
-    Raises:
-        InputError: a row has another form, a clip appears twice, or a number is not finite or not allowed.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2 or not row[0].endswith(".wav"):
-            raise InputError(f"{path}: row {number}: expected <clip>.wav,<number>; found {','.join(row)}")
-    names = [name for name, _ in rows]
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"{path}: {some(doubled)} there more than once; each clip once is expected")
-    values = {name: _number(text) for name, text in rows}
-    if wrong := [f"{name} ({text})" for name, text in rows if not np.isfinite(values[name])]:
-        raise InputError(f"{path}: not a finite number: {some(wrong)}")
-    if allowed and (wrong := [f"{name} ({text})" for name, text in rows if values[name] not in allowed]):
-        raise InputError(f"{path}: expected {' or '.join(map(str, allowed))}; found {some(wrong)}")
-    return values
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
-
-
-def some(names: list[str]) -> str:
-    """Return the first few of many names, as a text."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _sections(folder: Path, kind: str, machines: list[str] | None) -> dict[Section, Path]:

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asd.challenge.evaluation import NAME, Section, read_values, some
+from asd import clip_values
+from asd.challenge.evaluation import NAME, Section
 from asd.challenge.meta import META_HEAD
+from asd.clip_values import some
 from asd.corpus import read_manifest
 from asd.errors import InputError
 from asd.files import written
@@ -62,7 +64,7 @@ def clips_of_ground_truth(folder: Path) -> Clips:
     """
     for inner in (folder / "ground_truth_data", folder / "data", folder):
         if found := challenge_files(inner, "ground_truth"):
-            return {section: sorted(read_values(path)) for section, (path, *_) in found.items()}
+            return {section: sorted(clip_values.read(path)) for section, (path, *_) in found.items()}
     raise InputError(f"{folder}: expected ground_truth_data/ground_truth_<machine>_section_NN_test.csv in it")
 
 
