@@ -192,7 +192,7 @@ class _Training:
         domain = np.zeros(len(clips), int)
         if settings.domains == "nearest":
             domain = domains.told_apart(names, recording)
-            if not domain.any():
+            if target.any() and not domain.any():
                 log.warning(
                     f"{where}: {target.sum()} of {len(names)} training clips are of the target domain; domains: "
                     f"nearest needs {domains.FEWEST} recordings of each domain, so they are pooled"

@@ -806,7 +806,7 @@ class Settings(Model):
         if strange := [name for name in self.paper_models if name not in self.models]:
             raise ValueError(f"paper_models: {strange[0]!r} is not an entry of models ({', '.join(self.models)})")
         for name in self.networks:
-            self._warm_starts(name)
+            self.warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
             raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
         for name in self.submission.models:
@@ -866,8 +866,12 @@ class Settings(Model):
                     f"equally many; found networks.{model.network}.hop {window.hop} and test_hop {window.test_hop}"
                 )
 
-    def _warm_starts(self, name: str) -> list[str]:
-        """The networks that `name` begins with, nearest first."""
+    def warm_starts(self, name: str) -> list[str]:
+        """The networks that `name` begins with, nearest first.
+
+        Raises:
+            ValueError: there is no such network, they go round in a circle, or they differ in what they share.
+        """
         chain = [name]
         while start := self.networks[chain[-1]].warm_start:
             if start not in self.networks:
@@ -890,7 +894,7 @@ class Settings(Model):
         """The first entry of `networks` whose training is that of this one: they share one trained network."""
 
         def training(name: str) -> list:
-            chain = [self.networks[one] for one in (name, *self._warm_starts(name))]
+            chain = [self.networks[one] for one in (name, *self.warm_starts(name))]
             return [(one.training, one.logmel, one.backbone) for one in chain]
 
         mine = training(network)
@@ -900,7 +904,7 @@ class Settings(Model):
     def fallback(self) -> str:
         """The model of machines without labels."""
         fusions = [name for name in self.run_models if self.models[name].members]
-        return self.ensemble.fallback or (fusions or self.run_models)[0]
+        return self.ensemble.fallback or (fusions or self.chosen_from)[0]
 
     @property
     def submitted(self) -> list[str]:

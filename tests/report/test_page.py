@@ -230,16 +230,25 @@ def test_a_damaged_list_of_clips_is_named(tmp_path, text):
         page.read_clips(tmp_path)
 
 
-def test_every_seed_is_named():
-    networks = {"global": {"seed": 7}, "oe": {}}
-    models = {"global": {"title": "", "network": "global", "detector": "gaussian"}}
-    configuration = {"machines": ["fan"], "networks": networks, "models": models, "run_models": ["global"]}
+def test_every_seed_that_counts_is_named():
+    networks = {"global": {"seed": 7}, "oe": {"warm_start": "first"}, "first": {}, "unused": {}}
+    models = {"global": {"title": "global", "network": "global", "detector": "gaussian"},
+              "oe": {"title": "oe", "network": "oe", "detector": "exposure"},
+              "none": {"title": "none", "network": "unused", "detector": "gaussian"},
+              "both": {"title": "both", "members": ["global", "oe"], "fuse": "mean"}}  # fmt: skip
+    configuration = {
+        "machines": ["fan"],
+        "networks": networks,
+        "models": models,
+        "run_models": ["both", "global", "oe"],
+    }
     settings = load(configuration | {"train": {"seed": 3}})
     assert page.seeds(settings) == {
         "metrics.seed": 0,
         "dataset.demo.seed": 2022,
         "networks.global.seed": 7,
         "networks.oe.seed": 3,
+        "networks.first.seed": 3,
     }
 
 

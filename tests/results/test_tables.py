@@ -164,6 +164,13 @@ def test_rows_that_lack_the_same_are_named_together(caplog):
     table = pd.DataFrame({"fan": [1, np.nan, np.nan], "valve": 1.0, tables.AVERAGE: 1.0}, index=["A", "B", "C"])
     tables.name_empty({"auc_total": table})
     assert caplog.messages == ["auc_total, B, C: empty for fan; Total (Ave.) is over valve"]
+    caplog.clear()
+    tables.name_empty({"auc_total": table, "pauc_total": table, "auc_source": table.assign(valve=np.nan)})
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "auc_total, pauc_total, B, C",
+        "auc_source, A",
+        "auc_source, B, C",
+    ]
 
 
 def test_without_labels_the_page_says_so_in_a_line():
@@ -175,6 +182,22 @@ def test_without_labels_the_page_says_so_in_a_line():
     said = tables.page(metrics, alarms(scores, TITLES, 0.95), 0.95)
     assert said.startswith("Not computed, since labels or domains are missing: AUC, ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("unknown", "title"), [
+    (["fan", "valve", "slider"], "**AUC of all clips**, percent"),
+    (["fan"], "**AUC, harmonic mean of source and target, or of all clips where the column says so**, percent"),
+    ([], "**AUC, harmonic mean of source and target**, percent"),
+])  # fmt: skip
+def test_a_title_says_what_the_columns_are(unknown, title):
+    scores = {
+        model: {
+            machine: clips.assign(domain="") if machine in unknown else clips for machine, clips in by_machine.items()
+        }
+        for model, by_machine in all_scores().items()
+    }
+    metrics = long_form(scores, SELECTION, Metrics(resamples=0, splits=2))
+    assert title in tables.page(metrics, alarms(scores, TITLES, 0.95), 0.95)
 
 
 @pytest.mark.parametrize("value", [0.7025, 0.7025 - 1e-12, 0.7025 + 1e-12, 2.81 / 4])

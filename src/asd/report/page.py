@@ -340,11 +340,15 @@ def _number(value: float) -> float | None:
 
 
 def seeds(settings: "Settings") -> dict[str, int]:
-    """Return every seed of the configuration, by its key."""
+    """Return the seeds of all that runs, by their keys."""
     found = {"metrics.seed": settings.metrics.seed}
     if settings.dataset.kind == "demo":
         found["dataset.demo.seed"] = settings.dataset.demo.seed
-    return found | {f"networks.{name}.seed": network.seed for name, network in settings.networks.items()}
+    models = [settings.models[name] for name in settings.run_models]
+    models += [settings.models[name] for one in models for name in one.members]
+    used = {one.network for one in models if one.network}
+    used |= {start for name in used for start in settings.warm_starts(name)}
+    return found | {f"networks.{name}.seed": settings.networks[name].seed for name in settings.networks if name in used}
 
 
 # --- the page -----------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
 
 def name_empty(made: dict[str, pd.DataFrame]) -> None:
     """Log which cells of the tables are empty, and over which machines an average is if it is not over all."""
+    said: dict[tuple[str, str, str], list[str]] = {}
     for name, table in made.items():
         values = table.drop(columns=AVERAGE)
         same: dict[tuple[bool, ...], list[str]] = {}
@@ -124,7 +125,9 @@ def name_empty(made: dict[str, pd.DataFrame]) -> None:
             if any(missing):
                 empty, rest = ", ".join(values.columns[[*missing]]), ", ".join(values.columns[~np.array(missing)])
                 who = ", ".join(titles) if len(same) > 1 else "every row"
-                log.warning("%s, %s: empty for %s; %s is over %s", name, who, empty, AVERAGE, rest or "nothing")
+                said.setdefault((who, empty, rest or "nothing"), []).append(name)
+    for (who, empty, rest), names in said.items():
+        log.warning("%s, %s: empty for %s; %s is over %s", ", ".join(names), who, empty, AVERAGE, rest)
 
 
 # --- to be read ---------------------------------------------------------------------------------------------
@@ -189,6 +192,11 @@ def page(metrics: pd.DataFrame, decided: pd.DataFrame, level: float, reading: st
         if (table == "").all(axis=None):
             missing.append(title)
             continue
+        whole = [column.endswith(ALL_CLIPS) for column in table.columns if column != AVERAGE]
+        if all(whole):
+            title = f"{title.partition(',')[0]} of all clips"
+        elif any(whole):
+            title += ", or of all clips where the column says so"
         parts.append(
             f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n" + markdown(table)
         )
