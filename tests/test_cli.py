@@ -67,8 +67,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
     bad = {
         "empty.wav": "an empty file",
         "short.wav": "found 0.19 s; a window of the detector takes 0.48 s",
-        "slow.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --convert",
-        "stereo.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or give --channel mix",
+        "slow.wav": "expected a wav, 16-bit PCM, mono, 16000 Hz; convert it, or set logmel.convert (asd: --convert)",
+        "stereo.wav": "16-bit PCM, mono, 16000 Hz; convert it, or set logmel.channel (asd: --channel mix)",
         "text.wav": "not a readable wav",
         "none.wav": "no such file",
     }

@@ -351,10 +351,8 @@ def _warn_of_remarks(rows: list[dict]) -> None:
 
 
 def _named(path: Path, error: InputError) -> str:
-    """The message of an error, with the flags of this command instead of the keys of the configuration."""
-    said = str(error) if str(path) in str(error) else f"{path}: {error}"
-    said = said.replace("set logmel.convert", "give --convert").replace("set logmel.channel", "give --channel mix")
-    return said.replace("logmel.channel", "--channel")
+    """The message of an error, which begins with the recording that it is of."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def _print(rows: list[dict], format: str) -> None:

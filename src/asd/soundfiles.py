@@ -186,11 +186,13 @@ def _opened(path: Path, settings: LogMel) -> Iterator[soundfile.SoundFile]:
         with sound:
             found = f"{path}: found {sound.format} {sound.subtype}, channels: {sound.channels}, {sound.samplerate} Hz"
             if not settings.convert and (sound.samplerate != settings.rate or not _is_wav16(sound)):
-                raise InputError(f"{found}; {expected}; convert it, or set logmel.convert")
+                raise InputError(f"{found}; {expected}; convert it, or set logmel.convert (asd: --convert)")
             if sound.channels > 1 and settings.channel == "mono":
-                raise InputError(f"{found}; {expected}; convert it, or set logmel.channel")
+                raise InputError(f"{found}; {expected}; convert it, or set logmel.channel (asd: --channel mix)")
             if sound.channels < (settings.channel if isinstance(settings.channel, int) else 1):
-                raise InputError(f"{found}; expected a channel {settings.channel}; correct logmel.channel")
+                raise InputError(
+                    f"{found}; expected channel {settings.channel}; correct logmel.channel (asd: --channel)"
+                )
             if header:
                 _check_length(path, sound, header, state.st_size)
             if sound.frames == 0:
