@@ -9,7 +9,7 @@ from finished import make_machine
 
 from asd.cache import open_cache
 from asd.features import open_features
-from asd.report import figures
+from asd.report import figures, machine_figures
 from asd.results.metrics import FIGURES, percent, section_figures
 from asd.scores import read_scores
 from asd.settings import LogMel
@@ -161,7 +161,7 @@ def test_a_network_that_was_not_trained(tmp_path):
 
 def test_average_spectra(machine):
     with open_cache(machine.cache) as cache:
-        groups = figures.mean_spectra(cache)
+        groups = machine_figures.mean_spectra(cache)
         chosen = (cache.clips["section"] == "01") & (cache.clips["domain"] == "target")
         rows = np.flatnonzero(chosen & (cache.clips["label"] == "anomaly"))
         np.testing.assert_allclose(groups["01"]["target", "anomaly"], cache.read_logmel(rows).mean((0, 2)), rtol=1e-5)
@@ -176,16 +176,17 @@ def test_the_typical_clip_is_in_the_middle_and_of_the_same_domain():
         ("source", "anomaly", 9.0),
         ("target", "normal", 1.5),
     ]
-    assert figures.telling_clips(scored(clips), "00") == (2, 3)
+    assert machine_figures.telling_clips(scored(clips), "00") == (2, 3)
 
 
 def test_where_no_clip_is_normal_another_one_is_typical():
-    assert figures.telling_clips(scored([("", "", 2.0), ("", "", 3.0), ("", "", 1.0)]), "00") == (0, 1)
-    assert figures.telling_clips(scored([("target", "anomaly", 1.0), ("source", "anomaly", 2.0)]), "00") == (0, 1)
+    assert machine_figures.telling_clips(scored([("", "", 2.0), ("", "", 3.0), ("", "", 1.0)]), "00") == (0, 1)
+    anomalies = scored([("target", "anomaly", 1.0), ("source", "anomaly", 2.0)])
+    assert machine_figures.telling_clips(anomalies, "00") == (0, 1)
     table = scored([("", "", 2.0), ("", "normal", 3.0), ("", "", 1.0)])
     table.loc[1, "split"] = "train"  # known to be normal
-    assert figures.telling_clips(table, "00") == (1, 0)
-    assert figures.telling_clips(table.iloc[:1], "00") is figures.telling_clips(table, "01") is None
+    assert machine_figures.telling_clips(table, "00") == (1, 0)
+    assert machine_figures.telling_clips(table.iloc[:1], "00") is machine_figures.telling_clips(table, "01") is None
 
 
 def test_the_difference_is_that_of_the_two_clips():
@@ -260,7 +261,7 @@ def test_all_figures_of_a_machine_as_svg_and_png_twice_the_same(machine, tmp_pat
     scores = {path.parent.name: read_scores(path) for path in machine.scores}
     curves = {path.parent.name: pd.read_csv(path) for path in machine.curves}
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "global", "h5")) as features:
-        for name, figure in figures.machine_figures(cache, features, curves, scores, 0.1):
+        for name, figure in machine_figures.machine_figures(cache, features, curves, scores, 0.1):
             figures.save(figure, tmp_path, name)
     figures.save(figures.training(curves), tmp_path / "again", "training")
     kinds = {f"{kind}-{model}" for kind in ("roc", "scores") for model in ("global", "local")}

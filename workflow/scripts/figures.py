@@ -40,7 +40,8 @@ def main(
 
     from asd.cache import open_cache
     from asd.features import open_features
-    from asd.report import figures
+    from asd.report.figures import save
+    from asd.report.machine_figures import machine_figures
     from asd.scores import read_scores
 
     models = [path.parent.name for path in scores]
@@ -49,7 +50,7 @@ def main(
         open_cache(cache) as opened,
         open_features(features) if features else nullcontext() as vectors,
     ):
-        for name, figure in figures.machine_figures(
+        for name, figure in machine_figures(
             opened,
             vectors,
             {path.parent.name: pd.read_csv(path) for path in curves},
@@ -59,7 +60,7 @@ def main(
             if figure is None:
                 logging.getLogger("figures").info("%s: left out, since the clips that it needs are missing", name)
             else:
-                figures.save(figure, out_dir, name)
+                save(figure, out_dir, name)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def main(
     from asd.files import read_table, written
     from asd.report import figures as drawing
     from asd.report import page
+    from asd.report.machine_figures import model_figures
     from asd.results import alarms
     from asd.results.metrics_table import read_metrics
     from asd.settings import Settings
@@ -63,7 +64,7 @@ def main(
         one["folder"] = Path(os.path.relpath(folder, out.parent)).as_posix()
 
     untrained = page.untrained(settings)
-    drawn = dict(drawing.model_figures(page.systems(table, settings.metrics.pauc_anomalies), untrained))
+    drawn = dict(model_figures(page.systems(table, settings.metrics.pauc_anomalies), untrained))
     models_dir.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         drawing.save(figure, models_dir, name)
