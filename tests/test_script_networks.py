@@ -69,6 +69,7 @@ def test_doubt_is_scored_and_decided(made, cache_path, tmp_path):
         "part",
         "domain",
         "label",
+        "recording",
         "score",
         "decision",
         "threshold",

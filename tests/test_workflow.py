@@ -178,7 +178,7 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
             | LAST,
         ),
         ({"metrics__resamples": 21}, {"tables": 1} | LAST),
-        ({"train__rate": 0.0010}, {}),
+        ({"train__rate": 0.00030}, {}),
     ],
 )
 def test_a_change_reruns_what_depends_on_it_and_nothing_before(finished, changes, jobs):
