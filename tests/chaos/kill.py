@@ -40,7 +40,7 @@ TINY = {
     "dataset": {"demo": {"sections": 2, "train_source": 4, "train_target": 1, "test": 2, "seconds": 1.0}},
     "machines": ["fan"],
     "logmel": {"mels": 64},
-    "train": {"epochs": 4, "batch": 5},
+    "train": {"epochs": 4, "batch": 5, "last_stage": 9, "bands": 1},  # networks of 17 MB, checkpoints of 50
     "networks": {"oe": {"epochs": 40}},
     "metrics": {"resamples": 20, "splits": 5},
     "run_models": ["global", "oe"],
