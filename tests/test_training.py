@@ -1,5 +1,6 @@
 """Training: labels, statistics, the rate, what is done to a batch, and that it learns the same thing twice."""
 
+import copy
 import csv
 import dataclasses
 import math
@@ -278,12 +279,21 @@ def test_a_single_section_is_learned_by_its_attributes_whatever_their_weight(beg
     assert losses == pytest.approx([losses[0]] * 3)
 
 
-def test_a_single_section_keeps_its_attribute_head(cache_path, start):
+@pytest.mark.parametrize("faults", [0.0, 0.5])
+def test_a_single_section_keeps_its_attribute_head(cache_path, start, faults):
     with open_cache(cache_path) as cache:
         pass
     clips = manifest(manifest_row("a.wav", v="1"), manifest_row("b.wav", v="2"))
     cache = type(cache)(cache.path, cache.file, clips, cache.settings)
-    assert training.begin(start, cache, Training(attributes=0.0), cache_path).attribute is not None
+    settings = Training(attributes=0.0, faults=Faults(probability=faults))
+    network = training.begin(start, cache, settings, cache_path)
+    assert network.attribute is not None
+    assert (network.section is None) == (faults == 0)
+    labels = torch.tensor([0, 1]), torch.tensor([0, 1])
+    batch = training.Batch(torch.randn(2, 64, 32), (torch.zeros(2).long(),) * 2, labels, torch.ones(2))
+    # The heads' scales follow each batch, so each loss is that of a copy.
+    losses = [training._step(copy.deepcopy(network), batch, 2.0, weight)[0].item() for weight in (0.0, 0.5)]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(("source", "warned"), [("none", True), ("package", False)])

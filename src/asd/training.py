@@ -121,8 +121,9 @@ def begin(
     if clips.empty:
         raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
     machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
-    sections, attributes = labels(*classes(clips, machine), settings.alters)
-    if settings.attributes == 0 and len(sections) > 1:
+    of_clips = classes(clips, machine)
+    sections, attributes = labels(*of_clips, settings.alters)
+    if settings.attributes == 0 and len(set(of_clips[0])) > 1:
         attributes = ()
     weights = metadata["content"] == "weights"
     if settings.norm == "frozen" and metadata.get("source") == "none":
@@ -490,15 +491,17 @@ def _step(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss of a batch, and the share of the dominant labels that each head recognised.
 
-    Beside a section head, the loss of the attribute head is weighted by `attributes`.
+    Where there are several sections, the loss of the attribute head is weighted by `attributes`.
     """
     cuda = batch.standardised.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
         embedding = network.embed(batch.standardised)
+    unaltered = [label for label in network.description.section_labels if not label.endswith(ALTERED)]
+    several = network.section is not None and len(unaltered) > 1
     losses, correct = [], []
     for head, (first, second), weight in (
         (network.section, batch.section, 1.0),
-        (network.attribute, batch.attribute, attributes if network.section else 1.0),
+        (network.attribute, batch.attribute, attributes if several else 1.0),
     ):
         if head is None:
             correct.append(embedding.new_tensor(math.nan))
