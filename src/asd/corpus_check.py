@@ -190,8 +190,8 @@ def few(clips: "pd.DataFrame") -> list[str]:
         values = {(key, value) for text in rows["attributes"] for key, value in json.loads(text).items()}
         if len(counts) == 1 and len(values) == len({key for key, _ in values}):
             said.append(
-                f"{machine}: a single section, and no attribute with several values: a network has nothing to tell "
-                "apart; train.scope: all learns from several machines, and models of spectra need no network"
+                f"{machine}: a single section, and no attribute with several values: a network has only generated "
+                "faults to learn from; train.scope: all learns from several machines, and models of spectra need no network"
             )
     return said
 

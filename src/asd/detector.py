@@ -41,7 +41,7 @@ from asd.mel import frames as frame_count
 from asd.network import Network
 from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
-from asd.settings import Check, LogMel, Model, Name, Spectrum, Windows
+from asd.settings import Check, DetectorName, LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
 
 LAYOUT = 4
@@ -53,7 +53,7 @@ class Member(Model):
     model: Name
     """An entry of the configuration's `models`."""
     title: str
-    detector: Literal["gaussian", "knn", "gmm", "exposure"]
+    detector: DetectorName
     spectrum: Spectrum | None = None
     """The settings of a spectrum; None if the model has a network."""
     logmel: LogMel
@@ -96,7 +96,7 @@ class Source(Model):
 
     model: Name
     title: str
-    detector: Literal["gaussian", "knn", "gmm", "exposure"]
+    detector: DetectorName
     spectrum: Spectrum | None = None
     windows: Windows = Windows()
     cache: Path

@@ -507,6 +507,10 @@ class WindowPooling(Model):
     """Of gwrp."""
 
 
+DetectorName = Literal["gaussian", "knn", "gmm", "exposure"]
+"""What a model scores by."""
+
+
 class Fit(Model):
     """How a detector is fitted to the features of a machine's training clips, section by section."""
 
@@ -566,7 +570,7 @@ class Scored(Model):
     """An entry of `networks`."""
     spectrum: str = ""
     """An entry of `spectra`."""
-    detector: Literal["gaussian", "knn", "gmm", "exposure"] = "gaussian"
+    detector: DetectorName = "gaussian"
     """gaussian: Mahalanobis distance of the features. knn: distance to the nearest training features. gmm: a Gaussian
     mixture of the features. exposure: the classifier's doubt (outlier exposure; of a network)."""
     domains: Literal["pooled", "nearest"] = "pooled"
