@@ -191,7 +191,7 @@ def few(clips: "pd.DataFrame") -> list[str]:
         if len(counts) == 1 and len(values) == len({key for key, _ in values}):
             said.append(
                 f"{machine}: a single section, and no attribute with several values: a network has only generated "
-                "faults to learn from; train.scope: all learns from several machines, and models of spectra need no network"
+                "faults to learn from; train.scope: all learns from several machines, models of spectra need no network"
             )
     return said
 
