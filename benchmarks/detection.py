@@ -362,9 +362,7 @@ class Bench:
             names = self.corpus.machines if chosen.scope == "all" else [self.machine]
             caches = [stack.enter_context(self.corpus.opened(one, self.settings)) for one in names]
             cache = Joined(caches) if chosen.scope == "all" else caches[0]
-            net = training.begin(start, cache, chosen, path)
-            data = training.training_set(cache, net.description, chosen, torch.device("cpu"))
-            training.measure(net, data.spectrograms, chosen.centre)
+            net, data = training.prepared(start, cache, chosen, path, torch.device("cpu"))
             curve = training.train(net, data, chosen, cache.settings) if chosen.epochs else []
         path.parent.mkdir(parents=True, exist_ok=True)
         training.write_curve(path.with_suffix(".csv"), curve)

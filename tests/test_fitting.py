@@ -44,7 +44,7 @@ def test_a_detector_of_a_folder_says_what_it_learned(tmp_path, monkeypatch, caps
     first, second, third, last = said.splitlines()
     assert first == "Fan_3: Spectrum, from 12 clips of 1.00 s at 16000 Hz"
     assert second.startswith("section 00: 12 clips; anomalous above ")
-    assert second.endswith("which about 10% of normal clips exceed")
+    assert second.endswith("which is meant to be exceeded by 10% of normal clips")
     assert third.startswith("test, section 00: 5 clips, ")
     assert "found 2 of 2, false alarms " in third
     assert third.endswith("AUC 100.0")
@@ -98,7 +98,8 @@ def test_scores_and_decisions_are_those_of_the_workflow(tmp_path):
         "paper_models": ["spectrum"],
     }
     (tmp_path / "run").mkdir()
-    snakemake(tmp_path / "run", "--", "results/scores/spectrum/fan.csv", overlay=overlay)
+    made = "results/scores/spectrum/fan.csv", "results/detectors/spectrum/fan.zip"
+    snakemake(tmp_path / "run", "--", *made, overlay=overlay)
     theirs = read_scores(tmp_path / "run/results/scores/spectrum/fan.csv")
     settings = fitting.configured((), folder, "fan")
     work = tmp_path / "work"
@@ -106,6 +107,7 @@ def test_scores_and_decisions_are_those_of_the_workflow(tmp_path):
     clips = fitting.clips_of(folder, "fan", None, work)
     ours = fitting.fit(clips, "spectrum", settings, tmp_path / "fan.zip", "cpu", work).scores
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert (tmp_path / "fan.zip").read_bytes() == (tmp_path / "run/results/detectors/spectrum/fan.zip").read_bytes()
 
 
 @pytest.mark.parametrize(

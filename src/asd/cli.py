@@ -100,7 +100,7 @@ def score(
     Args:
         recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings; of a folder all that are
             in it and its subfolders.
-        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
+        detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
         section: the section of the machine. By default each recording is scored as the section with the lowest
             standardised score.
         format: a table (highest standardised score first), CSV, or one JSON object per line. standardised is the score
@@ -154,7 +154,7 @@ def watch(
 
     Args:
         folder: the folder; its subfolders are watched, too.
-        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
+        detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
         out: the log; by default asd.jsonl in the folder.
         section: the section of the machine. By default each recording is scored as the section with the lowest
             standardised score.
@@ -214,7 +214,7 @@ def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     """Write a detector as one ONNX graph from log-mel to score, check it against torch, and print its speed.
 
     Args:
-        detector: the detector (zip); snakemake results/detectors/<machine>.zip makes it.
+        detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
         onnx: the graph to write. From logmel (batch, mels, frames) in dB it computes score (batch, sections).
         threads: number of threads of torch, whose speed is printed beside that of the graph.
     """

@@ -155,8 +155,8 @@ class Made:
             limit, count = own["threshold"].iloc[0], recording_count(own[own["score"].notna()])
             if np.isfinite(limit):
                 lines.append(
-                    f"section {section}: {len(own)} clips; anomalous above {limit:.4g}, which about "
-                    f"{1 - self.quantile:.0%} of normal clips exceed"
+                    f"section {section}: {len(own)} clips; anomalous above {limit:.4g}, which is meant to be "
+                    f"exceeded by {1 - self.quantile:.0%} of normal clips"
                 )
             else:
                 lines.append(f"section {section}: {too_few(count)}")
@@ -258,9 +258,7 @@ class _Stages:
         with open_cache(self.cache(name)) as cache:
             count = int((cache.clips["split"] == "train").sum())
             training.check_memory(count, cache.settings.mels, cache.frames, block.training, memory(self.device))
-            network = training.begin(start, cache, block.training, path).to(self.device)
-            data = training.training_set(cache, network.description, block.training, self.device)
-            training.measure(network, data.spectrograms, block.training.centre)
+            network, data = training.prepared(start, cache, block.training, path, self.device)
             training.train(network, data, block.training, cache.settings)
         networks.save(path, network)
         return path

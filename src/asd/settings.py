@@ -345,7 +345,7 @@ class Training(Model):
     as in the paper. With more the network tells at which frequency something is."""
     centre: bool = False
     """Whether the heads see embeddings without the mean of the training clips, as the network is before training. The
-    embeddings of a pre-trained network all point in nearly the same direction, in which cosines differ little."""
+    embeddings of a pre-trained network have large cosines with one another, which then differ little."""
     standardise: Literal["all", "bin"] = "all"
     """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
     window: int = Field(0, ge=0)

@@ -158,6 +158,31 @@ def begin(
     return network
 
 
+def prepared(
+    start: tuple[dict[str, torch.Tensor], dict[str, str]],
+    cache: Cache | Joined,
+    settings: Training,
+    path: Path,
+    device: torch.device,
+) -> tuple[Network, TrainingSet]:
+    """Return the network that training starts with and its training set, both on the device: what `train` takes.
+
+    Args:
+        start: tensors and metadata of the file from which training starts, see `begin`.
+        cache: an open log-mel cache, or with scope `all` those of all machines.
+        settings: of the training.
+        path: the file from which `start` was read, for messages.
+        device: where the network computes.
+
+    Raises:
+        InputError: as `begin` raises it.
+    """
+    network = begin(start, cache, settings, path).to(device)
+    data = training_set(cache, network.description, settings, device)
+    measure(network, data.spectrograms, settings.centre)
+    return network, data
+
+
 def check_memory(clips: int, mels: int, frames: int, settings: Training, available: float) -> None:
     """Refuse, before anything is computed, a training whose batches no memory of this machine holds.
 

@@ -61,10 +61,8 @@ def main(
         training_clips = int((opened.clips["split"] == "train").sum())
         frames = min(one.frames for one in caches)
         training.check_memory(training_clips, opened.settings.mels, frames, settings, memory(device))
-        net = training.begin(networks.read(start), opened, settings, start).to(device)
-        data = training.training_set(opened, net.description, settings, device)
+        net, data = training.prepared(networks.read(start), opened, settings, start, device)
         logmel = opened.settings
-    training.measure(net, data.spectrograms, settings.centre)
     with checkpoints.stopping() if checkpoint else nullcontext() as stop:
         kept = None
         if checkpoint:
