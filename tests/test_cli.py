@@ -202,10 +202,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(detectors, recordings):
     """As in `asd score … | head -0`: the pipe is closed before anything is written."""
     command = [Path(sys.executable).with_name("asd"), "score", "--detector", detectors / "local/fan.zip"]
     words = [*command, *recordings.values()]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
-        begun.stdout.close()
-        assert begun.stderr.read() == ""
-    assert begun.returncode == 141
+    for unbuffered in ("", "1"):  # written at the end only, or at once
+        run = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        }
+        with subprocess.Popen(words, text=True, **run) as begun:
+            begun.stdout.close()
+            assert begun.stderr.read() == ""
+        assert begun.returncode == 141
 
 
 def test_a_folder_is_watched_and_a_restart_goes_on(detectors, recordings, tmp_path, monkeypatch, capsys):

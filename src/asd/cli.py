@@ -389,6 +389,7 @@ def main() -> None:
         status = tyro.extras.subcommand_cli_from_dict(
             {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
         )
+        sys.stdout.flush()  # here, where a reader that has ended is no error
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
