@@ -239,3 +239,31 @@ def test_a_folder_is_watched_and_a_restart_goes_on(detectors, recordings, tmp_pa
     again = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
     assert again[:3] == rows
     assert [row["file"] for row in again[3:]] == [third.name]
+
+
+def test_anomalous_recordings_in_a_row_raise_one_alarm(detectors, recordings, tmp_path, monkeypatch, capsys):
+    inbox, alarm = tmp_path / "inbox", tmp_path / "alarm.json"
+    inbox.mkdir()
+    words = ["watch", inbox, "--once", "--interval", "0.01", "--after", "2", "--detector"]
+    program = ["--exec", sys.executable, "-c", f"import sys; open({str(alarm)!r}, 'a').write(sys.stdin.read())", "-x"]
+    some = list(recordings.values())[:4]
+    for limit, paths in ((0.0, some[:1]), (0.0, some[1:3]), (1e9, some[3:])):  # also after a restart
+        for path in paths:
+            shutil.copy(path, inbox)
+        assert asd(monkeypatch, capsys, *words, with_threshold(detectors, tmp_path, limit), *program)[0] == 0
+    rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert [row["alarm"] for row in rows] == [False, True, False, False]
+    (told,) = map(json.loads, alarm.read_text().splitlines())
+    logged = {key: value for key, value in rows[1].items() if key not in ("size", "changed")}
+    assert told == logged | {"file": str(inbox / rows[1]["file"]), "machine": "fan", "in_a_row": 2}
+
+
+def test_an_alarm_that_is_not_delivered_is_in_the_log(detectors, recordings, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setattr("asd.notify.LAST_SECONDS", 0.1)
+    shutil.copy(next(iter(recordings.values())), tmp_path)
+    words = ("watch", tmp_path, "--once", "--interval", "0.01", "--webhook", "http://127.0.0.1:9/", "--detector")
+    status, out, _ = asd(monkeypatch, capsys, *words, with_threshold(detectors, tmp_path, 0.0))
+    assert status == 1
+    assert out.endswith("ALARM\n")
+    assert json.loads((tmp_path / "asd.jsonl").read_text())["alarm"]
+    assert "--webhook http://127.0.0.1:9: alarms that are not delivered: 1; the log has them" in caplog.text

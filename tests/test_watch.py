@@ -1,5 +1,7 @@
 """A watched folder: what is being written waits, what was dealt with is known again."""
 
+import errno
+import io
 import json
 import os
 
@@ -107,3 +109,32 @@ def test_a_name_that_is_no_text_is_known_again(tmp_path):
     assert json.loads(log.read_bytes().decode("utf-8"))["file"] == name
     again = Watched(tmp_path, log)
     assert again.ready() == again.ready() == []
+
+
+def test_a_full_disk_is_said_and_leaves_the_log_as_it_was(tmp_path, monkeypatch):
+    log = tmp_path / "log.jsonl"
+    for name in ("a.wav", "b.wav"):
+        put(tmp_path / name, b"1", 1)
+    watched = Watched(tmp_path, log)
+    watched.ready()
+    first, second = watched.ready()
+    watched.append(first, {"score": 1.5})
+    before = log.read_bytes()
+
+    class Full(io.FileIO):
+        def write(self, data) -> int:
+            if len(data) > 10:  # there is room for a part
+                return super().write(data[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    watched.file.close()
+    watched.file = Full(log, "ab")
+    with pytest.raises(
+        InputError, match=r"log\.jsonl: cannot be written \(No space left on device\).* b\.wav is scored"
+    ):
+        watched.append(second, {"score": 2.5})
+    watched.close()
+    assert log.read_bytes() == before
+    again = Watched(tmp_path, log)
+    again.ready()
+    assert again.ready() == [second]

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +21,7 @@ from asd.errors import InputError
 
 if TYPE_CHECKING:
     from asd.detector import Detector
+    from asd.notify import Alarms
 
 COLUMNS = ("file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark")
 DECISIONS = {True: "anomalous", False: "normal", None: None}
@@ -26,6 +29,7 @@ NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
 
 Channel = Literal["mix"] | int | None
+Program = Annotated[str | None, tyro.conf.arg(metavar="PROGRAM [ARGUMENT ...]")]
 
 log = logging.getLogger("asd")
 
@@ -141,6 +145,9 @@ def watch(
     section: str | None = None,
     interval: float = 2.0,
     once: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    after: int = 1,
+    webhook: str | None = None,
+    exec: Program = None,
     convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     channel: Channel = None,
     device: str = "cpu",
@@ -152,6 +159,8 @@ def watch(
     line of JSON. Recordings that are in the log are not scored again, also after a restart. A recording that cannot be
     read or scored is named, and the others are scored; with --once the exit status is then 1, otherwise 0.
 
+    An alarm is raised by anomalous recordings in a row, once: the next alarm follows only after a normal recording.
+
     Args:
         folder: the folder; its subfolders are watched, too.
         detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
@@ -160,39 +169,51 @@ def watch(
             standardised score.
         interval: seconds from one look to the next.
         once: score the recordings that are there now, and end.
+        after: number of anomalous recordings in a row that raise an alarm.
+        webhook: an address (http:// or https://) that gets each alarm as JSON, in a POST request.
+        exec: a program that is run at each alarm, and gets the JSON on its standard input. Must be the last option: all
+            words after it are the program and its arguments.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         device: auto, cpu, cuda or cuda:N.
         threads: number of threads.
 
     Raises:
-        InputError: the detector or a setting is wrong.
+        InputError: the detector or a setting is wrong, or the log cannot be written.
     """
+    from asd.notify import Alarms
     from asd.watch import Watched
 
     if not 0 < interval < 86400:
         raise InputError(f"--interval: found {interval}; expected seconds between two looks, more than 0")
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
     with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:
         watched.ready()
         what = f"{loaded.description.machine}, {loaded.description.title}"
         done = f"{len(watched.done)} done before"
+        alarms = Alarms(after, exec, webhook, watched.decisions)
         print(f"watching {folder} ({what}; {done}); Ctrl-C ends it", file=sys.stderr, flush=True)
-        failed = False
+        failed, lost = False, 0
         try:
             while True:
                 time.sleep(interval)
                 for stamp in watched.ready():
-                    failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp))
+                    failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp), alarms)
                 if once:
-                    return INCOMPLETE if failed or watched.left_out else NONE
+                    break
         except KeyboardInterrupt:
-            return NONE
+            once = False
+        finally:
+            lost = alarms.close()
+        return INCOMPLETE if once and (failed or watched.left_out or lost) else NONE
 
 
-def _watched(detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None]) -> bool:
-    """Score a recording, print and append the result; return whether it could be scored."""
+def _watched(
+    detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None], alarms: "Alarms"
+) -> bool:
+    """Score a recording, print and append the result, and raise an alarm; return whether it could be scored."""
     if not os.path.lexists(path):  # moved away meanwhile
         return True
     try:
@@ -204,9 +225,14 @@ def _watched(detector: "Detector", path: Path, section: str | None, append: Call
         _warn_of_lengths(detector, [found])
         _warn_of_undecided(detector, [found])
         _warn_of_remarks([found])
-        print(f"{found['decision'] or '-':9}  {found['score']:10.4g}  {path}", flush=True)
+        found |= {"scored": datetime.now(UTC).isoformat(), "alarm": alarms.raised(found["decision"])}
+        if found["alarm"]:  # before the log is written, whose disk may be full
+            told = {"machine": detector.description.machine, "in_a_row": alarms.after, **found}
+            alarms.tell(told | {"file": str(path.absolute())})
+        said = "  ALARM" if found["alarm"] else ""
+        print(f"{found['decision'] or '-':9}  {found['score']:10.4g}  {path}{said}", flush=True)
         del found["file"]  # in the log it is relative to the folder
-    append({**found, "scored": datetime.now(UTC).isoformat()})
+    append({"scored": datetime.now(UTC).isoformat(), **found})
     return "error" not in found
 
 
@@ -385,9 +411,13 @@ def main() -> None:
     share_processor()
     say_anything()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    words = sys.argv[1:]
+    if "--exec" in words:  # all words after it are one value, also those that look like options
+        begin = words.index("--exec") + 1
+        words[begin:] = [shlex.join(words[begin:])]
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__
+            {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__, args=words
         )
         sys.stdout.flush()  # here, where a reader that has ended is no error
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded

@@ -5,12 +5,12 @@ result. Each line is written to the disk at once, so that after a restart the wo
 Only one process can write a log at a time; a second one is refused.
 """
 
+import io
 import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from asd.errors import InputError
 from asd.soundfiles import find, said
@@ -63,9 +63,14 @@ class Watched:
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; make it, or name the one that recordings appear in")
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.file = log.open("ab")
+        self.file = log.open("ab", buffering=0)
         _lock(self.file, log)
-        self.done = set(_known(log))
+        self.done: set[Stamp] = set()
+        self.decisions: list[str | None] = []
+        """Of the recordings that were in the log, in its order."""
+        for stamp, decision in _known(log):
+            self.done.add(stamp)
+            self.decisions.append(decision)
 
     def close(self) -> None:
         """Close the log, so that another process can write it."""
@@ -83,20 +88,33 @@ class Watched:
         return whole
 
     def append(self, stamp: Stamp, found: dict) -> None:
-        """Append a recording's result to the log."""
+        """Append a recording's result to the log.
+
+        Raises:
+            InputError: the log cannot be written, for example because the disk is full. It is as it was before.
+        """
         row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **found}
         text = json.dumps(row, ensure_ascii=False)
         try:
             line = text.encode()
         except UnicodeEncodeError:  # a name that is not UTF-8; JSON writes it as numbers
             line = json.dumps(row).encode()
-        self.file.write(line + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        before = os.fstat(self.file.fileno()).st_size
+        try:
+            line += b"\n"
+            while line:  # a full disk may take a part
+                line = line[self.file.write(line) :]
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            os.ftruncate(self.file.fileno(), before)
+            raise InputError(
+                f"{self.log}: cannot be written ({error.strerror}), so the watch ends; {stamp[0]} is scored again at "
+                "the next start"
+            ) from None
         self.done.add(stamp)
 
 
-def _lock(file: BinaryIO, log: Path) -> None:
+def _lock(file: io.FileIO, log: Path) -> None:
     """Lock the log for this process; the kernel releases it when the process ends."""
     import fcntl
 
@@ -110,8 +128,8 @@ def _lock(file: BinaryIO, log: Path) -> None:
         _log.warning("%s: no locks on this file system (%s); see that one asd watch at a time writes it", log, error)
 
 
-def _known(log: Path) -> Iterator[Stamp]:
-    """The recordings in a log; an incomplete last line (after a power cut) is removed."""
+def _known(log: Path) -> Iterator[tuple[Stamp, str | None]]:
+    """The recordings in a log and their decisions; an incomplete last line (after a power cut) is removed."""
     if not log.exists():
         return
     data = log.read_bytes()
@@ -119,7 +137,7 @@ def _known(log: Path) -> Iterator[Stamp]:
     for number, line in enumerate(data[:whole].splitlines(), 1):
         try:
             row = json.loads(line)
-            yield row["file"], row["size"], row["changed"]
+            yield (row["file"], row["size"], row["changed"]), row.get("decision")
         except (ValueError, KeyError, TypeError):
             raise _other(log, number) from None
     if whole < len(data):
