@@ -259,7 +259,7 @@ CODE = {
     "src/asd/fusion.py": ["fuse", "tables"],
     "src/asd/results/ensemble.py": ["ensemble", "tables"],
     "src/asd/results/tables.py": ["tables"],
-    "src/asd/settings.py": [],
+    "src/asd/settings/models.py": [],
     "workflow/scripts/fit.py": LATER,
     "workflow/scripts/weights.py": ["weights", *TRAINED],
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from asd import settings
 from asd.errors import InputError
@@ -15,7 +16,7 @@ def configuration(*overlays):
     """config.yaml with overlays, merged as Snakemake merges them."""
     merged = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     for overlay in overlays:
-        merged = settings._merge(merged, overlay)
+        update_config(merged, overlay)
     return merged
 
 

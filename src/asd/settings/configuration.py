@@ -1,0 +1,275 @@
+"""The complete configuration: what entries inherit, and what has to fit together.
+
+`load` turns a configuration into a validated `Settings`.
+"""
+
+from operator import attrgetter
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from asd.errors import InputError
+from asd.releases import releases
+from asd.settings.block import Model, Name, Target
+from asd.settings.models import Gmm, Knn, Mvg, Scored, Threshold
+from asd.settings.networks import Backbone, Network, Spectrum, Training
+from asd.settings.recordings import Check, Dataset, LogMel
+from asd.settings.results import Compute, Ensemble, Metrics, Submission, Variant
+
+HANDED_DOWN = (
+    ("networks", "train", None),
+    ("networks", "logmel", "logmel"),
+    ("networks", "backbone", "backbone"),
+    ("models", "mvg", "mvg"),
+    ("models", "knn", "knn"),
+    ("models", "gmm", "gmm"),
+    ("models", "threshold", "threshold"),
+)
+"""The top-level blocks from which entries take the settings that they leave out: entries, block, and the entry's own
+block for these settings (None: the entry itself)."""
+
+
+class Settings(Model):
+    """The complete, effective configuration: with all defaults, and with shared settings copied into the entries."""
+
+    dataset: Dataset = Dataset()
+    machines: Annotated[list[Name], Field(min_length=1)]
+    """The machines to process."""
+    data_dir: Target = "data"
+    """The folder of recordings, weights and log-mels, which configurations can share."""
+    results_dir: Target = "results"
+    """The folder of everything else that this configuration makes."""
+    check: Check = Check()
+    logmel: LogMel = LogMel()
+    backbone: Backbone = Backbone()
+    train: Training = Training()
+    """Settings of all networks, except for those that their entries set."""
+    networks: dict[Name, Network]
+    spectra: dict[Name, Spectrum] = {}
+    """Features without a network."""
+    mvg: Mvg = Mvg()
+    """Settings of all Gaussians, except for those that their models' entries set."""
+    knn: Knn = Knn()
+    """The same for nearest neighbours."""
+    gmm: Gmm = Gmm()
+    """The same for Gaussian mixtures."""
+    threshold: Threshold = Threshold()
+    models: dict[Name, Scored]
+    run_models: Annotated[list[Name], Field(min_length=1)]
+    """The models to run, in the order of the rows of metrics.csv and of the report."""
+    paper_models: list[Name] = []
+    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose, as far as they are run; if
+    none is, all of `run_models`."""
+    variants: dict[Name, Variant] = {}
+    """The models that a sweep made. A sweep writes this; do not set it."""
+    ensemble: Ensemble = Ensemble()
+    metrics: Metrics = Metrics()
+    submission: Submission = Submission()
+    compute: Compute = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        dataset, threshold = data.get("dataset", {}), data.get("threshold", {})
+        if isinstance(dataset, dict) and isinstance(threshold, dict):
+            scope = "section" if dataset.get("kind") == "folder" else "machine"
+            data["threshold"] = {"scope": scope, **threshold}
+        for entries, common, inner in HANDED_DOWN:
+            if not isinstance(data.get(entries), dict) or not isinstance(data.get(common, {}), dict):
+                continue  # the fields' own validation says what is wrong
+            data[entries] = {
+                name: _inherit(entry, data.get(common, {}), inner) for name, entry in data[entries].items()
+            }
+        return data
+
+    @model_validator(mode="after")
+    def _references(self) -> "Settings":
+        for key, names in (("machines", self.machines), ("run_models", self.run_models)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: each name once; found {names}")
+        for name in self.run_models:
+            if name not in self.models:
+                raise ValueError(f"run_models: {name!r} is not an entry of models ({', '.join(self.models)})")
+        if "all" in self.machines:
+            raise ValueError("machines: 'all' is the name of a network of all machines; call the machine otherwise")
+        titles = [self.models[name].title for name in self.run_models]
+        if twice := {title for title in titles if titles.count(title) > 1} | ({"Ensemble", "Our Best"} & set(titles)):
+            raise ValueError(f"models: each title once, and none of the tables' own rows; found {sorted(twice)}")
+        if "ensemble" in self.models:
+            raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
+        for name in self.models:
+            self._model(name)
+        if both := sorted(set(self.networks) & set(self.spectra)):
+            raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; call one of them otherwise")
+        if strange := [name for name in self.paper_models if name not in self.models]:
+            raise ValueError(f"paper_models: {strange[0]!r} is not an entry of models ({', '.join(self.models)})")
+        for name in self.networks:
+            self.warm_starts(name)
+        if strange := sorted(set(self.variants) - set(self.models)):
+            raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
+        for name in self.submission.models:
+            if name not in (*self.run_models, "ensemble"):
+                raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
+        fallback = self.ensemble.fallback
+        if fallback and fallback not in self.run_models:
+            raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")
+        if self.dataset.kind == "folder" and not self.dataset.folder.path:
+            raise ValueError("dataset.folder.path: needed with kind: folder; found nothing")
+        if self.dataset.is_published:
+            for machine in self.machines:
+                releases(self.dataset.kind, machine, self.dataset.published.parts)
+        return self
+
+    def _model(self, name: str) -> None:
+        """Refuse an entry of `models` whose keys do not go together."""
+        model, where = self.models[name], f"models.{name}"
+        kinds = [kind for kind in ("network", "spectrum", "members") if getattr(model, kind)]
+        if len(kinds) != 1:
+            raise ValueError(f"{where}: exactly one of network, spectrum and members is needed; found {kinds}")
+        for kind, entries in (("network", self.networks), ("spectrum", self.spectra)):
+            if (entry := getattr(model, kind)) and entry not in entries:
+                known = {"network": "networks", "spectrum": "spectra"}[kind]
+                raise ValueError(f"{where}.{kind}: {entry!r} is not an entry of {known} ({', '.join(entries)})")
+        if model.members and model.detector != "gaussian":
+            raise ValueError(f"{where}.detector: a fusion has none of its own; its members have")
+        if model.spectrum and model.detector == "exposure":
+            raise ValueError(f"{where}.detector: exposure is the doubt of a network's classifier; a spectrum has none")
+        if model.network and model.detector == "gaussian":
+            last = self.networks[model.network].last_stage
+            if model.mvg.stages[-1] > last:
+                raise ValueError(
+                    f"{where}.mvg.stages: found stage {model.mvg.stages[-1]}; the network {model.network} ends with "
+                    f"stage {last} (networks.{model.network}.last_stage)"
+                )
+        if model.spectrum and model.mvg.stages != self.mvg.stages:
+            raise ValueError(f"{where}.mvg.stages: these are stages of a network; a spectrum has none")
+        if model.domains == "nearest" and (model.members or model.detector not in ("gaussian", "knn")):
+            raise ValueError(f"{where}.domains: nearest is for the detectors gaussian and knn")
+        for member in model.members:
+            if member not in self.models or self.models[member].members:
+                raise ValueError(f"{where}.members: {member!r} is not an entry of models that rests on features")
+        if len(set(model.members)) < len(model.members) or len(model.members) == 1:
+            raise ValueError(f"{where}.members: at least two, each once; found {model.members}")
+        if model.weights and (
+            len(model.weights) != len(model.members) or model.fuse != "mean" or not sum(model.weights)
+        ):
+            raise ValueError(f"{where}.weights: one per member, not all 0, and with fuse: mean; found {model.weights}")
+        window = self.networks[model.network] if model.network else Network()
+        if model.window_pooling.kind != "mean":
+            if not window.window or model.detector == "exposure":
+                raise ValueError(f"{where}.window_pooling: for a detector on a network that sees windows")
+            if window.hop != window.test_hop:
+                raise ValueError(
+                    f"{where}.window_pooling: the highest of more windows is higher, so training and test clips need "
+                    f"equally many; found networks.{model.network}.hop {window.hop} and test_hop {window.test_hop}"
+                )
+
+    def warm_starts(self, name: str) -> list[str]:
+        """The networks that `name` begins with, nearest first.
+
+        Raises:
+            ValueError: there is no such network, they go round in a circle, or they differ in what they share.
+        """
+        chain = [name]
+        while start := self.networks[chain[-1]].warm_start:
+            if start not in self.networks:
+                raise ValueError(
+                    f"networks.{chain[-1]}.warm_start: {start!r} is not an entry of networks "
+                    f"({', '.join(self.networks)})"
+                )
+            if start in chain:
+                raise ValueError(f"networks.{name}.warm_start: goes round in a circle ({' -> '.join([*chain, start])})")
+            for key in ("scope", "backbone.name", "last_stage", "bands"):
+                own, other = (attrgetter(key)(self.networks[one]) for one in (name, start))
+                if own != other:
+                    raise ValueError(
+                        f"networks.{name}.warm_start: {name} has {key} {own}, {start} has {other}; give them one"
+                    )
+            chain.append(start)
+        return chain[1:]
+
+    def trained_as(self, network: str) -> str:
+        """The first entry of `networks` whose training is that of this one: they share one trained network."""
+
+        def training(name: str) -> list:
+            chain = [self.networks[one] for one in (name, *self.warm_starts(name))]
+            return [(one.training, one.logmel, one.backbone) for one in chain]
+
+        mine = training(network)
+        return next(name for name in self.networks if training(name) == mine)
+
+    @property
+    def fallback(self) -> str:
+        """The model of machines without labels."""
+        fusions = [name for name in self.run_models if self.models[name].members]
+        return self.ensemble.fallback or (fusions or self.chosen_from)[0]
+
+    @property
+    def submitted(self) -> list[str]:
+        """The systems of a submission."""
+        return self.submission.models or [*self.chosen_from, "ensemble"]
+
+    @property
+    def chosen_from(self) -> list[str]:
+        """The models that the ensemble chooses from, which are the rows of the paper's tables."""
+        return [name for name in self.paper_models if name in self.run_models] or self.run_models
+
+
+def _inherit(entry: Any, common: dict, inner: str | None) -> Any:
+    """An entry merged into the common block; `inner` names its own block for it, None means the entry itself."""
+    if not isinstance(entry, dict):
+        return entry
+    if inner is None:
+        return _merge(common, entry)
+    own = entry.get(inner, {})
+    return {**entry, inner: _merge(common, own)} if isinstance(own, dict) else entry
+
+
+def _merge(below: dict, above: dict) -> dict:
+    """Mappings merged key by key; values of `above` have precedence."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def load(configuration: dict) -> Settings:
+    """Validate a configuration.
+
+    Args:
+        configuration: the content of config.yaml with its overlays (Snakemake's `config`).
+
+    Raises:
+        InputError: a key is unknown, or a value has a wrong type or is impossible; the message names each key.
+    """
+    try:
+        return Settings.model_validate(configuration)
+    except ValidationError as error:
+        errors = error.errors()
+        at = {one["loc"] for one in errors}
+        own = [one for one in errors if not any(origin in at for origin in _origins(one["loc"]))]
+        raise InputError("configuration:\n" + "\n".join(_complaint(one) for one in own)) from None
+
+
+def _origins(where: tuple) -> list[tuple]:
+    """The keys from which a key of an entry may have been copied."""
+    return [
+        (common, *where[2 + bool(inner) :])
+        for entries, common, inner in HANDED_DOWN
+        if where[:1] == (entries,) and (inner is None or where[2:3] == (inner,))
+    ]
+
+
+def _complaint(error: dict) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"  {where}: unknown key; is it misspelt, or in another block?"
+    message = error["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"  {message}"
+    found = "" if error["type"] == "missing" else f"; found {error['input']!r}"
+    return f"  {where}: {message}{found}"

