@@ -166,7 +166,7 @@ def clips(report) -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its event loop must end before a test that calls Snakemake
 def chromium():
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium, or name one in ASD_CHROMIUM")
