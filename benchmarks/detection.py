@@ -217,7 +217,7 @@ def networks_of(settings: "Settings", model: str) -> list[str]:
 def learns(settings: "Settings", name: str) -> bool:
     """Whether a model's scores depend on the training seed."""
     networks = [] if name.endswith(UNTRAINED) else networks_of(settings, name)
-    return any(settings.networks[network].epochs for network in networks)
+    return any(settings.networks[network].learns for network in networks)
 
 
 def named(settings: "Settings", models: tuple[str, ...]) -> list[str]:
@@ -296,7 +296,6 @@ class Bench:
         from asd import exposure, sections
         from asd.features import open_features, write_features
         from asd.fusion import fuse_tables
-        from asd.network import fold
         from asd.spectra import write_spectra
 
         model = self.settings.models[name.removesuffix(UNTRAINED)]
@@ -316,7 +315,7 @@ class Bench:
             if model.spectrum:
                 write_spectra(features, cache, self.settings.spectra[model.spectrum])
             else:
-                network = fold(self._network(model.network, name))
+                network = self._network(model.network, name).for_scoring()
                 windows, device = self.settings.networks[model.network].windows, torch.device("cpu")
                 if model.detector == "exposure":
                     return cache.clips, exposure.scores(network, cache, windows, device)
@@ -343,31 +342,33 @@ class Bench:
         import torch
 
         from asd import network as networks
-        from asd import training, weights
+        from asd import weights
         from asd.cache import Joined
+        from asd.kinds import KINDS, load
+        from asd.loop import write_curve
 
         block, path = self.settings.networks[network], self._path(network, name)
         if path.exists():
-            return networks.load(path)
+            return load(path)
         chosen = block.training.model_copy(update={"seed": self.seed})
         if name.endswith(UNTRAINED):
             chosen = chosen.model_copy(update={"epochs": 0})
+        start, kind = None, KINDS[block.kind]
         if block.warm_start:
             self._network(block.warm_start, name)
             start = networks.read(self._path(block.warm_start, name))
-        else:
-            metadata = {"content": "weights", "backbone": block.backbone.name, "source": block.backbone.weights}
-            start = weights.fetch(block.backbone), metadata
+        elif block.starts:
+            start = weights.start(block.backbone)
         with ExitStack() as stack:
             names = self.corpus.machines if chosen.scope == "all" else [self.machine]
             caches = [stack.enter_context(self.corpus.opened(one, self.settings)) for one in names]
             cache = Joined(caches) if chosen.scope == "all" else caches[0]
-            net, data = training.prepared(start, cache, chosen, path, torch.device("cpu"))
-            curve = training.train(net, data, chosen, cache.settings) if chosen.epochs else []
+            net, data = kind.prepared(start, cache, chosen, path, torch.device("cpu"))
+            curve = kind.train(net, data, chosen, cache.settings) if chosen.learns else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        training.write_curve(path.with_suffix(".csv"), curve)
+        write_curve(path.with_suffix(".csv"), curve)
         networks.save(path, net)
-        return networks.load(path)
+        return load(path)
 
     def accuracy(self, name: str) -> float:
         """The section accuracy in the last epoch of a model's network; nan where there is none."""

@@ -118,7 +118,7 @@ def training_rate(name: str, waveform: torch.Tensor, logmel: torch.Tensor, size:
     data = TrainingSet(logmel, waveform, number % SECTIONS, number % 12)
     ends = []
 
-    def report(epoch: object) -> None:
+    def report(epoch: object, epochs: int) -> None:
         wait(logmel.device)
         ends.append(time.perf_counter())
 

@@ -191,8 +191,8 @@ def our_train(data: Path) -> Job:
     import torch
 
     from asd.device import prepare as prepare_device
+    from asd.kinds import load
     from asd.losses import focal
-    from asd.network import load
     from asd.settings import Compute, LogMel, Training
     from asd.training import TrainingSet, train
 
@@ -233,13 +233,13 @@ def _our_features(data: Path, name: str, windows: dict) -> Callable[[], None]:
     from asd.cache import open_cache
     from asd.device import prepare as prepare_device
     from asd.features import write_features
-    from asd.network import fold, load
+    from asd.kinds import load
     from asd.settings import Compute, Windows
 
     device = prepare_device(Compute(device="cpu", threads=_threads()))
 
     def work() -> None:
-        network = fold(load(data / "network.safetensors"))
+        network = load(data / "network.safetensors").for_scoring()
         with open_cache(data / f"{name}.h5") as cache:
             write_features(data / f"our-{name}.h5", network, cache, Windows(**windows), device)
 

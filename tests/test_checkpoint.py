@@ -14,10 +14,10 @@ import safetensors
 import torch
 
 from asd import checkpoint as checkpoints
-from asd import network as networks
-from asd import training, weights
+from asd import loop, training, weights
 from asd.cache import open_cache
 from asd.checkpoint import Checkpoint, Stopped
+from asd.kinds import load
 from asd.settings import Backbone, Compute, Equaliser, Masks, Mixup, Training
 
 LITE1 = Backbone(weights="none")
@@ -92,17 +92,17 @@ def test_an_interrupted_training_gives_the_very_weights_of_an_undisturbed_one(be
 def test_the_memory_layout_survives(begin, tmp_path):
     """Moments in another layout than their weights would make every later step slower."""
     network, data, logmel = begin()
-    run = training._begin(network, data, SETTINGS)
+    run = loop.begin(network, training.recipe(network, data, SETTINGS, logmel))
     run.order = torch.randperm(len(data.spectrograms), generator=run.random)
     interrupting = Interrupting(tmp_path / "c.safetensors", {})
     interrupting.steps = 1
     with pytest.raises(Stopped):
-        training._epoch(run, data, SETTINGS, logmel, interrupting)
+        loop._epoch(run, interrupting)
     network, data, logmel = begin()
-    restored = training._begin(network, data, SETTINGS)
-    training._restore(restored, *Checkpoint(tmp_path / "c.safetensors", {}).load())
+    restored = loop.begin(network, training.recipe(network, data, SETTINGS, logmel))
+    loop._restore(restored, *Checkpoint(tmp_path / "c.safetensors", {}).load())
     first, second = (
-        {index: values["exp_avg"].stride() for index, values in one.optimiser.state_dict()["state"].items()}
+        {index: values["exp_avg"].stride() for index, values in one.recipe.optimiser.state_dict()["state"].items()}
         for one in (run, restored)
     )
     assert len(first) > 100
@@ -202,10 +202,10 @@ CHANGES = {
 def test_what_a_training_depends_on_is_told_apart(begin, changed):
     network, data, logmel = begin()
     arguments = {"logmel": logmel, "compute": Compute(), "device": CPU, "code": "this"}
-    before = training.identity(network, data, **arguments)
-    assert before == training.identity(network, data, **arguments)
+    before = loop.identity(network, data, **arguments)
+    assert before == loop.identity(network, data, **arguments)
     CHANGES[changed](network, data, arguments)
-    after = training.identity(network, data, **arguments)
+    after = loop.identity(network, data, **arguments)
     assert [name for name in before if before[name] != after[name]] == [changed]
 
 
@@ -213,8 +213,8 @@ def test_other_settings_are_another_training(begin):
     arguments = {"compute": Compute(), "device": CPU, "code": "this"}
     network, data, logmel = begin()
     other, other_data, _ = begin(SETTINGS.model_copy(update={"rate": 2e-3}))
-    first = training.identity(network, data, logmel, **arguments)
-    second = training.identity(other, other_data, logmel, **arguments)
+    first = loop.identity(network, data, logmel, **arguments)
+    second = loop.identity(other, other_data, logmel, **arguments)
     assert [name for name in first if first[name] != second[name]] == ["settings"]
 
 
@@ -257,7 +257,7 @@ def test_the_script_saves_on_sigterm_and_goes_on(cache_path, start, tmp_path):
         data = training.training_set(cache, network.description, settings, CPU)
         training.measure(network, data.spectrograms)
         expected = training.train(network, data, settings, cache.settings)
-    training.write_curve(tmp_path / "expected.csv", expected)
+    loop.write_curve(tmp_path / "expected.csv", expected)
     assert curve.read_bytes() == (tmp_path / "expected.csv").read_bytes()
-    state = networks.load(out).state_dict()
+    state = load(out).state_dict()
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())

@@ -10,6 +10,7 @@ import torch
 
 from asd import network as networks
 from asd.errors import InputError
+from asd.kinds import load
 from asd.network import Description, Network, make_backbone
 
 # The paper's Table 2: stage, height, width, channels for a log-mel of 224 x 313.
@@ -128,7 +129,7 @@ def test_a_network_survives_its_file(tmp_path):
     before.section.scale.fill_(1.25)
     path = tmp_path / "network.safetensors"
     networks.save(path, before)
-    after = networks.load(path)
+    after = load(path)
     assert after.description == before.description
     assert not after.training
     for key, value in before.state_dict().items():
@@ -140,7 +141,7 @@ def test_a_head_with_one_class_is_not_there(tmp_path):
     assert network.section is None
     assert network.attribute is None
     networks.save(tmp_path / "n.safetensors", network)
-    assert networks.load(tmp_path / "n.safetensors").section is None
+    assert load(tmp_path / "n.safetensors").section is None
 
 
 def test_the_same_seed_gives_the_same_heads():
@@ -178,7 +179,7 @@ def test_a_file_that_is_no_network_is_refused_by_name(tmp_path, how):
     networks.save(path, Network(describe()))
     damage(path, how)
     with pytest.raises(InputError, match=r"network\.safetensors"):
-        networks.load(path)
+        load(path)
 
 
 def test_lite1_has_the_widths_of_b1():

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from asd import progress
-from asd.training import Epoch
+from asd.loop import Epoch
 
 
 @pytest.fixture
@@ -37,18 +37,18 @@ def epoch(number: int, section: float = 0.5, attribute: float = math.nan) -> Epo
 
 def test_the_time_left_is_that_of_the_epochs_after_the_first(clock, caplog):
     """The first may have been shortened by a checkpoint. Then 10 s: three take 30 s; 10 and 16 s: two take 26 s."""
-    report = progress.epoch_lines(5)
+    report = progress.epoch_lines()
     for number, seconds in ((1, 1), (2, 10), (3, 16)):
         clock.append(clock[-1] + seconds)
-        report(epoch(number))
+        report(epoch(number), 5)
     assert [message.partition("accuracy 0.500")[2] for message in caplog.messages] == ["", ", 30 s left", ", 26 s left"]
 
 
 def test_an_epoch_says_the_loss_and_the_accuracies_that_there_are(clock, caplog):
-    report = progress.epoch_lines(1)
-    report(epoch(1))
-    report(epoch(1, attribute=0.25))
-    report(epoch(1, section=math.nan))
+    report = progress.epoch_lines()
+    report(epoch(1), 1)
+    report(epoch(1, attribute=0.25), 1)
+    report(epoch(1, section=math.nan), 1)
     assert caplog.messages == [
         "epoch 1 of 1: loss 1.2500, section accuracy 0.500",
         "epoch 1 of 1: loss 1.2500, section accuracy 0.500, attribute accuracy 0.250",

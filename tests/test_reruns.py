@@ -163,6 +163,7 @@ ALIKE = tuple(f"networks.oe.{key}" for key in ("scope", "backbone.name", "last_s
 NOT_RUN = ("networks.untrained.*", "spectra.mean.*", "spectra.level.*", *(f"models.{one}.*" for one in NOT_SCORED))
 LEFT_OUT = ("submission.*", "networks.global.*", "networks.plain.*", "models.plain.*", *ALIKE, *NOT_RUN)
 LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domains", "spectra.*.quantiles")
+LEFT_OUT += ("train.kind", "networks.*.kind")  # another kind has other keys
 LEFT_OUT += ("models.global.spectrum", "models.local.spectrum", "models.oe.spectrum")
 LEFT_OUT += ("models.spectrum.network", "models.near.network", "models.mix.network")
 LEFT_OUT += tuple(f"models.[!f]*.{key}" for key in ("members", "weights", "fuse"))

@@ -10,7 +10,7 @@ import torch
 import yaml
 from test_workflow import TINY, changed, planned, snakemake
 
-from asd import exposure, training, weights
+from asd import exposure, kinds, training, weights
 from asd import network as networks
 from asd.cache import Joined, open_cache, write_cache
 from asd.corpus import scan, write_manifest
@@ -108,7 +108,7 @@ def test_a_network_of_all_machines_doubts_a_clip_s_own_machine_and_section(joine
     (row,) = training.train(network, data, ALL, LOGMEL)
     assert np.isfinite([row.loss, row.section_scale, row.attribute_scale]).all()
     networks.save(tmp_path / "all.safetensors", network)
-    network = networks.load(tmp_path / "all.safetensors")
+    network = kinds.load(tmp_path / "all.safetensors")
     for number, machine in enumerate(MACHINES):  # in the order of the labels
         with open_cache(caches[machine]) as cache:
             found = exposure.scores(network, cache, Windows(), CPU)

@@ -9,7 +9,7 @@ from conftest import call
 
 from asd.errors import InputError
 from asd.features import open_features
-from asd.network import load
+from asd.kinds import load
 from asd.settings import Backbone, Compute, Decision, Equaliser, Training, Windows
 
 CPU = Compute(device="cpu", threads=1)

@@ -13,7 +13,7 @@ import timm
 import torch
 from conftest import manifest, manifest_row
 
-from asd import augment, training, weights
+from asd import augment, loop, training, weights
 from asd import network as networks
 from asd.audio import as_float, log_mel
 from asd.cache import open_cache
@@ -368,8 +368,8 @@ def test_a_loss_that_is_not_finite_ends_training(begun):
 
 
 def test_the_curve_is_a_table(tmp_path):
-    curve = [training.Epoch(1, 0.1, 2.5, 0.5, math.nan, 1.0, math.nan)]
-    training.write_curve(tmp_path / "curve.csv", curve)
+    curve = [loop.Epoch(1, 0.1, 2.5, 0.5, math.nan, 1.0, math.nan)]
+    loop.write_curve(tmp_path / "curve.csv", curve)
     with (tmp_path / "curve.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert row["loss"] == "2.5"

@@ -275,15 +275,23 @@ class Joined:
         """The settings of all caches."""
         return self.caches[0].settings
 
+    @property
+    def frames(self) -> int:
+        """Frames that the clips of all caches have."""
+        return min(cache.frames for cache in self.caches)
+
+    @property
+    def samples(self) -> int:
+        """Samples that the clips of all caches have."""
+        return min(cache.samples for cache in self.caches)
+
     def read_logmel(self, rows: Sequence[int]) -> np.ndarray:
         """As `Cache.read_logmel`, but only the frames that all caches have: (rows, mels, frames) float32."""
-        frames = min(cache.frames for cache in self.caches)
-        return self._read(rows, np.empty((len(rows), self.settings.mels, frames), np.float32), Cache.read_logmel)
+        return self._read(rows, np.empty((len(rows), self.settings.mels, self.frames), np.float32), Cache.read_logmel)
 
     def read_waveform(self, rows: Sequence[int]) -> np.ndarray:
         """As `Cache.read_waveform`, but only the samples that all caches have: (rows, samples) int16."""
-        samples = min(cache.samples for cache in self.caches)
-        return self._read(rows, np.empty((len(rows), samples), np.int16), Cache.read_waveform)
+        return self._read(rows, np.empty((len(rows), self.samples), np.int16), Cache.read_waveform)
 
     def _read(self, rows: Sequence[int], read: np.ndarray, one: Callable) -> np.ndarray:
         begins = np.cumsum([0, *(len(cache.clips) for cache in self.caches)])

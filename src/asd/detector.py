@@ -27,7 +27,6 @@ from numpy.typing import ArrayLike
 from pydantic import Field, ValidationError
 
 from asd import audio, soundfiles
-from asd import network as networks
 from asd.bands import band_shares
 from asd.cache import open_cache
 from asd.corpus import recording_count
@@ -37,6 +36,7 @@ from asd.exposure import doubt
 from asd.features import FRAMES_AT_ONCE, cut, window_times
 from asd.files import written
 from asd.fusion import Standard, fused, standards
+from asd.kinds import load
 from asd.mel import frames as frame_count
 from asd.network import Network
 from asd.scores import read_scores, thresholds_of
@@ -259,13 +259,12 @@ class Loaded:
         size = max(1, FRAMES_AT_ONCE[device.type] // rows.window)
         scores: dict[str, list[np.ndarray]] = {section: [] for section in sections}
         for batch in windows.split(size):
-            standardised = self.network.standardise(batch)
             if self.fitted:
-                values = self.network.features(standardised).cpu().numpy()[:, self.columns]
+                values = self.network.vectors(batch).cpu().numpy()[:, self.columns]
                 for section, found in scores.items():
                     found.append(self.fitted.sections[section].window_scores(values))
             else:
-                logits = self.network.section(self.network.embed(standardised))
+                logits = self.network.section(self.network.embed(self.network.standardise(batch)))
                 for section, found in scores.items():
                     label = self.network.description.section_label(machine, section)
                     own = self.network.description.section_labels.index(label)
@@ -435,5 +434,5 @@ def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str 
 
     network = None
     if member.spectrum is None:
-        network = networks.fold(networks.load(file("network.safetensors"))).to(device)
+        network = load(file("network.safetensors")).for_scoring().to(device)
     return Loaded(member, network, None if member.detector == "exposure" else read_sections(file("fitted.h5")))

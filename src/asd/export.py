@@ -56,7 +56,7 @@ class Graph(nn.Module):
             rows = self._pooled(logmel.double())
             scores = [self._distance(rows, number) for number in range(len(self.sections))]
         elif self.fitted:
-            rows = self.network.features(self.network.standardise(logmel))[:, self.columns].double()
+            rows = self.network.vectors(logmel)[:, self.columns].double()
             scores = [self._distance(rows, number) for number in range(len(self.sections))]
         else:
             logits = self.network.section(self.network.embed(self.network.standardise(logmel)))

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import h5py
     import pandas as pd
     import torch
+    from torch import nn
 
     from asd.cache import Cache
-    from asd.network import Network
 
 KIND = "features file"
 FRAMES_AT_ONCE = {"cpu": 1024, "cuda": 65536}
@@ -93,7 +93,12 @@ def window_times(count: int, hop: int, window: int, settings: LogMel) -> np.ndar
 
 
 def computed(
-    function: Callable[["torch.Tensor"], "torch.Tensor"], cache: "Cache", cut: Cut, device: "torch.device", title: str
+    function: Callable[["torch.Tensor"], "torch.Tensor"],
+    cache: "Cache",
+    cut: Cut,
+    device: "torch.device",
+    title: str,
+    hears: Literal["logmel", "waveform"] = "logmel",
 ) -> Iterator[tuple[int, int, "torch.Tensor"]]:
     """Yield (first row, last row + 1, the function's values of these rows) for all rows in order.
 
@@ -101,23 +106,24 @@ def computed(
     one another after every layer, and the values would depend on the number of threads.
 
     Args:
-        function: of log-mels (rows, mels, window) on the device.
+        function: of log-mels (rows, mels, window), or of waveforms (rows, samples) int16, on the device.
         cache: an open log-mel cache.
         cut: how its clips are cut into rows.
         device: where the function computes.
         title: of the progress.
+        hears: what the function takes; waveforms of whole clips only.
     """
     import torch
 
     threads = torch.get_num_threads()
     workers = threads if device.type == "cpu" else 1
-    compute = torch.inference_mode()(lambda logmel: function(logmel).cpu())
+    compute = torch.inference_mode()(lambda heard: function(heard).cpu())
     waiting = deque()
     torch.set_num_threads(threads // workers)  # of each worker, which copies it when it starts
     try:
         with ThreadPoolExecutor(workers) as pool:
-            for begin, end, logmel in _batches(cache, cut, device, title):
-                waiting.append((begin, end, pool.submit(compute, logmel)))
+            for begin, end, heard in _batches(cache, cut, device, title, hears):
+                waiting.append((begin, end, pool.submit(compute, heard)))
                 if len(waiting) > 2 * workers:
                     begin, end, values = waiting.popleft()
                     yield begin, end, values.result()
@@ -127,14 +133,19 @@ def computed(
         torch.set_num_threads(threads)
 
 
-def _batches(cache: "Cache", cut: Cut, device: "torch.device", title: str) -> Iterator[tuple[int, int, "torch.Tensor"]]:
-    """Yield (first row, last row + 1, log-mels (rows, mels, window) on the device), telling the progress."""
+def _batches(
+    cache: "Cache", cut: Cut, device: "torch.device", title: str, hears: str
+) -> Iterator[tuple[int, int, "torch.Tensor"]]:
+    """Yield (first row, last row + 1, what is heard of these rows, on the device), telling the progress."""
     import torch
 
     size = max(1, FRAMES_AT_ONCE[device.type] // cut.window)
     for begin in progress(range(0, len(cut.clip), size), f"{title} of {cut.clip[-1] + 1} clips", f"batches of {size}"):
         end = min(begin + size, len(cut.clip))
         clips = np.arange(cut.clip[begin], cut.clip[end - 1] + 1)
+        if hears == "waveform":
+            yield begin, end, torch.from_numpy(cache.read_waveform(clips)).to(device)
+            continue
         logmel = torch.from_numpy(cache.read_logmel(clips)).to(device)
         windows = logmel.unfold(2, cut.window, 1)  # (clips, mels, starts, window), a view
         clip = torch.from_numpy(cut.clip[begin:end] - clips[0]).to(device)
@@ -167,21 +178,19 @@ def features_file(
         yield out
 
 
-def write_features(path: Path, network: "Network", cache: "Cache", settings: Windows, device: "torch.device") -> None:
+def write_features(path: Path, network: "nn.Module", cache: "Cache", settings: Windows, device: "torch.device") -> None:
     """Write the feature vectors of every clip of a cache.
 
     Args:
         path: the file to write.
-        network: in evaluation mode, on the device.
+        network: of any kind (`asd.kinds`), in evaluation mode, on the device.
         cache: an open log-mel cache of the machine.
         settings: how clips are cut.
         device: where the network computes.
     """
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
     with features_file(path, cache, rows.offsets, network.widths, settings) as out:
-        for begin, end, values in computed(
-            lambda logmel: network.features(network.standardise(logmel)), cache, rows, device, "features"
-        ):
+        for begin, end, values in computed(network.vectors, cache, rows, device, "features", network.hears):
             out[begin:end] = values.numpy()
 
 

@@ -243,33 +243,31 @@ class _Stages:
     def network(self, name: str) -> Path:
         """A network, trained as the configuration says."""
         from asd import network as networks
-        from asd import training, weights
+        from asd import weights
         from asd.cache import open_cache
-        from asd.device import memory
+        from asd.kinds import KINDS
 
         path, block = self.work / "networks" / f"{name}.safetensors", self.settings.networks[name]
         if path.exists():
             return path
+        start, kind = None, KINDS[block.kind]
         if block.warm_start:
             start = networks.read(self.network(block.warm_start))
-        else:
-            metadata = {"content": "weights", "backbone": block.backbone.name, "source": block.backbone.weights}
-            start = weights.fetch(block.backbone), metadata
+        elif block.starts:
+            start = weights.start(block.backbone)
         with open_cache(self.cache(name)) as cache:
-            count = int((cache.clips["split"] == "train").sum())
-            training.check_memory(count, cache.settings.mels, cache.frames, block.training, memory(self.device))
-            network, data = training.prepared(start, cache, block.training, path, self.device)
-            training.train(network, data, block.training, cache.settings)
+            network, data = kind.prepared(start, cache, block.training, path, self.device)
+            kind.train(network, data, block.training, cache.settings)
         networks.save(path, network)
         return path
 
     def source(self, name: str) -> Any:
         """The files of a model that rests on features or on a classifier, as `asd.detector.Source`."""
         from asd import exposure, sections
-        from asd import network as networks
         from asd.cache import open_cache
         from asd.detector import Source
         from asd.features import open_features, write_features
+        from asd.kinds import load
         from asd.scores import write_scores
         from asd.spectra import write_spectra
         from asd.threshold import of_sections
@@ -285,7 +283,7 @@ class _Stages:
             files["spectrum"] = self.settings.spectra[model.spectrum]
         with open_cache(files["cache"]) as cache:
             if model.network:
-                network = networks.fold(networks.load(files["network"])).to(self.device)
+                network = load(files["network"]).for_scoring().to(self.device)
             if not model.fitted:
                 clips, score = cache.clips, exposure.scores(network, cache, files["windows"], self.device)
             elif not features.exists() and model.network:

@@ -1,4 +1,4 @@
-"""The network: an EfficientNet on three equal channels, its nine stages or the first of them, and two cosine heads.
+"""An EfficientNet on three equal channels, its nine stages or the first of them, and two cosine heads.
 
     log-mel (batch, mels, frames) -> standardise -> backbone -> stages
     stages -> averages over time and per frequency band -> feature vector        for the detectors
@@ -50,6 +50,8 @@ class Description:
     """The stage with which it ends, 2 to 9."""
     bands: int = 1
     """Number of frequency bands over which each stage is averaged."""
+    kind: str = "efficientnet"
+    """Its name in `asd.kinds`."""
 
     def section_label(self, machine: str, section: str) -> str:
         """Return the class of a clip: its section; in a network of all machines its machine and section, "fan 00"."""
@@ -69,6 +71,8 @@ def class_name(scope: str, machine: str, label: str) -> str:
 
 class Network(nn.Module):
     """A backbone with input statistics and cosine heads. If there are fewer than two classes, the head is None."""
+
+    hears = "logmel"
 
     def __init__(self, description: Description, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -134,6 +138,14 @@ class Network(nn.Module):
     def features(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the pooled stages side by side: (batch, sum of `widths`) float32."""
         return torch.cat([self.pool(stage) for stage in self.stages(standardised)], 1)
+
+    def vectors(self, logmel: torch.Tensor) -> torch.Tensor:
+        """Return the features of log-mels (batch, mels, frames) in dB: (batch, sum of `widths`) float32."""
+        return self.features(self.standardise(logmel))
+
+    def for_scoring(self) -> "Network":
+        """Return the network with its batch norms folded, in place."""
+        return fold(self)
 
     def embed(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the embedding, the pooled last stage without its centre: (batch, last of `widths`), float32."""
@@ -228,8 +240,8 @@ def _statistics(norm: nn.BatchNorm2d) -> tuple:
     return norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
 
 
-def save(path: Path, network: Network) -> None:
-    """Write a network with its description."""
+def save(path: Path, network: nn.Module) -> None:
+    """Write a network of any kind (`asd.kinds`) with its description."""
     metadata = {"content": "network", **{key: json.dumps(value) for key, value in asdict(network.description).items()}}
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     with written(path) as aside:
@@ -251,23 +263,3 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if metadata.get("content") not in ("weights", "network"):
         raise InputError(f"{path}: found no metadata 'content'; expected a file that the weights or train stage wrote")
     return tensors, metadata
-
-
-def load(path: Path) -> Network:
-    """Read a network, in evaluation mode, on the CPU.
-
-    Raises:
-        InputError: a damaged file, one that is no network, or tensors that do not fit the description.
-    """
-    tensors, metadata = read(path)
-    if metadata["content"] != "network":
-        raise InputError(f"{path}: found the weights of a backbone, expected a trained network (train.py writes one)")
-    fields = {key: json.loads(metadata[key]) for key in Description.__dataclass_fields__ if key in metadata}
-    for key in ("section_labels", "attribute_labels"):
-        fields[key] = tuple(fields[key])
-    network = Network(Description(**fields))
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path}: {error}; delete it and run again") from None
-    return network.eval()

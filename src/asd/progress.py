@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from asd.training import Epoch
+    from asd.loop import Epoch
 
 Item = TypeVar("Item")
 log = logging.getLogger(__name__)
@@ -47,15 +47,14 @@ def progress(items: Iterable[Item], title: str, unit: str, total: int | None = N
     log.info("%s: %d %s in %.1f s", title, done, unit, time.monotonic() - start)
 
 
-def epoch_lines(epochs: int) -> "Callable[[Epoch], None]":
+def epoch_lines() -> "Callable[[Epoch, int], None]":
     """Return a function that logs an epoch of a training when it is finished, and how long the others will take.
 
-    Args:
-        epochs: of the training.
+    It takes the epoch and the number of all epochs.
     """
     ends: list[float] = []
 
-    def report(epoch: "Epoch") -> None:
+    def report(epoch: "Epoch", epochs: int) -> None:
         ends.append(time.monotonic())
         rest, left = epochs - epoch.epoch, ""
         if rest and len(ends) > 1:  # not the first epoch, which may have been shortened by a checkpoint

@@ -1,15 +1,14 @@
-"""Training a network on the training clips of one machine, or of all machines.
+"""Training an EfficientNet on the training clips of one machine, or of all machines.
 
-The training set is on the device as tensors. An epoch is a loop over index tensors, and every augmentation (equaliser,
-crop, mixup, masks) works on a whole batch at once.
+The training set is on the device as tensors. Every augmentation (equaliser, crop, mixup, masks) works on a whole batch
+at once. The loop over batches and epochs is that of `asd.loop`.
 """
 
-import csv
 import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,14 @@ from torch import nn
 from asd import augment
 from asd.audio import log_mel
 from asd.cache import Cache, Joined
-from asd.checkpoint import Checkpoint, Stopped, tensors_digest, text_digest
+from asd.checkpoint import Checkpoint
 from asd.corpus import attribute_label
+from asd.device import memory
 from asd.errors import InputError
-from asd.files import written
+from asd.loop import Epoch, Recipe, run
 from asd.losses import mixed_focal
 from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages, left_out
-from asd.progress import progress
-from asd.settings import Compute, LogMel, Training, canonical
+from asd.settings import LogMel, Training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,21 +52,6 @@ class TrainingSet:
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
     """(clips,), index into the attribute labels; 0 where there are none."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A row of the training curve. The values of a head that does not exist are NaN."""
-
-    epoch: int
-    rate: float
-    """Learning rate of the epoch's last step."""
-    loss: float
-    section_accuracy: float
-    """Share of the (augmented) clips whose dominant section is recognised."""
-    attribute_accuracy: float
-    section_scale: float
-    attribute_scale: float
 
 
 def labels(sections: list[str], attributes: list[str], altered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -175,8 +159,10 @@ def prepared(
         device: where the network computes.
 
     Raises:
-        InputError: as `begin` raises it.
+        InputError: as `begin` and `check_memory` raise it.
     """
+    clips = int((cache.clips["split"] == "train").sum())
+    check_memory(clips, cache.settings.mels, cache.frames, settings, memory(device))
     network = begin(start, cache, settings, path).to(device)
     data = training_set(cache, network.description, settings, device)
     measure(network, data.spectrograms, settings.centre)
@@ -274,7 +260,7 @@ def train(
     data: TrainingSet,
     settings: Training,
     logmel: LogMel,
-    report: Callable[[Epoch], None] = lambda epoch: None,
+    report: Callable[[Epoch, int], None] = lambda epoch, epochs: None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Epoch]:
     """Train a network in place and return its curve, one row per epoch.
@@ -288,20 +274,16 @@ def train(
     pre-training, and replacing the statistics alone, before anything is learned, makes the features of a small corpus
     worse.
 
-    With a checkpoint, training continues from it if it belongs to this training, and updates it. The weights are then
-    bit for bit those of a training without interruption.
-
     Args:
         network: as `begin` returns it, on the device.
         data: the training set, on the same device.
         settings: of the training.
-        logmel: settings of the log-mels, for equalised clips.
-        report: called after each epoch.
+        logmel: as `recipe` takes it.
+        report: as `asd.loop.run` takes it.
         checkpoint: to continue from and to keep up to date; None for none.
 
     Raises:
-        Stopped: the checkpoint's `stop` was set; a checkpoint was saved.
-        InputError: the loss is not finite.
+        Stopped, InputError: as `asd.loop.run` raises them.
     """
     if network.section is None and network.attribute is None:
         log.warning(
@@ -317,146 +299,42 @@ def train(
     if settings.norm == "frozen":
         freeze_norms(network)
     hold_stages(network, settings.first_stage)
-    run = _begin(network, data, settings)
-    if checkpoint and (saved := checkpoint.load()):
-        _restore(run, *saved)
-        log.info("%s: going on after epoch %d, step %d", checkpoint.path, run.epoch, run.step)
-    while run.epoch < settings.epochs:
-        if run.step == 0:
-            run.order = torch.randperm(len(data.spectrograms), generator=run.random)
-            run.sums = torch.zeros(3, device=data.spectrograms.device)
-        _epoch(run, data, settings, logmel, checkpoint)
-        means, rate = (run.sums / run.steps).tolist(), _rate(run, settings, run.steps - 1)
-        run.epoch, run.step = run.epoch + 1, 0
-        scales = _scale(network.section), _scale(network.attribute)
-        run.curve.append(Epoch(run.epoch, rate, *means, *scales))
-        if not math.isfinite(means[0]):
-            machine = network.description.machine
-            raise InputError(f"machine {machine}: the loss is {means[0]} in epoch {run.epoch}; lower train.rate")
-        report(run.curve[-1])
-    network.eval()
-    return run.curve
+    return run(network, recipe(network, data, settings, logmel), report, checkpoint)
 
 
-@dataclass
-class Run:
-    """The state of a training between two steps: everything it depends on except settings and training set."""
+def recipe(network: Network, data: TrainingSet, settings: Training, logmel: LogMel) -> Recipe:
+    """Return how a network learns.
 
-    network: Network
-    optimiser: torch.optim.Adam
-    random: torch.Generator
-    """Draws the order of the clips and every augmentation."""
-    batch: int
-    steps: int
-    """Steps per epoch."""
-    order: torch.Tensor
-    """(clips,), the order of the clips in the current epoch."""
-    sums: torch.Tensor
-    """(3,), loss and accuracies summed over the epoch's steps."""
-    epoch: int = 0
-    """Finished epochs."""
-    step: int = 0
-    """Finished steps of the current epoch."""
-    curve: list[Epoch] = field(default_factory=list)
+    Args:
+        network: as `begin` returns it, on the device.
+        data: the training set, on the same device.
+        settings: of the training.
+        logmel: settings of the log-mels, for equalised clips.
+    """
 
+    def step(rows: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        batch = _augmented(network, data, rows, settings, logmel, random)
+        return _step(network, batch, settings.gamma, settings.attributes)
 
-def _begin(network: Network, data: TrainingSet, settings: Training) -> Run:
-    clips, device = len(data.spectrograms), data.spectrograms.device
-    batch = min(settings.batch, clips)
-    return Run(
-        network,
-        torch.optim.Adam(learning(network), settings.rate, fused=device.type == "cuda"),
-        torch.Generator().manual_seed(settings.seed),
-        batch,
-        steps=clips // batch,  # the remaining clips are left out: a batch of a few clips has no useful statistics
-        order=torch.empty(0, dtype=torch.int64),
-        sums=torch.zeros(3, device=device),
+    def rate(step: int, steps: int) -> float:
+        return settings.rate * learning_rate(step, settings.epochs * steps, settings.warmup * steps)
+
+    clips = len(data.spectrograms)
+    return Recipe(
+        examples=clips,
+        batch=min(settings.batch, clips),
+        epochs=settings.epochs,
+        seed=settings.seed,
+        optimiser=torch.optim.Adam(learning(network), settings.rate, fused=data.spectrograms.device.type == "cuda"),
+        rate=rate,
+        step=step,
+        scales=lambda: (_scale(network.section), _scale(network.attribute)),
     )
 
 
 def learning(network: Network) -> list[nn.Parameter]:
     """The parameters that the optimiser changes."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def _rate(run: Run, settings: Training, step: int) -> float:
-    """The learning rate of a step of the current epoch."""
-    done, all_steps = run.epoch * run.steps + step, settings.epochs * run.steps
-    return settings.rate * learning_rate(done, all_steps, settings.warmup * run.steps)
-
-
-def _epoch(run: Run, data: TrainingSet, settings: Training, logmel: LogMel, checkpoint: Checkpoint | None) -> None:
-    """Do the remaining steps of an epoch."""
-    order = run.order.to(data.spectrograms.device)
-    title = f"epoch {run.epoch + 1} of {settings.epochs}"
-    for _ in progress(range(run.step, run.steps), title, "steps"):
-        run.optimiser.param_groups[0]["lr"] = _rate(run, settings, run.step)
-        rows = order[run.step * run.batch : (run.step + 1) * run.batch]
-        batch = _augmented(run.network, data, rows, settings, logmel, run.random)
-        loss, correct = _step(run.network, batch, settings.gamma, settings.attributes)
-        run.optimiser.zero_grad()
-        loss.backward()
-        run.optimiser.step()
-        run.sums += torch.stack([loss.detach(), *correct])
-        run.step += 1
-        if checkpoint and checkpoint.due():
-            checkpoint.save(*_state(run))
-            if checkpoint.stop.is_set():
-                raise Stopped(
-                    f"stopped in epoch {run.epoch + 1}, step {run.step} of {run.steps}; saved in {checkpoint.path}: "
-                    "the same command goes on from there"
-                )
-
-
-def identity(
-    network: Network, data: TrainingSet, logmel: LogMel, compute: Compute, device: torch.device, code: str
-) -> dict[str, str]:
-    """Return what a training depends on, name -> digest, for its checkpoint. If all are equal, so are the weights.
-
-    Args:
-        network: the network with which training starts.
-        data: the training set.
-        logmel: settings of the log-mels.
-        compute: device, threads and determinism.
-        device: the device that was chosen.
-        code: digest of the code that trains.
-    """
-    state = network.state_dict()
-    tensors = [value for value in (data.spectrograms, data.waveform, data.section, data.attribute) if value is not None]
-    return {
-        "code": code,
-        "computation": text_digest(canonical(compute), device.type, torch.__version__),
-        "data": tensors_digest(tensors),
-        "settings": text_digest(json.dumps(asdict(network.description)), canonical(logmel)),
-        "start": tensors_digest(state[name] for name in sorted(state)),
-    }
-
-
-def _state(run: Run) -> tuple[dict[str, torch.Tensor], dict]:
-    """A run as the tensors and notes of a checkpoint."""
-    tensors = {f"network.{name}": value for name, value in run.network.state_dict().items()}
-    for index, values in run.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in values.items()}
-    tensors |= {"random": run.random.get_state(), "order": run.order, "sums": run.sums}
-    return tensors, {"epoch": run.epoch, "step": run.step, "curve": [asdict(epoch) for epoch in run.curve]}
-
-
-def _restore(run: Run, tensors: dict[str, torch.Tensor], notes: dict) -> None:
-    """Set a run to the state of its checkpoint."""
-    network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    run.network.load_state_dict(network)
-    parameters = learning(run.network)
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name in (name for name in tensors if name.startswith("optimiser.")):
-        _, index, key = name.split(".")
-        # In the memory layout of the parameter (channels last), which is not stored in the file.
-        like = tensors[name] if key == "step" else torch.empty_like(parameters[int(index)])
-        state.setdefault(int(index), {})[key] = like.copy_(tensors[name])
-    run.optimiser.load_state_dict({"state": state, "param_groups": run.optimiser.state_dict()["param_groups"]})
-    run.random.set_state(tensors["random"])
-    run.order, run.sums = tensors["order"], tensors["sums"].to(run.sums.device)
-    run.epoch, run.step = notes["epoch"], notes["step"]
-    run.curve = [Epoch(**epoch) for epoch in notes["curve"]]
 
 
 def _scale(head: nn.Module | None) -> float:
@@ -536,12 +414,3 @@ def _step(
         losses.append(weight * mixed_focal(logits, first, second, batch.weight, gamma))
         correct.append((logits.argmax(1) == dominant).float().mean())
     return sum(losses).mean(), correct
-
-
-def write_curve(path: Path, curve: list[Epoch]) -> None:
-    """Write a training curve as CSV, one row per epoch."""
-    with written(path) as aside, aside.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        names = [field.name for field in fields(Epoch)]
-        writer.writerow(names)
-        writer.writerows([getattr(epoch, name) for name in names] for epoch in curve)

@@ -43,6 +43,19 @@ def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def start(settings: Backbone) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return a backbone's tensors with the metadata of a file of weights: what training starts from.
+
+    Raises:
+        InputError: as `fetch` raises it.
+    """
+    return fetch(settings), _metadata(settings)
+
+
+def _metadata(settings: Backbone) -> dict[str, str]:
+    return {"content": "weights", "backbone": settings.name, "source": settings.weights}
+
+
 def check(tensors: dict[str, torch.Tensor], name: str, source: str) -> None:
     """Check that weights fit an architecture: all tensors exist, have the right shape, and there are no others.
 
@@ -75,9 +88,9 @@ def save(path: Path, tensors: dict[str, torch.Tensor], settings: Backbone) -> No
         tensors: by timm's names.
         settings: of the backbone.
     """
-    metadata = {"content": "weights", "backbone": settings.name, "source": settings.weights}
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
     with written(path) as aside:
-        safetensors.torch.save_file({key: value.contiguous() for key, value in tensors.items()}, aside, metadata)
+        safetensors.torch.save_file(tensors, aside, _metadata(settings))
 
 
 def _without_classifier(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

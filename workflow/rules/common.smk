@@ -93,7 +93,7 @@ BACKBONES = {block.backbone.file: block.backbone for block in BLOCKS}
 # The models that are scored: those that run, and the members of fusions.
 SCORED = list(dict.fromkeys(one for name in settings.run_models for one in [*settings.models[name].members, name]))
 RUN_NETWORKS = list(dict.fromkeys(settings.models[name].network for name in SCORED if settings.models[name].network))
-TRAINED_NETWORKS = [name for name in RUN_NETWORKS if settings.networks[name].epochs]
+TRAINED_NETWORKS = [name for name in RUN_NETWORKS if settings.networks[name].learns]
 FUSIONS = "|".join(name for name, model in settings.models.items() if model.members) or "(?!)"
 # Entries whose training is the same (they differ, for example, in the windows that are scored) share one trained
 # network.
@@ -266,10 +266,12 @@ def weights_file(wildcards):
 
 
 def start_of(wildcards):
-    """What a network starts from: another network of the machine, or the pre-trained weights."""
+    """What a network starts from: another network of the machine, the pre-trained weights, or nothing."""
     network = settings.networks[wildcards.network]
     if network.warm_start:
         return network_path(network.warm_start, wildcards.machine)
+    if not network.starts:
+        return []
     return WEIGHTS.format(backbone=network.backbone.file)
 
 

@@ -29,13 +29,14 @@ rule train:
     params:
         script=f"{SCRIPTS}/train.py",
         code=code("train"),
-        settings=lambda wildcards: flags(settings.networks[wildcards.network].training),
+        settings=lambda wildcards: settings.networks[wildcards.network].training.flags,
+        start=lambda wildcards: "--start" if start_of(wildcards) else "",
         compute=COMPUTE,
         checkpoint=f"{RESULTS}/checkpoints/{{network}}/{{machine}}.safetensors",
     shell:
         command(
             "--cache {input.cache:q}",
-            "--start {input.start:q}",
+            "{params.start} {input.start:q}",
             "{params.settings}",
             "{params.compute}",
             "--out {output.network:q}",

@@ -30,14 +30,14 @@ def main(
         compute: on which device, and with how many threads.
         out: the features file to write (HDF5).
     """
-    from asd import network as networks
     from asd.cache import open_cache
     from asd.device import prepare
     from asd.features import write_features
+    from asd.kinds import load
 
     device = prepare(compute)
     with open_cache(cache) as opened:
-        write_features(out, networks.fold(networks.load(network)).to(device), opened, settings, device)
+        write_features(out, load(network).for_scoring().to(device), opened, settings, device)
 
 
 if __name__ == "__main__":

@@ -34,15 +34,15 @@ def main(
         out: the scores to write.
     """
     from asd import exposure
-    from asd import network as networks
     from asd.cache import open_cache
     from asd.device import prepare
+    from asd.kinds import load
     from asd.scores import write_scores
     from asd.threshold import of_sections
 
     device = prepare(compute)
     with open_cache(cache) as opened:
-        score = exposure.scores(networks.fold(networks.load(network)).to(device), opened, settings, device)
+        score = exposure.scores(load(network).for_scoring().to(device), opened, settings, device)
         write_scores(out, opened.clips, score, of_sections(opened.clips, score, decision))
 
 

@@ -25,7 +25,7 @@ from asd.settings import Compute, Training
 def main(
     *,
     cache: list[Path],
-    start: Path,
+    start: Path | None = None,
     settings: Annotated[Training, tyro.conf.arg(name="")],
     compute: Annotated[Compute, tyro.conf.arg(name="")],
     out: Path,
@@ -36,7 +36,8 @@ def main(
 
     Args:
         cache: log-mel cache of the machine, or with scope `all` those of all machines (HDF5).
-        start: weights of a backbone, or a network, from which training starts (safetensors).
+        start: weights of a backbone, or a network, from which training starts (safetensors); none for kinds of
+            networks that begin with random weights.
         settings: how to train.
         compute: on which device, and with how many threads.
         out: the network to write.
@@ -44,38 +45,35 @@ def main(
         checkpoint: the checkpoint to keep during training (safetensors).
     """
     from asd import checkpoint as checkpoints
+    from asd import kinds, loop
     from asd import network as networks
-    from asd import training
     from asd.cache import Joined, open_cache
     from asd.code_digest import code_digest
-    from asd.device import memory, prepare
+    from asd.device import prepare
     from asd.errors import InputError
     from asd.progress import epoch_lines
 
-    device = prepare(compute)
+    device, kind = prepare(compute), kinds.KINDS[settings.kind]
     if len(cache) > 1 and settings.scope != "all":
         raise InputError(f"--cache: found {len(cache)} caches, expected one; a network of all machines has --scope all")
     with ExitStack() as stack:
         caches = [stack.enter_context(open_cache(path)) for path in cache]
         opened = Joined(caches) if settings.scope == "all" else caches[0]
-        training_clips = int((opened.clips["split"] == "train").sum())
-        frames = min(one.frames for one in caches)
-        training.check_memory(training_clips, opened.settings.mels, frames, settings, memory(device))
-        net, data = training.prepared(networks.read(start), opened, settings, start, device)
+        net, data = kind.prepared(start and networks.read(start), opened, settings, start, device)
         logmel = opened.settings
     with checkpoints.stopping() if checkpoint else nullcontext() as stop:
         kept = None
         if checkpoint:
-            code = code_digest(Path(__file__), Path(training.__file__).parent)
-            of = training.identity(net, data, logmel, compute, device, code)
+            code = code_digest(Path(__file__), Path(loop.__file__).parent)
+            of = loop.identity(net, data, logmel, compute, device, code)
             kept = checkpoints.Checkpoint(checkpoint, of, stop)
         try:
-            rows = training.train(net, data, settings, logmel, epoch_lines(settings.epochs), kept)
+            rows = kind.train(net, data, settings, logmel, epoch_lines(), kept)
         except checkpoints.Stopped as stopped:
             logging.getLogger("train").error("%s", stopped)
             raise SystemExit(128 + signal.SIGTERM) from None
     networks.save(out, net)
-    training.write_curve(curve, rows)
+    loop.write_curve(curve, rows)
     if kept:
         kept.remove()
 

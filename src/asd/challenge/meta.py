@@ -70,7 +70,7 @@ def network_complexity(path: Path, mels: int, frames: int, windows: int, exposur
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from asd.network import load
+    from asd.kinds import load
 
     network = load(path).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -132,7 +132,7 @@ def untrained(settings: "Settings") -> set[str]:
 
     def trains(name: str) -> bool:
         model = settings.models[name]
-        return any(map(trains, model.members)) or bool(model.network and settings.networks[model.network].epochs)
+        return any(map(trains, model.members)) or bool(model.network and settings.networks[model.network].learns)
 
     return {settings.models[name].title for name in settings.run_models if not trains(name)}
 

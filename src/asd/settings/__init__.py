@@ -6,6 +6,17 @@ The text below a field explains the setting, and appears in the `--help` of the 
 from asd.settings.block import LONGEST, Model, Name, Source, Target, canonical, flags, flags_of, flat, part
 from asd.settings.configuration import HANDED_DOWN, Settings, load
 from asd.settings.models import DETECTORS, Decision, DetectorName, Fit, Gmm, Knn, Mvg, Scored, Threshold, WindowPooling
-from asd.settings.networks import Backbone, Equaliser, Faults, Masks, Mixup, Network, Spectrum, Training, Windows
+from asd.settings.networks import (
+    NETWORKS,
+    Backbone,
+    Equaliser,
+    Faults,
+    Masks,
+    Mixup,
+    Network,
+    Spectrum,
+    Training,
+    Windows,
+)
 from asd.settings.recordings import Check, Dataset, Demo, Folder, LogMel, Parts, Published, Transfer
 from asd.settings.results import Author, Compute, Ensemble, Metrics, Submission, Sweep, Variant

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from asd.files import digest
-from asd.settings.block import Model, Source, part
+from asd.settings.block import Model, Source, flags_of, flat, part
 from asd.settings.recordings import LogMel
 
 
@@ -74,6 +74,9 @@ class Faults(Model):
 class Training(Model):
     """Training of one network."""
 
+    kind: Literal["efficientnet"] = "efficientnet"
+    """efficientnet: a pre-trained EfficientNet on log-mels. The settings below that are in no block of another kind's
+    name are of this kind, except for `scope` and `seed`, which all kinds have."""
     scope: Literal["machine", "all"] = "machine"
     """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
     section, and of machine and attribute; meant for machines with one section."""
@@ -123,6 +126,26 @@ class Training(Model):
         """Whether some clips are altered (equaliser, faults), so that there is a second label per section."""
         return self.equaliser.probability > 0 or self.faults.probability > 0
 
+    @property
+    def flags(self) -> str:
+        """What training depends on, as flags, without the settings of other kinds."""
+        block, blocks = NETWORKS[self.kind], set(NETWORKS.values())
+        names = {key: key.split(".")[0] for key in flat(self)}
+        kept = {key for key, name in names.items() if name in (*COMMON, block) or (not block and name not in blocks)}
+        return flags_of({key: value for key, value in flat(self).items() if key in kept})
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to train."""
+        return self.epochs > 0
+
+
+NETWORKS = {"efficientnet": ""}
+"""The kinds of networks, and the block with the settings of each; "": no block, but the entry itself."""
+
+COMMON = ("kind", "scope", "seed")
+"""The settings of training that all kinds have."""
+
 
 class Windows(Model):
     """How clips are cut into windows when features or scores are computed."""
@@ -162,6 +185,11 @@ class Network(Training):
     def training(self) -> Training:
         """The slice that training depends on."""
         return part(Training, self)
+
+    @property
+    def starts(self) -> bool:
+        """Whether it starts from pre-trained weights or from another network; else from random weights."""
+        return self.kind == "efficientnet"
 
     @property
     def windows(self) -> Windows:
