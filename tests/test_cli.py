@@ -20,7 +20,7 @@ from detectors import asd, with_threshold
 from asd import cli
 from asd.detector import Detector
 
-HEADER = ["file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
+HEADER = ["file", "start", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
 
 
 @pytest.mark.parametrize(("limit", "status", "word"), [(0.0, 3, "anomalous"), (1e9, 0, "normal")])
@@ -140,15 +140,81 @@ def test_entries_that_cannot_be_looked_at_and_names_that_are_no_text(detectors, 
 
 def test_recordings_of_another_length_are_scored_with_a_warning(detectors, tmp_path, monkeypatch, capsys, caplog):
     for name in ("a.wav", "b.wav"):
-        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, 23000), 16000)
     some = tmp_path / "a.wav", tmp_path / "b.wav"
     _, out, _ = asd(monkeypatch, capsys, "score", "--detector", detectors / "local/fan.zip", "--format", "csv", *some)
-    assert pd.read_csv(StringIO(out))["seconds"].tolist() == [2, 2]
+    table = pd.read_csv(StringIO(out))
+    assert table["seconds"].tolist() == [1.4375, 1.4375]
+    assert table["start"].isna().all()
     (said,) = caplog.messages
     assert (
-        f"made from clips of 1.00 s; its threshold may not fit recordings of another length: {some[0]}, 2.00 s" in said
+        f"made from clips of 1.00 s; its threshold may not fit recordings of another length: {some[0]}, 1.44 s" in said
     )
     assert said.endswith("and 1 more")
+
+
+@pytest.fixture
+def long(recordings, tmp_path) -> Path:
+    """Four and a half seconds of recordings, one after another."""
+    parts = [soundfile.read(path, dtype="int16")[0] for path in list(recordings.values())[:5]]
+    soundfile.write(tmp_path / "long.wav", np.concatenate(parts)[:72000], 16000, "PCM_16")
+    return tmp_path / "long.wav"
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [((), [0, 1, 2, 3, 3.5]), (("--every", "0.7"), [0, 0.7, 1.4, 2.1, 2.8, 3.5]), (("--every", "2"), [0, 2])],
+)
+def test_a_long_recording_is_scored_in_steps(
+    detectors, recordings, long, tmp_path, monkeypatch, capsys, caplog, words, starts
+):
+    detector = with_threshold(detectors, tmp_path, 1e9)
+    short = next(iter(recordings.values()))
+    status, out, err = asd(monkeypatch, capsys, "score", "--detector", detector, "--format", "csv", long, short, *words)
+    table = pd.read_csv(StringIO(out), dtype={"section": str})
+    steps = table[table["file"] == str(long)]
+    assert status == 0
+    assert steps["start"].tolist() == starts
+    assert set(steps["seconds"]) == {1.0}
+    samples = soundfile.read(long, dtype="int16")[0]
+    for step in steps.itertuples():
+        first = round(step.start * 16000)
+        expected = Detector.load(detector).score(samples[first : first + 16000], 16000)
+        assert (step.score, step.section) == (expected.score, expected.section)
+        assert step.worst == pytest.approx(step.start + expected.worst)
+    assert err.splitlines()[-1] == f"{long}: {len(starts)} steps of 1.00 s; none is anomalous"
+    assert caplog.messages == []  # steps are as long as the training clips
+    (other,) = table[table["file"] == str(short)].itertuples()
+    assert np.isnan(other.start)
+
+
+def test_the_steps_of_a_recording_stay_in_order_and_are_drawn(
+    detectors, recordings, long, tmp_path, monkeypatch, capsys
+):
+    short, plot = next(iter(recordings.values())), tmp_path / "pictures"
+    words = ("score", "--detector", with_threshold(detectors, tmp_path, 0.0), "--plot", plot, long, short)
+    status, out, err = asd(monkeypatch, capsys, *words)
+    assert status == 3
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [row[1] for row in rows if row[0] == str(long)] == ["0", "1", "2", "3", "3.5"]
+    assert rows[0][0] == rows[4][0] or rows[1][0] == rows[5][0]
+    assert f"{long}: 5 steps of 1.00 s; anomalous from 0:00:00 to 0:00:04.5 (5 of 5 steps)" in err
+    assert "5 of 5 steps anomalous" in (plot / "long.svg").read_text()
+
+
+def test_steps_of_a_watched_recording_count_one_by_one(detectors, long, tmp_path, monkeypatch, capsys):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    long.rename(inbox / "long.wav")
+    words = ("watch", inbox, "--once", "--interval", "0.01", "--after", "3", "--every", "0.5", "--detector")
+    status, out, err = asd(monkeypatch, capsys, *words, with_threshold(detectors, tmp_path, 0.0))
+    assert status == 0
+    rows = [json.loads(line) for line in (inbox / "asd.jsonl").read_text().splitlines()]
+    assert [row["start"] for row in rows] == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5]
+    assert [row["alarm"] for row in rows] == [False, False, True, False, False, False, False, False]
+    assert out.splitlines()[2].endswith("long.wav  0:00:01  ALARM")
+    assert "8 steps of 1.00 s; anomalous from 0:00:00 to 0:00:04.5" in err
+    assert asd(monkeypatch, capsys, *words, detectors / "local/fan.zip")[1] == ""
 
 
 def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, tmp_path, monkeypatch, capsys):
@@ -157,7 +223,7 @@ def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, 
     _, out, _ = asd(
         monkeypatch, capsys, "score", "--detector", detectors / "local/fan.zip", first, second, "--plot", plot
     )
-    assert out.splitlines()[0].split() == HEADER
+    assert out.splitlines()[0].split() == [name for name in HEADER if name != "start"]  # there are no steps
     assert {path.name for path in plot.iterdir()} == {
         f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
     }

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from asd.errors import InputError
 from asd.settings import LogMel
-from asd.soundfiles import converted, length, read, read_float, to_int16
+from asd.soundfiles import blocks, converted, length, read, read_float, to_int16
 
 RATE = 16000
 STRICT = LogMel()
@@ -317,3 +318,26 @@ def test_half_a_recording(tmp_path, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"truncated|not a readable sound file"):
         read(path, ANY)
+
+
+@pytest.mark.parametrize("rate", [8000, RATE, 44100])
+def test_blocks_are_the_recording(tmp_path, monkeypatch, rate):
+    sound = np.random.default_rng(0).normal(0, 0.1, (3 * rate + 17, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", sound, rate, subtype="FLOAT")
+    expected = soxr.resample(sound.mean(1), rate, RATE, "HQ") if rate != RATE else sound.mean(1)
+    for size in (1000, 2**20):
+        monkeypatch.setattr("asd.soundfiles.BLOCK", size)
+        some = list(blocks(tmp_path / "x.wav", ANY))
+        assert size > len(sound) or max(map(len, some)) <= 4 * size
+        got = np.concatenate(some)
+        assert len(got) == length(tmp_path / "x.wav", ANY)
+        np.testing.assert_array_equal(got[: len(expected)], to_int16(expected)[: len(got)])
+
+
+def test_what_is_wrong_within_a_recording_names_its_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr("asd.soundfiles.BLOCK", 1000)
+    sound = np.zeros(5000, np.float32)
+    sound[3210] = np.nan
+    soundfile.write(tmp_path / "x.wav", sound, RATE, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"x\.wav: sample 3210 is \[nan\]"):
+        read(tmp_path / "x.wav", ANY)

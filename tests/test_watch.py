@@ -40,7 +40,7 @@ def test_what_is_in_the_log_is_done_until_it_changes(tmp_path):
     put(tmp_path / "a.wav", b"1", 1)
     watched = Watched(tmp_path, log)
     watched.ready()
-    watched.append(watched.ready()[0], {"score": 1.5})
+    watched.append(watched.ready()[0], [{"score": 1.5}])
     assert watched.ready() == watched.ready() == []
     watched.close()
     again = Watched(tmp_path, log)
@@ -104,7 +104,7 @@ def test_a_name_that_is_no_text_is_known_again(tmp_path):
     put(tmp_path / name, b"1", 1)
     watched = Watched(tmp_path, log)
     watched.ready()
-    watched.append(watched.ready()[0], {"score": 1.5})
+    watched.append(watched.ready()[0], [{"score": 1.5}])
     watched.close()
     assert json.loads(log.read_bytes().decode("utf-8"))["file"] == name
     again = Watched(tmp_path, log)
@@ -118,7 +118,7 @@ def test_a_full_disk_is_said_and_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     watched = Watched(tmp_path, log)
     watched.ready()
     first, second = watched.ready()
-    watched.append(first, {"score": 1.5})
+    watched.append(first, [{"score": 1.5}])
     before = log.read_bytes()
 
     class Full(io.FileIO):
@@ -132,7 +132,7 @@ def test_a_full_disk_is_said_and_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     with pytest.raises(
         InputError, match=r"log\.jsonl: cannot be written \(No space left on device\).* b\.wav is scored"
     ):
-        watched.append(second, {"score": 2.5})
+        watched.append(second, [{"score": 2.5}])
     watched.close()
     assert log.read_bytes() == before
     again = Watched(tmp_path, log)

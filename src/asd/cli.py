@@ -20,10 +20,13 @@ from asd.command import say_anything, share_processor
 from asd.errors import InputError
 
 if TYPE_CHECKING:
-    from asd.detector import Detector
-    from asd.notify import Alarms
+    import numpy as np
 
-COLUMNS = ("file", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark")
+    from asd.detector import Detector, Score
+    from asd.notify import Alarms
+    from asd.settings import LogMel
+
+COLUMNS = ("file", "start", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark")
 DECISIONS = {True: "anomalous", False: "normal", None: None}
 NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
@@ -91,15 +94,19 @@ def score(
     format: Literal["table", "csv", "jsonl"] = "table",
     convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     channel: Channel = None,
+    every: float | None = None,
     plot: Path | None = None,
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
     """Score recordings: how anomalous each is, whether it is above the threshold, and when it was most anomalous.
 
+    A recording at least one and a half times as long as the training clips, or with --every any longer one, is scored
+    in steps of their length: it has a row per step, and a line says when it was anomalous.
+
     Exit status: 0, nothing is anomalous; 1, nothing is anomalous, but a recording could not be scored, or there is no
-    threshold to decide by; 2, the detector or a setting is wrong, and nothing was scored; 3, at least one recording is
-    anomalous.
+    threshold to decide by; 2, the detector or a setting is wrong, and nothing was scored; 3, at least one recording, or
+    step of one, is anomalous.
 
     Args:
         recordings: the recordings: wav, mono, 16 bit, at the rate of the training recordings; of a folder all that are
@@ -107,12 +114,14 @@ def score(
         detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
         section: the section of the machine. By default each recording is scored as the section with the lowest
             standardised score.
-        format: a table (highest standardised score first), CSV, or one JSON object per line. standardised is the score
-            in standard deviations above the mean of the section's training clips; worst is the time in seconds of the
-            middle of the worst window, if the model sees windows; seconds is the length of the recording; remark says
-            if it is silent.
+        format: a table (highest standardised score first), CSV, or one JSON object per line. start is the time in
+            seconds at which a step begins; standardised is the score in standard deviations above the mean of the
+            section's training clips; worst is the time in seconds of the middle of the worst window, if the model sees
+            windows; seconds is the length of the recording or step; remark says if it is silent.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
+        every: seconds from one step to the next in long recordings; by default the length of the training clips, which
+            is also that of a step.
         plot: a folder for a picture of each recording (SVG and PNG).
         device: auto, cpu, cuda or cuda:N.
         threads: number of threads.
@@ -124,17 +133,20 @@ def score(
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
     loaded = _loaded(detector, convert, channel, device, threads)
     _check_section(loaded, section)
-    rows = list(_scored(loaded, _recordings(recordings), section, plot))
-    found = [row for row in rows if row is not None]
+    named = _recordings(recordings)
+    scored = [rows for rows in _scored(loaded, named, section, every, plot) if rows]
+    found = [row for rows in scored for row in rows]
     _print(found, format)
-    if len(found) < len(rows):
-        log.error("%d of %d recordings could not be scored", len(rows) - len(found), len(rows))
+    _tell_steps(scored)
+    failed = len(named) - len(scored)
+    if failed:
+        log.error("%d of %d recordings could not be scored", failed, len(named))
     _warn_of_lengths(loaded, found)
     _warn_of_undecided(loaded, found)
     _warn_of_remarks(found)
     if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
-    return INCOMPLETE if None in rows or any(row["decision"] is None for row in found) else NONE
+    return INCOMPLETE if failed or any(row["decision"] is None for row in found) else NONE
 
 
 def watch(
@@ -143,6 +155,7 @@ def watch(
     detector: Path,
     out: Path | None = None,
     section: str | None = None,
+    every: float | None = None,
     interval: float = 2.0,
     once: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     after: int = 1,
@@ -159,7 +172,8 @@ def watch(
     line of JSON. Recordings that are in the log are not scored again, also after a restart. A recording that cannot be
     read or scored is named, and the others are scored; with --once the exit status is then 1, otherwise 0.
 
-    An alarm is raised by anomalous recordings in a row, once: the next alarm follows only after a normal recording.
+    Long recordings are scored in steps, as by asd score. An alarm is raised by anomalous recordings (or steps) in a
+    row, once: the next alarm follows only after a normal one.
 
     Args:
         folder: the folder; its subfolders are watched, too.
@@ -167,6 +181,8 @@ def watch(
         out: the log; by default asd.jsonl in the folder.
         section: the section of the machine. By default each recording is scored as the section with the lowest
             standardised score.
+        every: seconds from one step to the next in long recordings; by default the length of the training clips, which
+            is also that of a step.
         interval: seconds from one look to the next.
         once: score the recordings that are there now, and end.
         after: number of anomalous recordings in a row that raise an alarm.
@@ -200,7 +216,8 @@ def watch(
             while True:
                 time.sleep(interval)
                 for stamp in watched.ready():
-                    failed |= not _watched(loaded, folder / stamp[0], section, partial(watched.append, stamp), alarms)
+                    add = partial(watched.append, stamp)
+                    failed |= not _watched(loaded, folder / stamp[0], section, every, add, alarms)
                 if once:
                     break
         except KeyboardInterrupt:
@@ -211,29 +228,39 @@ def watch(
 
 
 def _watched(
-    detector: "Detector", path: Path, section: str | None, append: Callable[[dict], None], alarms: "Alarms"
+    detector: "Detector",
+    path: Path,
+    section: str | None,
+    every: float | None,
+    append: Callable[[list[dict]], None],
+    alarms: "Alarms",
 ) -> bool:
-    """Score a recording, print and append the result, and raise an alarm; return whether it could be scored."""
+    """Score a recording, print and append the results, and raise alarms; return whether it could be scored."""
+    from asd.steps import clock
+
     if not os.path.lexists(path):  # moved away meanwhile
         return True
+    now = datetime.now(UTC).isoformat()
     try:
-        found = _one(detector, path, section)
+        rows = _one(detector, path, section, every)
     except InputError as error:
-        found = {"error": _named(path, error)}
-        log.error("%s", found["error"])
-    else:
-        _warn_of_lengths(detector, [found])
-        _warn_of_undecided(detector, [found])
-        _warn_of_remarks([found])
-        found |= {"scored": datetime.now(UTC).isoformat(), "alarm": alarms.raised(found["decision"])}
-        if found["alarm"]:  # before the log is written, whose disk may be full
-            told = {"machine": detector.description.machine, "in_a_row": alarms.after, **found}
+        log.error("%s", _named(path, error))
+        append([{"error": _named(path, error), "scored": now}])
+        return False
+    _warn_of_lengths(detector, rows)
+    _warn_of_undecided(detector, rows)
+    _warn_of_remarks(rows)
+    for row in rows:
+        row |= {"scored": now, "alarm": alarms.raised(row["decision"])}
+        if row["alarm"]:  # before the log is written, whose disk may be full
+            told = {"machine": detector.description.machine, "in_a_row": alarms.after, **row}
             alarms.tell(told | {"file": str(path.absolute())})
-        said = "  ALARM" if found["alarm"] else ""
-        print(f"{found['decision'] or '-':9}  {found['score']:10.4g}  {path}{said}", flush=True)
-        del found["file"]  # in the log it is relative to the folder
-    append({"scored": datetime.now(UTC).isoformat(), **found})
-    return "error" not in found
+        place = "" if row["start"] is None else f"  {clock(row['start'])}"
+        said = "  ALARM" if row["alarm"] else ""
+        print(f"{row['decision'] or '-':9}  {row['score']:10.4g}  {path}{place}{said}", flush=True)
+    _tell_steps([rows])
+    append([{key: value for key, value in row.items() if key != "file"} for row in rows])  # there it is relative
+    return True
 
 
 def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
@@ -297,9 +324,9 @@ def _recordings(paths: list[Path]) -> list[Path]:
 
 
 def _scored(
-    detector: "Detector", recordings: list[Path], section: str | None, plot: Path | None
-) -> Iterable[dict | None]:
-    """The result of each recording; None if it cannot be scored, and then the log names it."""
+    detector: "Detector", recordings: list[Path], section: str | None, every: float | None, plot: Path | None
+) -> Iterable[list[dict]]:
+    """The rows of each recording; none if it cannot be scored, and then the log names it."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from asd.progress import progress
@@ -310,16 +337,21 @@ def _scored(
             # Recordings of the same name from two folders have different pictures.
             name = path.stem if stems.count(path.stem) == 1 else "-".join(path.with_suffix("").parts).lstrip("/.-")
             try:
-                yield _one(detector, path, section, plot and plot / name)
+                yield _one(detector, path, section, every, plot and plot / name)
             except InputError as error:
                 log.error("%s", _named(path, error))
-                yield None
+                yield []
 
 
-def _one(detector: "Detector", path: Path, section: str | None, picture: Path | None = None) -> dict:
-    """The result of a recording; if there is a path `picture`, its picture is written to <picture>.svg and .png."""
+def _one(
+    detector: "Detector", path: Path, section: str | None, every: float | None, picture: Path | None = None
+) -> list[dict]:
+    """The row of a recording, or those of its steps.
+
+    If there is a path `picture`, its picture is written to <picture>.svg and .png.
+    """
     from asd import soundfiles
-    from asd.files import printable
+    from asd.steps import WHOLE, cut, step_samples
 
     try:
         path.stat()
@@ -327,26 +359,56 @@ def _one(detector: "Detector", path: Path, section: str | None, picture: Path | 
         raise InputError(f"{path}: no such file") from None
     except OSError as error:  # a link to itself, a folder that may not be entered, a name that is too long
         raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
-    settings = detector.description.logmel
-    waveform = soundfiles.read(path, settings)
-    found = detector.score(waveform, settings.rate, section)
+    settings, window = detector.description.logmel, detector.description.samples
+    step = step_samples(every, window, settings.rate)
+    whole = int(WHOLE * window) if every is None else window + 1
+    scored, rows, logmels = [], [], []
+    for start, waveform in cut(soundfiles.blocks(path, settings), window, step, whole):
+        found = detector.score(waveform, settings.rate, section)
+        rows.append(_row(detector, path, start / settings.rate, len(waveform) / settings.rate, found))
+        if picture:
+            scored.append(found)
+            logmels[-1:] = [
+                *(one.mean(1, keepdims=True) for one in logmels[-1:]),
+                detector.log_mel(waveform, settings.rate),
+            ]
+    if len(rows) == 1:
+        rows[0]["start"] = None
     if picture:
-        from asd.report import figures
+        _draw(picture, path.name, settings, rows, scored, logmels)
+    return rows
 
-        logmel = detector.log_mel(waveform, settings.rate)
+
+def _draw(
+    picture: Path, name: str, settings: "LogMel", rows: list[dict], scored: list["Score"], logmels: list["np.ndarray"]
+) -> None:
+    """Draw a recording, or the course of one that was scored in steps, with the mean spectrum of each."""
+    from asd.files import printable
+    from asd.report import figures
+
+    if len(rows) == 1:
+        (found,), (row,) = scored, rows
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
-        title = f"{printable(path.name)}: {found.score:.4g}{limit}, as section {found.section}"
-        drawn = figures.clip(logmel, settings, found.times, found.windows, found.threshold, title, found.bands)
-        figures.save(drawn, picture.parent, picture.name)
+        title = f"{printable(name)}: {found.score:.4g}{limit}, as section {row['section']}"
+        drawn = figures.clip(logmels[0], settings, found.times, found.windows, found.threshold, title, found.bands)
+    else:
+        count = sum(row["decision"] == "anomalous" for row in rows)
+        title = f"{printable(name)}: {count} of {len(rows)} steps anomalous"
+        drawn = figures.course(rows, [one.mean(1) for one in logmels], settings, title)
+    figures.save(drawn, picture.parent, picture.name)
+
+
+def _row(detector: "Detector", path: Path, start: float, seconds: float, found: "Score") -> dict:
     return {
         "file": str(path),
+        "start": start,
         "score": found.score,
         "decision": DECISIONS[found.decision],
         "section": found.section,
         "threshold": detector.description.thresholds[found.section],
         "standardised": found.standardised,
-        "worst": found.worst,
-        "seconds": len(waveform) / settings.rate,
+        "worst": None if found.worst is None else start + found.worst,
+        "seconds": seconds,
         "remark": found.remark,
     }
 
@@ -381,6 +443,15 @@ def _named(path: Path, error: InputError) -> str:
     return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
+def _tell_steps(scored: list[list[dict]]) -> None:
+    """Say of each recording that was scored in steps when it was anomalous."""
+    from asd.steps import told
+
+    for rows in scored:
+        if len(rows) > 1:
+            print(told(rows), file=sys.stderr, flush=True)
+
+
 def _print(rows: list[dict], format: str) -> None:
     import pandas as pd
 
@@ -392,8 +463,12 @@ def _print(rows: list[dict], format: str) -> None:
     if format == "csv":
         table.to_csv(sys.stdout, index=False, lineterminator="\n")
     elif len(table):
-        table = table.sort_values("standardised", ascending=False).fillna({"decision": "-"})
-        numbers = table.astype(dict.fromkeys(("threshold", "worst", "seconds"), float))
+        # The steps of a recording stay together, in the order of time.
+        highest = table.groupby("file", sort=False)["standardised"].transform("max")
+        order = highest.sort_values(ascending=False, kind="stable").index
+        table = table.loc[order].fillna({"decision": "-"})
+        table = table if table["start"].notna().any() else table.drop(columns="start")
+        numbers = table.astype({one: float for one in ("start", "threshold", "worst", "seconds") if one in table})
         print(numbers.to_string(index=False, na_rep="-", float_format="%.4g"))
 
 

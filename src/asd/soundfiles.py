@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -94,13 +94,35 @@ def read(path: Path, settings: LogMel) -> np.ndarray:
         InputError: the file is missing, empty or truncated, has samples that are not numbers or another full scale than
             1, or is not as the settings require.
     """
+    return _joined(list(blocks(path, settings)))
+
+
+def blocks(path: Path, settings: LogMel) -> Iterator[np.ndarray]:
+    """Yield the samples that `read` returns in blocks, so that a long recording takes little memory.
+
+    Yields:
+        (samples,) int16.
+
+    Raises:
+        InputError: as in `read`; of what lies within the recording when that block is reached.
+    """
     with _opened(path, settings) as sound:
         if _is_native(sound, settings):
-            return _decoded(path, sound, "int16")[:, 0]
-        mono = _mono(_decoded(path, sound), settings)
-        if (peak := np.abs(mono).max()) > 1:
+            for block in _blocks(path, sound, "int16"):
+                yield block[:, 0]
+            return
+        peak = 0.0
+
+        def mono() -> Iterator[np.ndarray]:
+            nonlocal peak
+            for block in _blocks(path, sound):
+                yield (one := _mono(block, settings))
+                peak = max(peak, float(np.abs(one).max()))
+
+        for block in _resampled(mono(), sound.samplerate, settings.rate):
+            yield to_int16(block)
+        if peak > 1:
             log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
-        return to_int16(_resampled(mono, sound.samplerate, settings.rate))
 
 
 def read_float(path: Path, settings: LogMel) -> tuple[np.ndarray, int]:
@@ -329,26 +351,34 @@ def _knows_its_length(sound: soundfile.SoundFile) -> bool:
     return sound.frames < 2**40
 
 
-def _decoded(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> np.ndarray:
-    """The samples of a file, (samples, channels)."""
+def _decoded(path: Path, sound: soundfile.SoundFile) -> np.ndarray:
+    """The samples of a file, (samples, channels) float32."""
+    return _joined(list(_blocks(path, sound)))
+
+
+def _joined(some: list[np.ndarray]) -> np.ndarray:
+    return some[0] if len(some) == 1 else np.concatenate(some)
+
+
+def _blocks(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> Iterator[np.ndarray]:
+    """The samples of a file in blocks, (samples, channels); at least one."""
     if not _knows_its_length(sound):
         sound.seekable = lambda: False  # otherwise soundfile seeks after each block, which fails without an end
-    blocks = []
+    count = 0
     try:
         while len(block := sound.read(BLOCK, dtype=dtype, always_2d=True)):
-            blocks.append(block)
+            if dtype != "int16" and (fault := fault_of(block)):
+                finite = np.isfinite(block).all(1)
+                row = int((~finite).argmax() if not finite.all() else np.abs(block).max(1).argmax())
+                raise InputError(
+                    f"{path}: sample {count + row} is {block[row].tolist()}; {fault}; record it again or remove it"
+                )
+            count += len(block)
+            yield block
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); copy it again or remove it") from None
-    read = blocks[0] if len(blocks) == 1 else np.concatenate([np.empty((0, sound.channels), dtype), *blocks])
-    if len(read) < sound.frames and (_knows_its_length(sound) or not len(read)):
-        raise InputError(
-            f"{path}: truncated: found {len(read)} samples, the header promises {sound.frames}; copy it again"
-        )
-    if dtype != "int16" and (fault := fault_of(read)):
-        finite = np.isfinite(read).all(1)
-        row = int((~finite).argmax() if not finite.all() else np.abs(read).max(1).argmax())
-        raise InputError(f"{path}: sample {row} is {read[row].tolist()}; {fault}; record it again or remove it")
-    return read
+    if count < sound.frames and (_knows_its_length(sound) or not count):
+        raise InputError(f"{path}: truncated: found {count} samples, the header promises {sound.frames}; copy it again")
 
 
 def _mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
@@ -356,14 +386,21 @@ def _mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
     return sound[:, settings.channel - 1] if isinstance(settings.channel, int) else sound.mean(1)
 
 
-def _resampled(sound: np.ndarray, found: int, rate: int) -> np.ndarray:
+def _resampled(sound: Iterable[np.ndarray], found: int, rate: int) -> Iterator[np.ndarray]:
+    """Blocks (samples,) float32 at another rate; together they are as long as `_resampled_length` says."""
     if found == rate:
-        return sound
+        yield from sound
+        return
     import soxr
 
-    samples = _resampled_length(len(sound), found, rate)
-    resampled = soxr.resample(sound, found, rate, "HQ")[:samples]
-    return np.pad(resampled, (0, samples - len(resampled)))
+    stream = soxr.ResampleStream(found, rate, 1, dtype="float32", quality="HQ")
+    taken = given = 0
+    for block in sound:
+        taken += len(block)
+        given += len(made := stream.resample_chunk(block))
+        yield made
+    rest = stream.resample_chunk(np.empty(0, np.float32), last=True)[: _resampled_length(taken, found, rate) - given]
+    yield np.pad(rest, (0, _resampled_length(taken, found, rate) - given - len(rest)))
 
 
 def _resampled_length(samples: int, found: int, rate: int) -> int:

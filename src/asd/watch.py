@@ -1,8 +1,9 @@
 """A folder in which recordings appear: which of them are complete, and which were scored before.
 
-The log has one line of JSON per recording: its file, size and time of change, by which it is recognised, and its
-result. Each line is written to the disk at once, so that after a restart the work continues where the last run ended.
-Only one process can write a log at a time; a second one is refused.
+The log has one line of JSON per recording, or per step of a long one: its file, size and time of change, by which it is
+recognised, and its result. The lines of a recording are written to the disk at once, so that after a restart the work
+continues where the last run ended. Only one process can write a log at a time;
+a second one is refused.
 """
 
 import io
@@ -87,23 +88,23 @@ class Watched:
         self.before = set(now)
         return whole
 
-    def append(self, stamp: Stamp, found: dict) -> None:
-        """Append a recording's result to the log.
+    def append(self, stamp: Stamp, found: list[dict]) -> None:
+        """Append a recording's results to the log, all of them or none.
 
         Raises:
             InputError: the log cannot be written, for example because the disk is full. It is as it was before.
         """
-        row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **found}
-        text = json.dumps(row, ensure_ascii=False)
-        try:
-            line = text.encode()
-        except UnicodeEncodeError:  # a name that is not UTF-8; JSON writes it as numbers
-            line = json.dumps(row).encode()
+        lines = b""
+        for one in found:
+            row = {"file": stamp[0], "size": stamp[1], "changed": stamp[2], **one}
+            try:
+                lines += json.dumps(row, ensure_ascii=False).encode() + b"\n"
+            except UnicodeEncodeError:  # a name that is not UTF-8; JSON writes it as numbers
+                lines += json.dumps(row).encode() + b"\n"
         before = os.fstat(self.file.fileno()).st_size
         try:
-            line += b"\n"
-            while line:  # a full disk may take a part
-                line = line[self.file.write(line) :]
+            while lines:  # a full disk may take a part
+                lines = lines[self.file.write(lines) :]
             os.fsync(self.file.fileno())
         except OSError as error:
             os.ftruncate(self.file.fileno(), before)

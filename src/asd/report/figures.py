@@ -519,3 +519,39 @@ def clip(
         grid[1, 0].set_ylabel("window score")
     grid[-1, 0].set_xlabel("time, s")
     return figure
+
+
+@matplotlib.rc_context(STYLE)
+def course(rows: list[dict], spectra: list[np.ndarray], settings: "LogMel", title: str) -> "Figure":
+    """Draw a long recording that was scored in steps: the mean spectrum of each step, and below it the scores.
+
+    Args:
+        rows: of the steps, in the order of time: start and seconds, section, score, threshold and standardised.
+        spectra: (mels,) of each step in dB.
+        settings: of the log-mel.
+        title: of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.6, 4.0))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    levels = np.stack(spectra, axis=1)
+    starts = np.array([row["start"] for row in rows])
+    middles = starts + np.array([row["seconds"] for row in rows]) / 2
+    low, high = level_range([levels])
+    # The last step may begin sooner after the one before it than the others do.
+    edges = np.concatenate([middles[:1] - (middles[1] - middles[0]) / 2, (middles[1:] + middles[:-1]) / 2])
+    edges = np.append(edges, 2 * middles[-1] - edges[-1])
+    bins = np.arange(len(levels) + 1) - 0.5
+    upper.grid(False)
+    upper.pcolormesh(edges, bins, levels, cmap=COLORMAP, vmin=low, vmax=high, rasterized=True)
+    upper.set_yticks(*mel_ticks(settings))
+    upper.set(title=title, ylabel="frequency, kHz")
+    own = {row["threshold"] for row in rows}
+    one_section = len({row["section"] for row in rows}) == 1
+    values = [row["score" if one_section else "standardised"] for row in rows]
+    lower.plot(middles, values, color=ORANGE, lw=1)
+    if one_section and None not in own:
+        lower.axhline(*own, color=INK, ls="--", lw=1)
+    lower.set(xlabel="time, s", ylabel="score" if one_section else "standardised score")
+    return figure
