@@ -28,6 +28,7 @@ include: "workflow/rules/compare_paper.smk"
 include: "workflow/rules/submission.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/detector.smk"
+include: "workflow/rules/leaderboard.smk"
 include: "workflow/rules/provenance.smk"
 
 

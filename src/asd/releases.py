@@ -65,6 +65,12 @@ def releases(kind: str, machine: str, parts: list[str]) -> list[Release]:
     return found
 
 
+def machines_of(kind: str, part: str) -> list[str]:
+    """Return the machines of a part of a published data set; empty if it is no published data set."""
+    rows = [row for row in _table() if row["kind"] == kind and row["part"] == part]
+    return sorted({machine for row in rows for machine in row["machines"].split()})
+
+
 def _table() -> list[dict[str, str]]:
     with TABLE.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))

@@ -298,6 +298,37 @@ def sweep(rows: "pd.DataFrame") -> "Figure":
 
 
 @matplotlib.rc_context(STYLE)
+def against_time(board: "pd.DataFrame") -> "Figure | None":
+    """Draw the first figure of a leaderboard against the time of training, and against that of scoring a clip.
+
+    Args:
+        board: as from `asd.results.leaderboard.board`. Systems without a rank, or whose time is unknown, are left out.
+
+    Returns:
+        The figure, a point with its rank per system; None if there is no such system.
+    """
+    score = "omega" if "omega" in board else "auc"
+    rows = board[board["rank"].notna() & (board["training_seconds"] > 0) & (board["clip_seconds"] > 0)]
+    if rows.empty:
+        return None
+    figure, grid = _rows(1, 2, sharey=True)
+    times = {"training_seconds": ("training, s", 1), "clip_seconds": ("scoring, ms per clip", 1000)}
+    for axes, (column, (label, factor)) in zip(grid[0], times.items(), strict=True):
+        for row in rows.itertuples():
+            x, y = factor * getattr(row, column), 100 * getattr(row, score)
+            colour, marker = (BLUE, "o") if row.network == "trained" else (GREY, "D")
+            low, high = getattr(row, f"{score}_low"), getattr(row, f"{score}_high")
+            if np.isfinite(low):
+                axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=0.8, alpha=0.6)
+            axes.plot(x, y, marker, color=colour, ms=4)
+            axes.annotate(f"{row.rank:.0f}", (x, y), (4, 2), textcoords="offset points", fontsize=8, color=INK)
+        axes.set(xscale="log", xlabel=label)
+        axes.margins(x=0.15)
+    grid[0, 0].set_ylabel("official score, %" if score == "omega" else "AUC, %")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def training(curves: dict[str, "pd.DataFrame"]) -> "Figure":
     """Draw loss and accuracies over the epochs, one line per network.
 

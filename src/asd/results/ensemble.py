@@ -72,6 +72,9 @@ def same_clips(scores: Scores) -> None:
         return clips[clips["split"] == "test"][columns].sort_values(columns[:2], ignore_index=True)
 
     first, *others = scores
+    for other in others:
+        if odd := sorted(scores[first].keys() ^ scores[other].keys()):
+            raise InputError(f"scores: {first} and {other} are not of the same machines; only one has {', '.join(odd)}")
     for machine in scores[first]:
         expected = of(first, machine)
         for other in others:

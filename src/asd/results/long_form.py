@@ -51,18 +51,29 @@ def system_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, F
     same_clips(scores)
     parts = {}
     for part in PARTS:
-        parts[part] = {
-            model: joined(
-                machine_figures(machine, judged(clips, part), settings.max_fpr, settings.resamples, settings.seed)
-                for machine, clips in machines.items()
-            )
-            for model, machines in scores.items()
-        }
+        parts[part] = part_figures(scores, part, settings)
         if part == "development" or next(iter(parts[part].values())).sections:
             name_undefined(next(iter(scores.values())), part)
         else:
             del parts[part]
     return parts
+
+
+def part_figures(scores: Scores, part: str, settings: "Metrics") -> dict[str, Figures]:
+    """Return the figures of each model on the labelled test clips of one part, paired if these are the same clips.
+
+    Args:
+        scores: of all models and machines.
+        part: of the corpus.
+        settings: how figures are computed from scores.
+    """
+    return {
+        model: joined(
+            machine_figures(machine, judged(clips, part), settings.max_fpr, settings.resamples, settings.seed)
+            for machine, clips in machines.items()
+        )
+        for model, machines in scores.items()
+    }
 
 
 def half_figures(scores: Scores, settings: "Metrics") -> dict[str, dict[str, Figures]]:

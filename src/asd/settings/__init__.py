@@ -19,4 +19,4 @@ from asd.settings.networks import (
     Windows,
 )
 from asd.settings.recordings import Check, Dataset, Demo, Folder, LogMel, Parts, Published, Transfer
-from asd.settings.results import Author, Compute, Ensemble, Metrics, Submission, Sweep, Variant
+from asd.settings.results import Author, Compute, Ensemble, Leaderboard, Metrics, Submission, Sweep, Variant

@@ -14,7 +14,7 @@ from asd.settings.block import Model, Name, Target
 from asd.settings.models import Gmm, Knn, Mvg, Scored, Threshold
 from asd.settings.networks import Backbone, Network, Spectrum, Training
 from asd.settings.recordings import Check, Dataset, LogMel
-from asd.settings.results import Compute, Ensemble, Metrics, Submission, Variant
+from asd.settings.results import Compute, Ensemble, Leaderboard, Metrics, Submission, Variant
 
 HANDED_DOWN = (
     ("networks", "train", None),
@@ -64,6 +64,7 @@ class Settings(Model):
     """The models that a sweep made. A sweep writes this; do not set it."""
     ensemble: Ensemble = Ensemble()
     metrics: Metrics = Metrics()
+    leaderboard: Leaderboard = Leaderboard()
     submission: Submission = Submission()
     compute: Compute = Compute()
 
@@ -113,6 +114,13 @@ class Settings(Model):
         for name in self.submission.models:
             if name not in (*self.run_models, "ensemble"):
                 raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
+        strangers = self.leaderboard.submissions
+        if twice := [name for name in strangers if name in (*self.models, *titles)]:
+            raise ValueError(f"leaderboard.submissions: {twice[0]!r} is the name of a model; call the system otherwise")
+        if strange := [name for name in self.leaderboard.chosen_by_labels if name not in (*self.models, *strangers)]:
+            raise ValueError(
+                f"leaderboard.chosen_by_labels: {strange[0]!r} is not an entry of models or of leaderboard.submissions"
+            )
         fallback = self.ensemble.fallback
         if fallback and fallback not in self.run_models:
             raise ValueError(f"ensemble.fallback: {fallback!r} is not in run_models ({', '.join(self.run_models)})")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from asd.settings.block import Model, Name
+from asd.settings.block import Model, Name, Source
 
 
 class Sweep(Model):
@@ -30,6 +30,16 @@ class Variant(Model):
     """The value of each swept key that affects the model."""
     seed: int | None = None
     """The seed of its network, if seeds were swept."""
+
+
+class Leaderboard(Model):
+    """What stands on the leaderboard beside the models that run (see `asd.results.leaderboard`)."""
+
+    submissions: dict[str, Source] = {}
+    """Name of another system -> the folder of its score files, in the form of the challenge."""
+    chosen_by_labels: dict[str, str] = {}
+    """An entry of `models`, or name of a submission -> what of it was chosen by labels of this corpus. It then stands
+    outside of the ranking."""
 
 
 class Ensemble(Model):

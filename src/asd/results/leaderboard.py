@@ -1,0 +1,472 @@
+"""The leaderboard: systems ranked by the challenge's official score, one table per part of a corpus.
+
+A system is a model of ours, with a run per training seed, or a stranger's folder of challenge files. All systems of a
+table are judged on the same clips and on the same bootstrap resamples of them.
+
+Two systems differ if the difference of their scores is too large for chance: for other test clips (the bootstrap of
+the recordings) and for other training seeds (of n seeds, n - 1 are drawn with replacement per resample, as with the
+recordings). The p values of all pairs of a table are corrected by Holm (1979, "A simple sequentially rejective multiple
+test procedure"). Which pairs differ gives the ranks that a system may have: from 1 plus the number of systems that are
+better to the number of systems minus that of the worse ones (Mogstad et al. 2024, "Inference for ranks with
+applications to mobility across neighbourhoods and academic achievement across countries").
+
+A system whose settings were chosen by labels of the corpus has no rank: it has seen what the others have not.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from asd.errors import InputError
+from asd.files import read_table
+from asd.results.ensemble import Scores, same_clips, selection
+from asd.results.long_form import PARTS, name_undefined, part_figures
+from asd.results.metrics import ALL, Figures, compare, generator, interval, joined, judged, mean_figures, percent
+from asd.results.metrics import sections as labelled
+from asd.results.tables import markdown
+
+if TYPE_CHECKING:
+    from asd.settings import Metrics, Settings
+
+SHOWN = {
+    "omega": ("omega", "all"),
+    "auc_source": ("auc", "source"),
+    "auc_target": ("auc", "target"),
+    "pauc": ("pauc", "all"),
+}
+"""Column -> figure, of which it is the harmonic mean over the sections of all machines. The first one ranks."""
+WITHOUT_DOMAINS = {"auc": ("auc", "all"), "pauc": ("pauc", "all")}
+"""The same for a corpus in which no section has clips of both domains, so that there is no official score."""
+TITLES = {
+    "omega": "Official score",
+    "auc": "AUC, all clips",
+    "auc_source": "AUC source",
+    "auc_target": "AUC target",
+    "pauc": "pAUC",
+}
+BEST = "Best model per machine"
+"""The title of the choice of one of our models per machine by the labels of the development part."""
+COSTS = ("training_seconds", "clip_seconds", "parameters", "memory_mb")
+EXPLAINED = {
+    "Rank": "which ranks a system may have, since differences are partly chance: other test clips, other seeds",
+    "Official score": "harmonic mean of AUC source, AUC target and pAUC over all sections of all machines, in percent; "
+    "± is the standard deviation over training seeds, in brackets is the {level} interval over test clips",
+    "Better than": "the ranks of the systems that are really worse (Holm's correction; with {level} probability all are true)",
+    "Network": "trained, untrained (as it was pre-trained) or none; the last two learn nothing but a distribution",
+    "Runs": "training seeds; 1 where no seed matters",
+    "Training": "training and fitting on all machines, mean over the runs",
+    "Per clip": "from the recording to the score; the start of the processes counts, most of it on a small corpus",
+    "Parameters": "of network and detectors, for the largest machine",
+    "Memory": "the largest of the jobs",
+}
+"""Column of `texts` -> what it says."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the leaderboard."""
+
+    title: str
+    runs: tuple[str, ...]
+    """Keys of its scores, one per training seed."""
+    network: str = ""
+    """trained, untrained or none; empty: unknown (a stranger's)."""
+    labels: str = ""
+    """What was chosen by labels of this corpus; empty: nothing, so that the system has a rank."""
+    training_seconds: float = np.nan
+    """Duration of training and fitting on all machines, mean over the runs."""
+    clip_seconds: float = np.nan
+    """Duration per clip from the recording to the score, mean over the runs."""
+    parameters: float = np.nan
+    """Number of values that score a machine, the largest of the machines."""
+    memory_mb: float = np.nan
+    """The largest memory of its jobs."""
+
+
+def entries(settings: "Settings", chosen_by_labels: dict[str, str]) -> list[Entry]:
+    """Return a row per model that runs; the seeds of a sweep are the runs of one row.
+
+    Args:
+        settings: the configuration, after the expansion of a sweep (`asd.expansion.expand`).
+        chosen_by_labels: entry of `models` -> what was chosen by labels.
+    """
+    found: dict[str, Entry] = {}
+    for name in settings.run_models:
+        variant = settings.variants.get(name)
+        title = variant.title if variant else settings.models[name].title
+        base = variant.model if variant else name
+        known = found.get(title, Entry(title, (), _network(settings, name), _labels(settings, base, chosen_by_labels)))
+        found[title] = replace(known, runs=(*known.runs, name))
+    return list(found.values())
+
+
+def _labels(settings: "Settings", name: str, chosen_by_labels: dict[str, str]) -> str:
+    """What was chosen by labels of a model, or of the members of a fusion."""
+    said = [chosen_by_labels.get(name, "")]
+    for member in settings.models[name].members:
+        if text := chosen_by_labels.get(member, ""):
+            said.append(f"of {settings.models[member].title}: {text}")
+    return "; ".join(filter(None, said))
+
+
+def _network(settings: "Settings", name: str) -> str:
+    """Whether the network of a model, or one of a fusion's members, is trained."""
+    model = settings.models[name]
+    kinds = {_network(settings, member) for member in model.members}
+    if model.network:
+        kinds.add("trained" if settings.networks[model.network].epochs else "untrained")
+    return next((kind for kind in ("trained", "untrained") if kind in kinds), "none")
+
+
+def with_costs(entry: Entry, benchmarks: dict[str, dict[str, list[str]]], scores: Scores, parameters: int) -> Entry:
+    """Return a row with what it takes to train and to score.
+
+    Args:
+        entry: the row of a model.
+        benchmarks: run -> training, scoring -> Snakemake's benchmark files of these jobs; missing files make the value
+            unknown.
+        scores: of its runs, from which the number of scored clips is taken.
+        parameters: number of values that score a machine.
+    """
+    training, clip, memory = [], [], []
+    for run in entry.runs:
+        jobs = {kind: [_measured(Path(path)) for path in paths] for kind, paths in benchmarks[run].items()}
+        training.append(sum(seconds for seconds, _ in jobs["training"]))
+        clips = sum(len(table) for table in scores[run].values())
+        clip.append(sum(seconds for seconds, _ in jobs["scoring"]) / clips)
+        memory += [size for measured in jobs.values() for _, size in measured]
+    return replace(
+        entry,
+        training_seconds=float(np.mean(training)),
+        clip_seconds=float(np.mean(clip)),
+        parameters=parameters,
+        memory_mb=float(np.max(memory)),
+    )
+
+
+def _measured(path: Path) -> tuple[float, float]:
+    """Duration and largest memory (MB) of a job; nan if Snakemake did not measure it."""
+    if not path.exists():
+        return np.nan, np.nan
+    last = pd.read_csv(path, sep="\t", na_values="-").iloc[-1]
+    return float(last["s"]), float(last["max_rss"])
+
+
+# --- who is compared with whom ------------------------------------------------------------------------------
+
+
+def parts(scores: Scores, strangers: Scores) -> dict[str, Scores]:
+    """Return the systems that are judged together: part of the corpus -> system -> machine -> its test clips.
+
+    Args:
+        scores: of our runs.
+        strangers: of folders of challenge files, each of one part.
+
+    Raises:
+        InputError: two systems were not scored on the same clips of a part. The message names a clip.
+    """
+    found = {}
+    for part in PARTS:
+        here = {
+            name: {machine: judged(clips, part) for machine, clips in machines.items()}
+            for name, machines in (scores | strangers).items()
+        }
+        lacking = [name for name in here if not any(map(labelled, here[name].values()))]
+        here = {name: machines for name, machines in here.items() if name not in lacking}
+        if not here:
+            continue
+        if ours := [name for name in lacking if name in scores]:
+            log.warning("%s: the clips of %s have no labels, so that only submissions are judged", part, ", ".join(ours))
+        own = next((here[name] for name in scores if name in here), None)
+        for name in strangers if own else ():
+            if name in here:
+                here[name] = {
+                    machine: _with_recordings(clips, own[machine]) if machine in own else clips
+                    for machine, clips in here[name].items()
+                }
+        same_clips(here)
+        found[part] = here
+    return found
+
+
+def _with_recordings(clips: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """A stranger's clips with the recordings that they are parts of, by which they are resampled like ours."""
+    known = own.set_index(["section", "file"])["recording"]
+    named = known.reindex(pd.MultiIndex.from_frame(clips[["section", "file"]])).fillna("")
+    return clips.assign(recording=named.to_numpy(str))
+
+
+def chosen(rows: list[Entry], scores: Scores, figures: dict[str, Figures]) -> tuple[Entry, dict[str, Figures]] | None:
+    """Return the choice of one model per machine by the labels of the development part, seed by seed.
+
+    Args:
+        rows: of our models.
+        scores: of their runs.
+        figures: of their runs, on the part that is shown.
+
+    Returns:
+        Its row and the figures of its runs; None if there is nothing to choose from, or there are no labels.
+    """
+    made = {}
+    for number in range(max((len(row.runs) for row in rows), default=0)):
+        models = [row.runs[min(number, len(row.runs) - 1)] for row in rows]
+        choice = selection({model: scores[model] for model in models}, models[0])
+        if len(models) < 2 or (choice["reason"] == "fallback").any():
+            return None
+        pairs = zip(choice["machine"], choice["model"], strict=True)
+        made[f"{BEST} {number}"] = joined(figures[model].of(machine) for machine, model in pairs)
+    row = Entry(BEST, tuple(made), labels="the model of each machine, by the labels of the development part")
+    return (row, made) if made else None
+
+
+# --- ranks --------------------------------------------------------------------------------------------------
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return p values that are corrected for their number (Holm 1979).
+
+    Args:
+        p: (tests,).
+
+    Returns:
+        (tests,): if those below a level are called real, the probability of any false one is at most this level.
+    """
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]), 1)
+    return adjusted
+
+
+def over_seeds(runs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the mean over the runs, and on each resample of the clips the mean over runs that are resampled, too.
+
+    Args:
+        runs: (runs, 1 + resamples) the figure of each run, and on each resample of the clips.
+        rng: draws the runs.
+
+    Returns:
+        (1 + resamples,). Of n runs n - 1 are drawn with replacement, so that the variance is that of a mean of n.
+    """
+    seeds, resamples = runs.shape[0], runs.shape[1] - 1
+    if seeds == 1:
+        return runs[0]
+    drawn = rng.integers(seeds, size=(seeds - 1, resamples))
+    return np.append(runs[:, 0].mean(), runs[:, 1:][drawn, np.arange(resamples)].mean(axis=0))
+
+
+def differences(rows: list[Entry], values: dict[str, np.ndarray], settings: "Metrics") -> pd.DataFrame:
+    """Compare every pair of systems.
+
+    Args:
+        rows: the systems.
+        values: run -> (1 + resamples,) the figure that ranks.
+        settings: how figures are computed from scores.
+
+    Returns:
+        One row per pair: first, second, difference (first - second), low and high (of this pair alone), p (two-sided),
+        p_corrected (Holm), real (whether p_corrected is below 1 - level).
+    """
+    # Each row draws the same seeds: a fusion and its member with the same seed share a network.
+    means = {
+        row.title: over_seeds(np.stack([values[run] for run in row.runs]), generator(settings.seed, "leaderboard"))
+        for row in rows
+    }
+    compared = []
+    for first, second in combinations(means, 2):
+        difference, low, high, better = compare(means[first], means[second], settings.level)
+        p = 2 * min(better, 1 - better)
+        compared.append((first, second, float(difference), float(low), float(high), p))
+    table = pd.DataFrame(compared, columns=["first", "second", "difference", "low", "high", "p"])
+    table["p_corrected"] = holm(table["p"].to_numpy(float))
+    return table.assign(real=table["p_corrected"] < 1 - settings.level)
+
+
+def board(rows: list[Entry], figures: dict[str, Figures], settings: "Metrics") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rank systems.
+
+    Args:
+        rows: the systems.
+        figures: of their runs, paired resample by resample.
+        settings: how figures are computed from scores.
+
+    Returns:
+        The table, sorted by the first figure (`SHOWN`, or `WITHOUT_DOMAINS`), the systems without a rank last. Columns:
+        rank, rank_low, rank_high, system; per figure its mean over the runs, <figure>_deviation over the runs (NaN with
+        one run), <figure>_low and <figure>_high (interval over clips, of the mean over the runs); better_than (the
+        ranks of the systems that are really worse), network, labels, runs, and `COSTS`. Values are fractions.
+        And the table of `differences` of the systems with a rank.
+    """
+    means = {run: mean_figures(figures[run]) for row in rows for run in row.runs}
+    official = ALL.index(SHOWN["omega"])
+    shown = SHOWN if any(np.isfinite(values[official, 0]) for values in means.values()) else WITHOUT_DOMAINS
+    first = next(iter(shown))
+    lines = []
+    for row in rows:
+        line = {"system": row.title}
+        for name, key in shown.items():
+            values = np.stack([means[run][ALL.index(key)] for run in row.runs])
+            low, high = interval(values.mean(axis=0), settings.level)
+            line[name] = values[:, 0].mean()
+            line[f"{name}_deviation"] = values[:, 0].std(ddof=1) if len(values) > 1 else np.nan
+            line |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+        line |= {"network": row.network, "labels": row.labels, "runs": len(row.runs)}
+        lines.append(line | {cost: getattr(row, cost) for cost in COSTS})
+    table = pd.DataFrame(lines)
+    ranked = [row for row in rows if not row.labels and np.isfinite(table.set_index("system")[first][row.title])]
+    pairs = differences(
+        ranked, {run: means[run][ALL.index(shown[first])] for row in ranked for run in row.runs}, settings
+    )
+    real = pairs[pairs["real"]]
+    better = [(a, b) if d > 0 else (b, a) for a, b, d in zip(real["first"], real["second"], real["difference"], strict=True)]
+    points = {row.title: value for row, value in zip(rows, table[first], strict=True) if row in ranked}
+    ranks = {title: 1 + sum(other > value for other in points.values()) for title, value in points.items()}
+    known = bool(settings.resamples) and len(ranked) > 1
+    def whole(numbers: dict[str, int]) -> pd.Series:
+        return table["system"].map(numbers).astype("Int64")
+    table.insert(0, "rank", whole(ranks))
+    low = {title: 1 + sum(worse == title for _, worse in better) for title in ranks if known}
+    high = {title: len(ranks) - sum(one == title for one, _ in better) for title in ranks if known}
+    table.insert(1, "rank_low", whole(low))
+    table.insert(2, "rank_high", whole(high))
+    beaten = {title: _ranges(sorted(ranks[worse] for one, worse in better if one == title)) for title in ranks}
+    table.insert(table.columns.get_loc("network"), "better_than", table["system"].map(beaten).fillna(""))
+    return table.sort_values(["rank", first], ascending=[True, False], ignore_index=True, kind="stable"), pairs
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers as a text: "2, 5-7"."""
+    runs: list[list[int]] = []
+    for number in dict.fromkeys(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+# --- published figures --------------------------------------------------------------------------------------
+
+PUBLISHED = ("dataset", "part", "system", "omega", "auc_source", "auc_target", "pauc", "labels", "note", "source")
+
+
+def read_published(path: Path, kind: str, part: str) -> pd.DataFrame:
+    """Read the published figures of a part of a data set, sorted by official score.
+
+    Args:
+        path: the CSV, with the columns `PUBLISHED`; figures are in percent, and empty if they are not known.
+        kind: the data set, "dcase2022".
+        part: development or evaluation.
+
+    Raises:
+        InputError: the file is missing or not such a table.
+    """
+    table = read_table(path, PUBLISHED, tuple(SHOWN))
+    rows = table[(table["dataset"] == kind) & (table["part"] == part)]
+    return rows.sort_values(["omega", "auc_source"], ascending=False, ignore_index=True, kind="stable")
+
+
+# --- to be read ---------------------------------------------------------------------------------------------
+
+
+def texts(table: pd.DataFrame, ranked: bool) -> pd.DataFrame:
+    """Return a table of `board` as texts, with System as its index: "71.2 ± 0.5 (68.0-74.1)" in percent.
+
+    Args:
+        table: of `board`.
+        ranked: True: the systems with a rank. False: the others, with what was chosen by labels.
+    """
+    rows = table[table["rank"].notna() == ranked]
+    shown = [name for name in TITLES if name in table]
+    made = {}
+    if ranked:
+        made["Rank"] = [
+            f"{rank}" + ("" if pd.isna(low) else f" ({low}-{high})")
+            for rank, low, high in zip(rows["rank"], rows["rank_low"], rows["rank_high"], strict=True)
+        ]
+    for name in shown:
+        columns = (rows[f"{name}{suffix}"] for suffix in ("", "_deviation", "_low", "_high"))
+        made[TITLES[name]] = [_figure(*cell) for cell in zip(*columns, strict=True)]
+    made |= {"Better than": list(rows["better_than"])} if ranked else {"Chosen by labels": list(rows["labels"])}
+    made |= {
+        "Network": list(rows["network"]),
+        "Runs": [str(count) for count in rows["runs"]],
+        "Training": [_duration(value) for value in rows["training_seconds"]],
+        "Per clip": [_duration(value) for value in rows["clip_seconds"]],
+        "Parameters": [_number(value) for value in rows["parameters"]],
+        "Memory": ["" if np.isnan(value) else f"{value / 1000:.1f} GB" for value in rows["memory_mb"]],
+    }
+    unknown = [name for name, cells in made.items() if not any(cells) and name != "Better than"]
+    return pd.DataFrame(made, index=pd.Index(rows["system"], name="System")).drop(columns=unknown)
+
+
+def difference_texts(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of `differences` as texts, the smallest p first: first, second, difference, p, real."""
+    rows = pairs.sort_values("p_corrected", kind="stable")
+
+    def signed(value: float) -> str:
+        return f"{100 * value:+.1f}"
+
+    said = [
+        signed(row.difference) + ("" if np.isnan(row.low) else f" ({signed(row.low)} to {signed(row.high)})")
+        for row in rows.itertuples()
+    ]
+    p = ["" if np.isnan(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001" for value in rows["p_corrected"]]
+    made = {"Other system": list(rows["second"]), "Difference": said, "p, corrected": p}
+    made["Real"] = ["yes" if real else "" for real in rows["real"]]
+    return pd.DataFrame(made, index=pd.Index(rows["first"], name="System"))
+
+
+def published_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return published figures (`read_published`) as texts, with System as its index."""
+    made = {TITLES[name]: [_figure(value / 100) for value in table[name]] for name in SHOWN}
+    made |= {"Chosen by labels": list(table["labels"]), "Note": list(table["note"]), "Source": list(table["source"])}
+    return pd.DataFrame(made, index=pd.Index(table["system"], name="System"))
+
+
+def _figure(value: float, deviation: float = np.nan, low: float = np.nan, high: float = np.nan) -> str:
+    if np.isnan(value):
+        return ""
+    text = percent(value) + ("" if np.isnan(deviation) else f" ± {percent(deviation)}")
+    return text + ("" if np.isnan(low) else f" ({percent(low)}-{percent(high)})")
+
+
+def _duration(seconds: float) -> str:
+    if np.isnan(seconds):
+        return ""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
+
+
+def _number(count: float) -> str:
+    if np.isnan(count):
+        return ""
+    return f"{count:.0f}" if count < 1000 else f"{count / 1e3:.3g} k" if count < 1e6 else f"{count / 1e6:.3g} M"
+
+
+def explanations(table: pd.DataFrame, level: float) -> dict[str, str]:
+    """Return what the columns of a table of `texts` say."""
+    return {name: text.format(level=f"{100 * level:g} %") for name, text in EXPLAINED.items() if name in table}
+
+
+def page(board: dict) -> str:
+    """Return a leaderboard in Markdown; `board` has part, machines, clips, texts (three tables) and explained."""
+    texts = board["texts"]
+    said = [f"**Leaderboard, {board['part']} part**: {board['clips']} test clips of {', '.join(board['machines'])}"]
+    said.append(markdown(texts["ranked"]))
+    if len(texts["others"]):
+        said.append("Without a rank, since something was chosen by labels of this corpus:")
+        said.append(markdown(texts["others"]))
+    if len(texts["published"]):
+        said.append("Published figures of this part, not measured here, in percent:")
+        said.append(markdown(texts["published"]))
+    said.append("\n".join(f"- {name}: {text}." for name, text in board["explained"].items()))
+    return "\n\n".join(said) + "\n"

@@ -1,0 +1,100 @@
+# inputs:  the scores of every model and machine; their log-mel caches, networks and fitted detectors, for their size;
+#          the folders of leaderboard.submissions
+# outputs: results/leaderboard/index.html, and beside it the tables and figures of each part that has labels. Which parts
+#          these are is known only from the recordings
+
+STRANGERS = settings.leaderboard.submissions
+TRUTH = settings.dataset.published.ground_truth
+for name, folder in STRANGERS.items():
+    if not os.path.isdir(folder):
+        raise WorkflowError(f"leaderboard.submissions: {name}: {folder}: no such folder; expected one of score files")
+
+
+def benchmarks_of(model):
+    """The benchmark files of the jobs that train a model (training), and of those that score by it (scoring)."""
+    entry = settings.models[model]
+    if entry.members:
+        jobs = [benchmarks_of(member) for member in entry.members]
+        own = [f"{RESULTS}/benchmarks/fuse/{model}/{machine}.tsv" for machine in settings.machines]
+        found = {kind: [path for one in jobs for path in one[kind]] for kind in ("training", "scoring")}
+        return {"training": list(dict.fromkeys(found["training"])), "scoring": list(dict.fromkeys(found["scoring"])) + own}
+    block = settings.networks[entry.network] if entry.network else settings
+    stages = {"score": model}
+    if entry.fitted:
+        stages["features" if entry.network else "spectra"] = entry.rests_on
+    scoring = [f"{DATA}/benchmarks/logmel/{block.logmel.file}/{machine}.tsv" for machine in settings.machines]
+    scoring += [
+        f"{RESULTS}/benchmarks/{stage}/{name}/{machine}.tsv" for stage, name in stages.items() for machine in settings.machines
+    ]
+    networks = network_paths([entry.network, *settings.warm_starts(entry.network)]) if entry.network else []
+    training = [
+        path.replace(f"{RESULTS}/networks", f"{RESULTS}/benchmarks/train").replace(".safetensors", ".tsv")
+        for path in networks
+    ]
+    if entry.fitted:
+        block = DETECTORS[entry.detector]
+        training += [f"{RESULTS}/benchmarks/{block}/{model}/{machine}.tsv" for machine in settings.machines]
+    return {"training": training, "scoring": scoring}
+
+
+def words(flag, values):
+    """A flag with its values, for the shell; nothing if there are none."""
+    return shlex.join([flag, *values]) if values else ""
+
+
+rule leaderboard:
+    """Rank the models and the submissions."""
+    input:
+        scores=ALL_SCORES,
+        caches=rules.submission.input.caches,
+        networks=rules.submission.input.networks,
+        fitted=rules.submission.input.fitted,
+    output:
+        page=f"{RESULTS}/leaderboard/index.html",
+    log:
+        f"{RESULTS}/logs/leaderboard.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/leaderboard.tsv"
+    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
+    params:
+        script=f"{SCRIPTS}/leaderboard.py",
+        code=code("leaderboard"),
+        files=contents_at_hand(
+            "workflow/report/leaderboard.html", "workflow/report/page.css", "resources/published/figures.csv"
+        ),
+        strangers=contents(
+            [path for folder in filter(None, [*STRANGERS.values(), TRUTH]) for path in sorted(Path(folder).rglob("*.csv"))],
+            Path(".snakemake/contents.json"),
+        ),
+        configuration=argument(
+            settings.model_dump_json(
+                include={"machines", "networks", "spectra", "mvg", "models", "run_models", "variants"}
+            )
+        ),
+        benchmarks=argument(json.dumps({name: benchmarks_of(name) for name in settings.run_models})),
+        submissions=words("--submissions", [word for pair in STRANGERS.items() for word in pair]),
+        chosen_by_labels=words("--chosen-by-labels", [word for pair in settings.leaderboard.chosen_by_labels.items() for word in pair]),
+        ground_truth=words("--ground-truth", [TRUTH] if TRUTH else []),
+        kind=settings.dataset.kind,
+        settings=flags(settings.metrics),
+    shell:
+        command(
+            "--configuration {params.configuration:q}",
+            "--scores {input.scores:q}",
+            "--caches {input.caches:q}",
+            "--networks {input.networks:q}",
+            "--fitted {input.fitted:q}",
+            "--benchmarks {params.benchmarks:q}",
+            "{params.submissions}",
+            "{params.chosen_by_labels}",
+            "{params.ground_truth}",
+            "--kind {params.kind}",
+            "{params.settings}",
+            "--out {output.page:q}",
+        )
