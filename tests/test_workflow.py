@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from conftest import merged
 
 from asd.errors import InputError
 from asd.settings import load
@@ -194,6 +195,47 @@ def test_the_papers_graph(tmp_path):
     assert jobs["features"] == 21
     assert jobs["mvg"] == 35
     assert jobs["score_exposure"] == 7
+
+
+@pytest.mark.slow
+def test_the_leaderboard_of_a_finished_run_is_one_job(finished):
+    """Its rows have what the benchmark files of their jobs say, each member of the fusion's once."""
+    page = "results/leaderboard/index.html"
+    assert planned(snakemake(finished, "--dry-run", "--", page)) == {"leaderboard": 1}
+    said = snakemake(finished, "--", page)
+    assert "results/leaderboard/index.html" in said
+    assert "**Leaderboard, development part**: 16 test clips of fan" in said
+    table = pd.read_csv(finished / "results/leaderboard/development.csv").set_index("system")
+    assert set(table.index) == {"Spectrum", "CNN-Global", "CNN-Local", "CNN-OE", "Fusion", "Best model per machine"}
+    rows = table.drop(index="Best model per machine")
+    assert rows["rank"].notna().all()
+    assert (rows[["clip_seconds", "parameters", "memory_mb"]] > 0).all(axis=None)
+    oe, of_global = (
+        sum(pd.read_csv(finished / f"results/benchmarks/{job}/fan.tsv", sep="\t")["s"].iloc[-1] for job in jobs)
+        for jobs in (["train/oe", "train/global"], ["train/global", "mvg/global"])
+    )
+    assert table.loc["CNN-OE", "training_seconds"] == pytest.approx(oe)
+    assert table.loc["CNN-Global", "training_seconds"] == pytest.approx(of_global)
+    members = table.loc[["Spectrum", "CNN-Global", "CNN-Local"]]
+    assert table.loc["Fusion", "training_seconds"] == pytest.approx(members["training_seconds"].sum())
+    assert table.loc["Fusion", "clip_seconds"] < members["clip_seconds"].sum() + 10 / 26  # the log-mels count once
+
+
+def test_the_plan_of_the_leaderboard_of_2022(tmp_path):
+    """Of seven machines: per seed two networks and a third that starts from one of them; one that is not trained."""
+    overlays = [yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("dcase2022", "leaderboard")]
+    overlay = merged(*overlays) | {"run_models": ["level", "untrained", "global", "local", "oe", "fusion"]}
+    jobs = planned(snakemake(tmp_path, "--dry-run", "--", "results/dcase2022/leaderboard/index.html", overlay=overlay))
+    assert jobs["train"] == 7 * (3 * 3 + 1)
+    assert jobs["score_exposure"] == jobs["fuse"] == 7 * 3
+    assert jobs["leaderboard"] == 1
+    assert "tables" not in jobs
+
+
+def test_a_submission_that_is_not_there_ends_the_run_before_any_job(tmp_path):
+    overlay = TINY | {"leaderboard": {"submissions": {"Theirs": "/not/there"}}}
+    said = snakemake(tmp_path, "--dry-run", overlay=overlay, status=1)
+    assert "leaderboard.submissions: Theirs: /not/there: no such folder" in said
 
 
 def test_an_impossible_setting_ends_the_run_before_any_job(tmp_path):

@@ -17,14 +17,19 @@ def benchmarks_of(model):
         jobs = [benchmarks_of(member) for member in entry.members]
         own = [f"{RESULTS}/benchmarks/fuse/{model}/{machine}.tsv" for machine in settings.machines]
         found = {kind: [path for one in jobs for path in one[kind]] for kind in ("training", "scoring")}
-        return {"training": list(dict.fromkeys(found["training"])), "scoring": list(dict.fromkeys(found["scoring"])) + own}
+        return {
+            "training": list(dict.fromkeys(found["training"])),
+            "scoring": list(dict.fromkeys(found["scoring"])) + own,
+        }
     block = settings.networks[entry.network] if entry.network else settings
     stages = {"score": model}
     if entry.fitted:
         stages["features" if entry.network else "spectra"] = entry.rests_on
     scoring = [f"{DATA}/benchmarks/logmel/{block.logmel.file}/{machine}.tsv" for machine in settings.machines]
     scoring += [
-        f"{RESULTS}/benchmarks/{stage}/{name}/{machine}.tsv" for stage, name in stages.items() for machine in settings.machines
+        f"{RESULTS}/benchmarks/{stage}/{name}/{machine}.tsv"
+        for stage, name in stages.items()
+        for machine in settings.machines
     ]
     networks = network_paths([entry.network, *settings.warm_starts(entry.network)]) if entry.network else []
     training = [
@@ -69,7 +74,11 @@ rule leaderboard:
             "workflow/report/leaderboard.html", "workflow/report/page.css", "resources/published/figures.csv"
         ),
         strangers=contents(
-            [path for folder in filter(None, [*STRANGERS.values(), TRUTH]) for path in sorted(Path(folder).rglob("*.csv"))],
+            [
+                path
+                for folder in filter(None, [*STRANGERS.values(), TRUTH])
+                for path in sorted(Path(folder).rglob("*.csv"))
+            ],
             Path(".snakemake/contents.json"),
         ),
         configuration=argument(
@@ -79,7 +88,9 @@ rule leaderboard:
         ),
         benchmarks=argument(json.dumps({name: benchmarks_of(name) for name in settings.run_models})),
         submissions=words("--submissions", [word for pair in STRANGERS.items() for word in pair]),
-        chosen_by_labels=words("--chosen-by-labels", [word for pair in settings.leaderboard.chosen_by_labels.items() for word in pair]),
+        chosen_by_labels=words(
+            "--chosen-by-labels", [word for pair in settings.leaderboard.chosen_by_labels.items() for word in pair]
+        ),
         ground_truth=words("--ground-truth", [TRUTH] if TRUTH else []),
         kind=settings.dataset.kind,
         settings=flags(settings.metrics),

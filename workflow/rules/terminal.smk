@@ -90,7 +90,7 @@ def finished():
         asked |= {"sweep"} if settings.variants else {"tables"}
         asked.add("report")
     texts = {"suspicious": "logs/suspicious.log", "tables": "tables/summary.md", "sweep": "tables/sweep.md"}
-    texts |= {"submission": "logs/submission.log"}
+    texts |= {"submission": "logs/submission.log", "leaderboard": "logs/leaderboard.log"}
     paths = [Path(RESULTS, path) for name, path in texts.items() if name in asked]
     said = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
     if "check_corpus" in ran and "logmel" not in ran:
@@ -106,6 +106,7 @@ def finished():
         "detector": "detectors/",
         "chosen_detector": "detectors/",
         "submission": "submission/",
+        "leaderboard": "leaderboard/index.html",
     }
     made = [f"{RESULTS}/{place}" for name, place in places.items() if name in asked and Path(RESULTS, place).exists()]
     return "\n".join(["", *said, *made, f"all results: {RESULTS}/   data: {DATA}/"])

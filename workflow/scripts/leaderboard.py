@@ -112,12 +112,11 @@ def main(
         one = {"part": part, "machines": found, "texts": texts, "drawn": drawn is not None}
         one["note"] = partly if everything and not whole else ""
         one["clips"] = sum(len(clips) for clips in next(iter(systems.values())).values())
-        one["explained"] = leaderboard.explanations(texts["ranked"], settings.level)
         one["differences"] = leaderboard.difference_texts(pairs)
         boards.append(one)
         write_table(out.with_name(f"{part}.csv"), table)
         write_table(out.with_name(f"{part}-differences.csv"), pairs)
-        text = leaderboard.page(one)
+        text = leaderboard.page(one, settings.level)
         with written(out.with_name(f"{part}.md")) as aside:
             aside.write_text(text, encoding="utf-8")
         if drawn:
@@ -130,7 +129,8 @@ def main(
                 out.with_name(name.format(part)).unlink(missing_ok=True)
     if not boards:
         raise InputError("no system has labelled test clips; a leaderboard needs labels")
-    write_page(out, TEMPLATE, boards=boards, kind=kind)
+    explained = leaderboard.explanations([one["texts"]["ranked"] for one in boards], settings.level)
+    write_page(out, TEMPLATE, boards=boards, kind=kind, explained=explained)
 
 
 if __name__ == "__main__":

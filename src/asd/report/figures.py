@@ -311,6 +311,8 @@ def against_time(board: "pd.DataFrame") -> "Figure | None":
     rows = board[board["rank"].notna() & (board["training_seconds"] > 0) & (board["clip_seconds"] > 0)]
     if rows.empty:
         return None
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure, grid = _rows(1, 2, sharey=True)
     times = {"training_seconds": ("training, s", 1), "clip_seconds": ("scoring, ms per clip", 1000)}
     for axes, (column, (label, factor)) in zip(grid[0], times.items(), strict=True):
@@ -324,6 +326,10 @@ def against_time(board: "pd.DataFrame") -> "Figure | None":
             axes.annotate(f"{row.rank:.0f}", (x, y), (4, 2), textcoords="offset points", fontsize=8, color=INK)
         axes.set(xscale="log", xlabel=label)
         axes.margins(x=0.15)
+        wide = rows[column].max() > 30 * rows[column].min()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     grid[0, 0].set_ylabel("official score, %" if score == "omega" else "AUC, %")
     return figure
 

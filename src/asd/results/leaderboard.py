@@ -23,10 +23,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from asd.errors import InputError
 from asd.files import read_table
 from asd.results.ensemble import Scores, same_clips, selection
-from asd.results.long_form import PARTS, name_undefined, part_figures
+from asd.results.long_form import PARTS, name_undefined
 from asd.results.metrics import ALL, Figures, compare, generator, interval, joined, judged, mean_figures, percent
 from asd.results.metrics import sections as labelled
 from asd.results.tables import markdown
@@ -57,7 +56,7 @@ EXPLAINED = {
     "Rank": "which ranks a system may have, since differences are partly chance: other test clips, other seeds",
     "Official score": "harmonic mean of AUC source, AUC target and pAUC over all sections of all machines, in percent; "
     "± is the standard deviation over training seeds, in brackets is the {level} interval over test clips",
-    "Better than": "the ranks of the systems that are really worse (Holm's correction; with {level} probability all are true)",
+    "Better than": "ranks of the systems that are really worse (Holm's correction, {level} for all together)",
     "Network": "trained, untrained (as it was pre-trained) or none; the last two learn nothing but a distribution",
     "Runs": "training seeds; 1 where no seed matters",
     "Training": "training and fitting on all machines, mean over the runs",
@@ -184,7 +183,9 @@ def parts(scores: Scores, strangers: Scores) -> dict[str, Scores]:
         if not here:
             continue
         if ours := [name for name in lacking if name in scores]:
-            log.warning("%s: the clips of %s have no labels, so that only submissions are judged", part, ", ".join(ours))
+            log.warning(
+                "%s: the clips of %s have no labels, so that only submissions are judged", part, ", ".join(ours)
+            )
         own = next((here[name] for name in scores if name in here), None)
         for name in strangers if own else ():
             if name in here:
@@ -193,6 +194,7 @@ def parts(scores: Scores, strangers: Scores) -> dict[str, Scores]:
                     for machine, clips in here[name].items()
                 }
         same_clips(here)
+        name_undefined(next(iter(here.values())), part)
         found[part] = here
     return found
 
@@ -307,7 +309,6 @@ def board(rows: list[Entry], figures: dict[str, Figures], settings: "Metrics") -
     means = {run: mean_figures(figures[run]) for row in rows for run in row.runs}
     official = ALL.index(SHOWN["omega"])
     shown = SHOWN if any(np.isfinite(values[official, 0]) for values in means.values()) else WITHOUT_DOMAINS
-    first = next(iter(shown))
     lines = []
     for row in rows:
         line = {"system": row.title}
@@ -320,25 +321,38 @@ def board(rows: list[Entry], figures: dict[str, Figures], settings: "Metrics") -
         line |= {"network": row.network, "labels": row.labels, "runs": len(row.runs)}
         lines.append(line | {cost: getattr(row, cost) for cost in COSTS})
     table = pd.DataFrame(lines)
-    ranked = [row for row in rows if not row.labels and np.isfinite(table.set_index("system")[first][row.title])]
-    pairs = differences(
-        ranked, {run: means[run][ALL.index(shown[first])] for row in ranked for run in row.runs}, settings
-    )
-    real = pairs[pairs["real"]]
-    better = [(a, b) if d > 0 else (b, a) for a, b, d in zip(real["first"], real["second"], real["difference"], strict=True)]
-    points = {row.title: value for row, value in zip(rows, table[first], strict=True) if row in ranked}
-    ranks = {title: 1 + sum(other > value for other in points.values()) for title, value in points.items()}
-    known = bool(settings.resamples) and len(ranked) > 1
-    def whole(numbers: dict[str, int]) -> pd.Series:
-        return table["system"].map(numbers).astype("Int64")
-    table.insert(0, "rank", whole(ranks))
-    low = {title: 1 + sum(worse == title for _, worse in better) for title in ranks if known}
-    high = {title: len(ranks) - sum(one == title for one, _ in better) for title in ranks if known}
-    table.insert(1, "rank_low", whole(low))
-    table.insert(2, "rank_high", whole(high))
-    beaten = {title: _ranges(sorted(ranks[worse] for one, worse in better if one == title)) for title in ranks}
-    table.insert(table.columns.get_loc("network"), "better_than", table["system"].map(beaten).fillna(""))
+    first = next(iter(shown))
+    ranked = [row for row, value in zip(rows, table[first], strict=True) if not row.labels and np.isfinite(value)]
+    judging = {run: means[run][ALL.index(shown[first])] for row in ranked for run in row.runs}
+    pairs = differences(ranked, judging, settings)
+    of = ranks(table.set_index("system")[first][[row.title for row in ranked]], pairs)
+    table = of.merge(table, how="right", left_index=True, right_on="system")
+    table.insert(table.columns.get_loc("network"), "better_than", table.pop("better_than").fillna(""))
     return table.sort_values(["rank", first], ascending=[True, False], ignore_index=True, kind="stable"), pairs
+
+
+def ranks(values: pd.Series, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rank of each system, the ranks that it may have, and the ranks of those that it is better than.
+
+    Args:
+        values: by system, the figure that ranks.
+        pairs: of `differences`.
+
+    Returns:
+        By system: rank; rank_low and rank_high (missing if it was not compared); better_than, as text: "2, 5-7".
+    """
+    rank = values.rank(ascending=False, method="min").astype("Int64")
+    real = pairs[pairs["real"]]
+    first = real["difference"] > 0
+    winner, loser = real["first"].where(first, real["second"]), real["second"].where(first, real["first"])
+    compared = values.index.isin([*pairs["first"][pairs["p"].notna()], *pairs["second"][pairs["p"].notna()]])
+    count = {"low": 1 + values.index.map(loser.value_counts()).fillna(0)}
+    count["high"] = len(values) - values.index.map(winner.value_counts()).fillna(0)
+    table = pd.DataFrame({"rank": rank}, index=values.index)
+    for end in ("low", "high"):
+        table[f"rank_{end}"] = pd.Series(count[end], index=values.index).where(compared).astype("Int64")
+    beaten = {title: rank[loser[winner == title]] for title in values.index}
+    return table.assign(better_than=[_ranges(sorted(beaten[title])) for title in values.index])
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -443,7 +457,13 @@ def _duration(seconds: float) -> str:
         return ""
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
+    return (
+        f"{seconds:.3g} s"
+        if seconds < 100
+        else f"{seconds / 60:.3g} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.3g} h"
+    )
 
 
 def _number(count: float) -> str:
@@ -452,13 +472,19 @@ def _number(count: float) -> str:
     return f"{count:.0f}" if count < 1000 else f"{count / 1e3:.3g} k" if count < 1e6 else f"{count / 1e6:.3g} M"
 
 
-def explanations(table: pd.DataFrame, level: float) -> dict[str, str]:
-    """Return what the columns of a table of `texts` say."""
-    return {name: text.format(level=f"{100 * level:g} %") for name, text in EXPLAINED.items() if name in table}
+def explanations(tables: list[pd.DataFrame], level: float) -> dict[str, str]:
+    """Return what the columns of some tables of `texts` say, by column."""
+    shown = {name: text for name, text in EXPLAINED.items() if any(name in table for table in tables)}
+    return {name: text.format(level=f"{100 * level:g} %") for name, text in shown.items()}
 
 
-def page(board: dict) -> str:
-    """Return a leaderboard in Markdown; `board` has part, machines, clips, texts (three tables) and explained."""
+def page(board: dict, level: float) -> str:
+    """Return a leaderboard in Markdown.
+
+    Args:
+        board: part, machines, clips (how many), texts (ranked, others, published: tables of texts).
+        level: coverage of the intervals.
+    """
     texts = board["texts"]
     said = [f"**Leaderboard, {board['part']} part**: {board['clips']} test clips of {', '.join(board['machines'])}"]
     said.append(markdown(texts["ranked"]))
@@ -468,5 +494,6 @@ def page(board: dict) -> str:
     if len(texts["published"]):
         said.append("Published figures of this part, not measured here, in percent:")
         said.append(markdown(texts["published"]))
-    said.append("\n".join(f"- {name}: {text}." for name, text in board["explained"].items()))
+    explained = explanations([texts["ranked"]], level)
+    said.append("\n".join(f"- {name}: {text}." for name, text in explained.items()))
     return "\n\n".join(said) + "\n"
