@@ -115,7 +115,8 @@ class Settings(Model):
             if name not in (*self.run_models, "ensemble"):
                 raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
         strangers = self.leaderboard.submissions
-        if twice := [name for name in strangers if name in (*self.models, *titles)]:
+        ours = {*self.models, *(one.title for one in (*self.models.values(), *self.variants.values()))}
+        if twice := [name for name in strangers if name in ours]:
             raise ValueError(f"leaderboard.submissions: {twice[0]!r} is the name of a model; call the system otherwise")
         if strange := [name for name in self.leaderboard.chosen_by_labels if name not in (*self.models, *strangers)]:
             raise ValueError(
