@@ -121,7 +121,7 @@ def _network(settings: "Settings", name: str) -> str:
     model = settings.models[name]
     kinds = {_network(settings, member) for member in model.members}
     if model.network:
-        kinds.add("trained" if settings.networks[model.network].epochs else "untrained")
+        kinds.add("trained" if settings.networks[model.network].learns else "untrained")
     return next((kind for kind in ("trained", "untrained") if kind in kinds), "none")
 
 
