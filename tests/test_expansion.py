@@ -56,6 +56,14 @@ def test_a_value_is_in_the_names_of_what_it_changes_and_of_nothing_else():
     assert (last.warm_start, last.epochs) == ("global-global_epochs_2", 1)
 
 
+def test_a_network_that_is_not_trained_runs_once():
+    found = swept(models=["untrained", "global"], seeds=[1, 2])
+    assert found.run_models == ["untrained", "global-seed_1", "global-seed_2"]
+    started = WHOLE | {"networks": WHOLE["networks"] | {"untrained": {"warm_start": "global", "epochs": 0}}}
+    found = load(expand(started | {"sweep": {"models": ["untrained"], "seeds": [1, 2]}}))
+    assert found.run_models == ["untrained-seed_1", "untrained-seed_2"]
+
+
 def test_spectra_and_fusions_are_swept_with_what_they_rest_on():
     values = {"spectra.ranked.decays": [[1.0], [1.0, 0.9]], "train.rate": [0.1, 0.2], "mvg.stages": [[4, 5], [6]]}
     found = load(expand(WHOLE | {"sweep": {"models": ["spectrum", "fusion"], "values": values}}))

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.settings import LONGEST, Network, Settings, Sweep, load
+from asd.settings import LONGEST, Network, Settings, Sweep, Training, load
 
 SEED = "seed"
 """The key of the seeds among the swept keys; no dotted key has this name."""
@@ -148,12 +148,18 @@ def _content(settings: Settings, kind: str, name: str) -> list:
         return [settings.spectra[name], settings.logmel]
     if kind == "networks":
         blocks = [settings.networks[one] for one in chain(settings, name)]
-        return [(one.training, one.windows, one.logmel, one.backbone) for one in blocks]
+        return [(_trained(one), one.windows, one.logmel, one.backbone) for one in blocks]
     model = settings.models[name]
     below = [_content(settings, *entry) for entry in _entries(settings, name)[1:]]
     if model.fitted:
         return [model.fit.flags, model.threshold, *below]
     return [model.detector, model.fuse, model.weights, model.threshold.quantile, *below]
+
+
+def _trained(network: Network) -> Training:
+    """How a network is trained. If it is used as it was pre-trained, the seed changes no feature of it."""
+    fixed = network.starts and not network.learns
+    return network.training.model_copy(update={"seed": 0}) if fixed else network.training
 
 
 def _add(
