@@ -12,7 +12,7 @@ from finished import make_machine
 from asd.scores import read_scores
 from asd.settings import Metrics
 
-HOSTILE = "<img src=x onerror=window.hacked=1>"
+HOSTILE = "<img src=x onerror=window.hacked=1> | b"
 """The name of a stranger's system."""
 MODELS = {
     "global": {"title": "Spectrum, seed 1", "spectrum": "mean"},

@@ -320,6 +320,7 @@ def test_the_page_and_its_tables(tmp_path):
     assert np.isnan(table.loc["Tuned", "clip_seconds"])
     text = page.with_name("development.md").read_text()
     assert "| the pooling" in text
+    assert "window.hacked=1> \\| b |" in text
     assert text.index("| Worse") < text.index("Without a rank") < text.index("| Tuned")
     html = page.read_text()
     assert "<img src=x" not in html

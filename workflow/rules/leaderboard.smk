@@ -81,12 +81,12 @@ rule leaderboard:
             ],
             Path(".snakemake/contents.json"),
         ),
-        configuration=argument(
+        configuration=lambda wildcards: argument(
             settings.model_dump_json(
                 include={"machines", "networks", "spectra", "mvg", "models", "run_models", "variants"}
             )
         ),
-        benchmarks=argument(json.dumps({name: benchmarks_of(name) for name in settings.run_models})),
+        benchmarks=lambda wildcards: argument(json.dumps({name: benchmarks_of(name) for name in settings.run_models})),
         submissions=words("--submissions", [word for pair in STRANGERS.items() for word in pair]),
         chosen_by_labels=words(
             "--chosen-by-labels", [word for pair in settings.leaderboard.chosen_by_labels.items() for word in pair]

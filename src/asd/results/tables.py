@@ -165,6 +165,7 @@ def with_intervals(metrics: pd.DataFrame, metric: str, domain: str) -> pd.DataFr
 def markdown(table: pd.DataFrame) -> str:
     """Return a table of texts in Markdown with aligned columns."""
     cells = [list(table.reset_index().columns), *table.reset_index().to_numpy().tolist()]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(
