@@ -50,3 +50,12 @@ def test_a_module_that_this_use_does_not_run_is_left_out_with_what_it_reaches(pa
     before = of(package, unused=frozenset({"gaussian"}))
     (package / "shape.py").write_text("N = 3\n")
     assert of(package, unused=frozenset({"gaussian"})) == before
+
+
+def test_a_module_that_is_imported_by_name_counts_if_the_importing_module_is_reached(package):
+    before = of(package, by_name={"gaussian": ["other"], "elsewhere": ["else"]})
+    (package / "other.py").write_text("Y = 2\n")
+    (package / "else.py").write_text("E = 2\n")
+    assert of(package, by_name={"gaussian": ["other"], "elsewhere": ["else"]}) != before
+    assert of(package, by_name={"elsewhere": ["else"]}) == of(package)
+    assert of(package, by_name={"gaussian": ["other"]}, unused=frozenset({"other"})) == of(package)

@@ -84,6 +84,8 @@ def test_the_files_that_a_page_names_are_there(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_the_configurations_of_a_page_are_valid(page):
+    if page.name == "extending.md":
+        pytest.skip("its configurations need the code of the page: tests/test_extending.py")
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):

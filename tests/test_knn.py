@@ -14,7 +14,7 @@ def rows_of(count: int, dimensions: int = 12, seed: int = 0) -> np.ndarray:
 
 def fitted(rows, domain=None, target=None, seed=0, **settings):
     domain = np.zeros(len(rows), int) if domain is None else np.asarray(domain)
-    return fit(np.asarray(rows), domain, Knn(**settings), np.random.default_rng(seed), target)
+    return fit(np.asarray(rows), Knn(**settings), domain, np.random.default_rng(seed), target)
 
 
 def standardised(rows: np.ndarray, new: np.ndarray) -> np.ndarray:

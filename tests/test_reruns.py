@@ -20,12 +20,10 @@ from conftest import merged
 from snakemake.api import SnakemakeApi
 from snakemake.settings import types as snakemake
 
-from asd.settings import Model, load
+from asd.settings import DETECTORS, Model, load
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["download", "weights", "logmel", "train", "features", "spectra", "mvg", "score", "fuse", "ensemble", "tables"]
-FITS = {"knn": "mvg", "gmm": "mvg"}
-"""Rules of the stage that fits detectors."""
+STAGES = ["download", "weights", "logmel", "train", "features", "spectra", "fit", "score", "fuse", "ensemble", "tables"]
 BASE = {
     "machines": ["fan"],
     "ensemble": {"fallback": "global"},
@@ -106,8 +104,7 @@ class Workplace:
     def stages(self, configuration: dict) -> list[str]:
         """The stages that a dry run wants to make again with another configuration."""
         jobs = self._run(configuration, "dryrun").needrun_jobs(exclude_finished=False)
-        names = {job.rule.name.partition("_")[0] for job in jobs}
-        found = {FITS.get(name, name) for name in names}
+        found = {job.rule.name.partition("_")[0] for job in jobs}
         assert found <= {"check", *STAGES}
         return [stage for stage in ["check", *STAGES] if stage in found]
 
@@ -167,12 +164,16 @@ LEFT_OUT += ("train.kind", "networks.*.kind")  # another kind has other keys
 LEFT_OUT += ("models.global.spectrum", "models.local.spectrum", "models.oe.spectrum")
 LEFT_OUT += ("models.spectrum.network", "models.near.network", "models.mix.network")
 LEFT_OUT += tuple(f"models.[!f]*.{key}" for key in ("members", "weights", "fuse"))
+USED = {"near": "knn", "mix": "gmm"}  # the other models have Gaussians
 LEFT_OUT += tuple(
-    f"models.{model}.{block}.*" for model in ("global", "local", "oe", "spectrum") for block in ("knn", "gmm")
+    f"models.{model}.{block}.*"
+    for model in ("global", "local", "oe", "spectrum", "near", "mix")
+    for block in DETECTORS.values()
+    if block not in ("mvg", USED.get(model))
 )
-LEFT_OUT += tuple(
-    f"models.fusion.{key}" for key in ("network", "spectrum", "detector", "domains", "mvg.*", "knn.*", "gmm.*")
-)
+LEFT_OUT += tuple(f"models.fusion.{key}" for key in ("network", "spectrum", "detector", "domains"))
+LEFT_OUT += tuple(f"models.fusion.{block}.*" for block in DETECTORS.values())
+LEFT_OUT += tuple(f"{block}.*" for block in DETECTORS.values() if block not in ("mvg", *USED.values()))
 LEFT_OUT += ("models.fusion.threshold.folds", "models.fusion.fuse", "models.*.mvg.stages")
 KEYS = {
     key: value
@@ -238,7 +239,7 @@ def test_the_order_of_the_entries_reruns_nothing(workplace):
     assert workplace.stages(BASE | {"dataset": dict(reversed(base()["dataset"].items()))}) == []
 
 
-LATER = ["mvg", "score", "fuse", "ensemble", "tables"]
+LATER = ["fit", "score", "fuse", "ensemble", "tables"]
 TRAINED = ["train", "features", *LATER]
 CODE = {
     "src/asd/demo/machines.py": STAGES[:1] + STAGES[2:],
@@ -247,14 +248,11 @@ CODE = {
     "src/asd/training.py": TRAINED,
     "src/asd/checkpoint.py": TRAINED,
     "src/asd/features.py": STAGES[4:],
-    "src/asd/spectra.py": ["spectra", "mvg", "score", "fuse", "tables"],
+    "src/asd/spectra.py": ["spectra", "fit", "score", "fuse", "tables"],
     "src/asd/gaussian.py": LATER,
     "src/asd/sections.py": LATER,
-    "src/asd/knn.py": [
-        "mvg",
-        "score",
-        "tables",
-    ],  # of the one model that has it, which the ensemble does not choose from
+    # Of the one model that has it, which the ensemble does not choose from.
+    "src/asd/knn.py": ["fit", "score", "tables"],
     "src/asd/exposure.py": ["score", "ensemble", "tables"],
     "src/asd/threshold.py": ["score", "fuse", "ensemble", "tables"],
     "src/asd/fusion.py": ["fuse", "tables"],

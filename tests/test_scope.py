@@ -147,7 +147,7 @@ def test_the_graph_has_one_training_a_network(tmp_path):
     assert jobs["train"] == 3
     assert jobs["logmel"] == jobs["score_exposure"] == 3
     assert jobs["features"] == 6
-    assert jobs["mvg"] == 9
+    assert jobs["fit"] == 9
     assert "results/networks/oe/all.safetensors" in output
     paper = yaml.safe_load((Path(__file__).parents[1] / "config/dcase2022.yaml").read_text())
     assert planned(snakemake(tmp_path, "--dry-run", overlay=changed(paper, train__scope="all")))["train"] == 4

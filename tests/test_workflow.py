@@ -101,7 +101,7 @@ def test_the_terminal_says_what_matters_and_the_log_says_all(finished):
     said = (finished / "said").read_text()
     done = re.findall(r"^ ?(\d+) of (\d+) +(\w+) ", said, re.MULTILINE)
     assert done[-1][0] == done[-1][1]
-    stages = ["download", "weights", "logmel", "train", "features", "spectra", "mvg", "score", "score_exposure", "fuse"]
+    stages = ["download", "weights", "logmel", "train", "features", "spectra", "fit", "score", "score_exposure", "fuse"]
     stages += ["ensemble", "tables", "figures", "clips", "report", "provenance"]
     assert {stage for _, _, stage in done} >= {*stages}
     assert len(said.splitlines()) < 90
@@ -133,7 +133,7 @@ def test_snakemakes_own_report_begins_with_the_verdict(finished):
 
 @pytest.mark.slow
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
-    for stage in ("train/oe", "features/local", "mvg/global", "spectra/ranked", "score/oe", "fuse/fusion"):
+    for stage in ("train/oe", "features/local", "fit/global", "spectra/ranked", "score/oe", "fuse/fusion"):
         assert (finished / f"results/logs/{stage}/fan.log").exists()
         assert (finished / f"results/benchmarks/{stage}/fan.tsv").exists()
 
@@ -153,7 +153,7 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
         "train": 3,
         "features": 2,
         "spectra": 1,
-        "mvg": 3,
+        "fit": 3,
         "score": 3,
         "score_exposure": 1,
         "fuse": 1,
@@ -175,7 +175,7 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
     [
         (
             {"mvg__covariance": "oas"},
-            {"mvg": 3, "score": 3, "fuse": 1, "ensemble": 1, "tables": 1, "figures": 1, "clips": 1, "suspicious": 1}
+            {"fit": 3, "score": 3, "fuse": 1, "ensemble": 1, "tables": 1, "figures": 1, "clips": 1, "suspicious": 1}
             | LAST,
         ),
         ({"metrics__resamples": 21}, {"tables": 1} | LAST),
@@ -193,7 +193,7 @@ def test_the_papers_graph(tmp_path):
     assert jobs["download"] == jobs["logmel"] == 7
     assert jobs["train"] == 28  # the paper's three networks of each machine, and one that stays as it is
     assert jobs["features"] == 21
-    assert jobs["mvg"] == 35
+    assert jobs["fit"] == 35
     assert jobs["score_exposure"] == 7
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +10,12 @@ SILENT = {"settings", "command", "progress", "errors", "code_digest"}
 """Modules that cannot change what a script writes: settings reach it as flags, the others only report or observe."""
 
 
-def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset()) -> str:
+def code_digest(
+    script: Path,
+    package: Path,
+    unused: frozenset[str] = frozenset(),
+    by_name: Mapping[str, Collection[str]] | None = None,
+) -> str:
     """Return a digest of a script and of the package's modules that it reaches through its imports.
 
     Syntax trees are hashed, so comments, docstrings, layout and file times do not count.
@@ -20,13 +25,16 @@ def code_digest(script: Path, package: Path, unused: frozenset[str] = frozenset(
         package: the folder of the package `asd`.
         unused: modules ("gaussian", "dcase.download") that this use of the script does not run. They are left out,
             together with the modules that are reached only through them.
+        by_name: module -> the modules that it imports by a name that a syntax tree does not have.
     """
     found: dict[str, str] = {}
     waiting = {"": script}
     while waiting:
         name, path = waiting.popitem()
         found[name], imported = _read(path.read_text(encoding="utf-8"))
-        for module in imported - SILENT - unused - set(found):
+        imported |= set((by_name or {}).get(name, ()))
+        reached = {one for one in imported if one.partition(".")[0] not in SILENT}
+        for module in reached - unused - set(found):
             if file := _file(package, module):
                 waiting[module] = file
     text = "\n".join(f"{name}: {found[name]}" for name in sorted(found))

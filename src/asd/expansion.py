@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from asd.errors import InputError
 from asd.files import digest
-from asd.settings import LONGEST, Network, Settings, Sweep, Training, load
+from asd.settings import DETECTORS, LONGEST, Network, Settings, Sweep, Training, load
 
 SEED = "seed"
 """The key of the seeds among the swept keys; no dotted key has this name."""
@@ -67,8 +67,8 @@ def expand(configuration: dict) -> dict:
             raise InputError(
                 f"sweep: {key} = {', '.join(map(str, axes[key]))} changes none of the swept models "
                 f"({', '.join(models)}); expected keys of these models, of their networks or spectra, or of the blocks "
-                "logmel, backbone, train, mvg, knn, gmm and threshold. Other keys take a configuration with a "
-                "results_dir of its own each"
+                f"logmel, backbone, train, {', '.join(DETECTORS.values())} and threshold. Other keys take a "
+                "configuration with a results_dir of its own each"
             )
     expanded = copy.deepcopy(base)
     expanded |= {"run_models": [], "paper_models": [], "variants": {}}
@@ -203,9 +203,7 @@ def _add(
         if new not in expanded["variants"]:
             expanded["run_models"].append(new)
         expanded["variants"][new] = {"model": model, "title": title, "values": own, "seed": seed}
-    described = entry.model_dump(mode="json") | rests
-    if entry.spectrum:
-        del described["mvg"]["stages"]
+    described = entry.without_stages(entry.model_dump(mode="json")) | rests
     expanded["models"][new] = described | {"title": title if seed is None else f"{title}, seed {seed}"}
     return new
 

@@ -153,6 +153,17 @@ def moments(blocks: Iterable[np.ndarray], shift: np.ndarray) -> Moments:
     return Moments(shift, count, total, scatter, cubic, float(quartic))
 
 
+def streams(settings: Mvg, rows: int, features: int) -> bool:
+    """Return whether the moments of the rows are enough for a fit.
+
+    Args:
+        settings: of the covariance; features that are divided by their deviations need the rows themselves.
+        rows: n; of fewer rows than features the Gram matrix is smaller than the moments.
+        features: d.
+    """
+    return rows >= features and not settings.standardise
+
+
 def fit(rows: np.ndarray, settings: Mvg, unit: float = 1.0, domain: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian to rows (n, d), n at least 1.
 

@@ -47,12 +47,13 @@ class Mixture:
         return found
 
 
-def fit(rows: np.ndarray, domain: np.ndarray, settings: Gmm, rng: np.random.Generator) -> Mixture:
+def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator) -> Mixture:
     """Fit a mixture to the training rows of a section by expectation maximisation, from k-means.
+
+    A mixture finds the domains itself, so it is not told them.
 
     Args:
         rows: (n, d).
-        domain: (n,) int; not used, since a mixture finds the domains itself.
         settings: of the mixture.
         rng: seeds k-means.
 

@@ -62,8 +62,8 @@ class Neighbours:
 
 def fit(
     rows: np.ndarray,
-    domain: np.ndarray,
     settings: Knn,
+    domain: np.ndarray,
     rng: np.random.Generator,
     target: np.ndarray | None = None,
 ) -> Neighbours:
@@ -73,8 +73,8 @@ def fit(
 
     Args:
         rows: (n, d), n at least 1.
-        domain: (n,) int, 0, 1, ... without gaps: the domains whose distances are told apart; all 0: one.
         settings: of the neighbours.
+        domain: (n,) int, 0, 1, ... without gaps: the domains whose distances are told apart; all 0: one.
         rng: draws the coreset and the synthetic rows.
         target: (n,) bool, the rows of the target domain, which SMOTE grows also where domains are not told apart;
             None: those of domain 1.

@@ -1,9 +1,14 @@
 """A machine's detector: one fitted to each section's training clips, with held-out scores of these clips.
 
-`KINDS` is the table of the detectors. Each is a module with
+`asd.settings.detectors` has the table of the detectors. The detector <name> is the module asd.<name> with
 
-    fit(rows, domain, settings, rng)    of rows (n, d) of features and the domain (n,) of each
-    and what it returns                 a dataclass of arrays and numbers, with distances(rows) -> (n, domains)
+    fit(rows, settings, …)    of rows (n, d) of features and the settings of the detector; further arguments, if it
+                              names them: domain, target, unit and rng (see `fit_rows`). What it returns, and is
+                              annotated with, is
+    a dataclass               of arrays and numbers, with distances(rows) -> (n, domains)
+
+A detector that is fitted to sums over rows instead of the rows (the Gaussian) also has `streams`, `moments` and
+`fit_moments`, so that not all rows are in memory.
 
 Here is what they share: which rows, the folds, the domains on one scale, windows pooled to clips, and the file (HDF5):
 
@@ -14,19 +19,22 @@ Here is what they share: which rows, the folds, the domains on one scale, window
     attributes: settings (JSON of asd.settings.Fit)
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import numpy as np
 
-from asd import domains, gaussian, gmm, hdf5, knn
+from asd import domains, hdf5
 from asd.corpus import recording_numbers
 from asd.errors import InputError
 from asd.files import written
-from asd.settings import DETECTORS, Fit, Mvg, WindowPooling
+from asd.settings import Fit, WindowPooling
 
 if TYPE_CHECKING:
     import h5py
@@ -34,6 +42,9 @@ if TYPE_CHECKING:
     from asd.features import Features
 
 log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 2048
+"""Rows that are read at one time, or a clip more."""
 
 
 class Fitted(Protocol):
@@ -43,21 +54,37 @@ class Fitted(Protocol):
         """Return the distance of rows (n, d) to each domain, (n, domains)."""
 
 
-class Kind(NamedTuple):
-    """A detector of the table."""
+def module_of(detector: str) -> ModuleType:
+    """Return the module of a detector that is fitted to features.
 
-    fit: Callable[..., Fitted]
-    """Of rows (n, d), domain (n,), settings, rng, and target (n,) bool: the rows of the target domain."""
-    fitted: type
-    """The dataclass that it returns."""
+    It is imported by its name, so that a new detector needs no change here.
+    """
+    return import_module(f"asd.{detector}")
 
 
-KINDS = {
-    "gaussian": Kind(lambda rows, domain, settings, rng, target: gaussian.fit(rows, settings, domain=domain),
-                     gaussian.Gaussian),
-    "knn": Kind(knn.fit, knn.Neighbours),
-    "gmm": Kind(lambda rows, domain, settings, rng, target: gmm.fit(rows, domain, settings, rng), gmm.Mixture),
-}  # fmt: skip
+def fit_rows(
+    rows: np.ndarray,
+    settings: Fit,
+    *,
+    domain: np.ndarray,
+    target: np.ndarray,
+    unit: float,
+    rng: np.random.Generator,
+) -> Fitted:
+    """Return a detector fitted to rows. Of the last four arguments it gets those that its `fit` names.
+
+    Args:
+        rows: (n, d), n at least 1.
+        settings: which detector, and how.
+        domain: (n,) int, 0, 1, … without gaps: the domains whose distances are told apart; all 0 if there is one.
+        target: (n,) bool, the rows of the target domain, also if domains are not told apart.
+        unit: the variance to take if the rows have none.
+        rng: draws what the detector draws.
+    """
+    fit = module_of(settings.detector).fit
+    further: dict[str, Any] = {"domain": domain, "target": target, "unit": unit, "rng": rng}
+    named = inspect.signature(fit).parameters
+    return fit(rows, settings=settings.own, **{key: value for key, value in further.items() if key in named})
 
 
 @dataclass(frozen=True)
@@ -102,8 +129,9 @@ def columns_of(widths: np.ndarray, settings: Fit) -> np.ndarray:
         widths: (stages,) of a network, (1,) of a spectrum.
         settings: of the detector.
     """
-    if settings.detector == "gaussian" and len(widths) > 1:
-        return chosen_columns(widths, settings.mvg.stages)
+    stages = getattr(settings.own, "stages", None)
+    if stages and len(widths) > 1:
+        return chosen_columns(widths, stages)
     return np.arange(int(np.sum(widths)))
 
 
@@ -227,7 +255,7 @@ def _fit_section(training: _Training, settings: Fit, rng: np.random.Generator) -
     divisor = domains.usual_distances(by_clip, training.domain) if by_clip.shape[1] > 1 else np.ones(1)
     log.info(
         f"{training.where}: {len(row_fold)} rows of {len(training.clips)} clips, {len(training.columns)} features"
-        + (f", shrinkage {fitted.shrinkage:.4f}" if isinstance(fitted, gaussian.Gaussian) else "")
+        + (f", shrinkage {fitted.shrinkage:.4f}" if hasattr(fitted, "shrinkage") else "")
         + (f", distances divided by {', '.join(f'{one:.4g}' for one in divisor)}" if len(divisor) > 1 else "")
     )
     return Section(fitted, divisor), domains.nearest(by_clip, divisor)
@@ -238,31 +266,29 @@ def _fitter(training: _Training, settings: Fit, rng: np.random.Generator) -> Cal
 
     Its arguments are a bool mask of the clips, of whole folds, and the variance that is used if the rows have none.
     """
-    own = getattr(settings, DETECTORS[settings.detector])
-    if settings.detector == "gaussian" and not own.standardise and training.counts.sum() >= len(training.columns):
-        return _streamed(training, own)
+    module = module_of(settings.detector)
+    if hasattr(module, "streams") and module.streams(settings.own, int(training.counts.sum()), len(training.columns)):
+        return _streamed(training, module, settings.own)
     rows = training.rows(np.ones(len(training.clips), bool))
     clip = np.repeat(np.arange(len(training.clips)), training.counts)
 
     def fit(chosen: np.ndarray, unit: float) -> Fitted:
         kept = chosen[clip]
         domain, target = training.domain[clip][kept], training.target[clip][kept]
-        if settings.detector == "gaussian":
-            return gaussian.fit(rows[kept], own, unit, domain)
-        return KINDS[settings.detector].fit(rows[kept], domain, own, rng, target=target)
+        return fit_rows(rows[kept], settings, domain=domain, target=target, unit=unit, rng=rng)
 
     return fit
 
 
-def _streamed(training: _Training, settings: Mvg) -> Callable[[np.ndarray, float], Fitted]:
-    """`_fitter` of a Gaussian to more rows than features, which keeps moments of each fold and domain, not rows."""
+def _streamed(training: _Training, module: ModuleType, settings: Any) -> Callable[[np.ndarray, float], Fitted]:
+    """`_fitter` of a detector that keeps sums over the rows of each fold and domain, not rows."""
     origin = next(_blocks(training.features, training.clips[:1], training.columns))[0][0].astype(np.float64)
     groups = list(dict.fromkeys(zip(training.fold.tolist(), training.domain.tolist(), strict=True)))
     sums = {}
     for fold, domain in groups:
         clips = training.clips[(training.fold == fold) & (training.domain == domain)]
         blocks = (block for block, _ in _blocks(training.features, clips, training.columns))
-        sums[fold, domain] = gaussian.moments(blocks, origin)
+        sums[fold, domain] = module.moments(blocks, origin)
 
     def fit(chosen: np.ndarray, unit: float) -> Fitted:
         kept = set(training.fold[chosen].tolist())
@@ -270,7 +296,7 @@ def _streamed(training: _Training, settings: Mvg) -> Callable[[np.ndarray, float
             [sums[fold, domain] for fold, domain in groups if domain == one and fold in kept]
             for one in range(training.domain.max() + 1)
         ]
-        return gaussian.fit_moments([sum(some[1:], some[0]) for some in by_domain], settings, unit)
+        return module.fit_moments([sum(some[1:], some[0]) for some in by_domain], settings, unit)
 
     return fit
 
@@ -334,7 +360,7 @@ def _placed(
 def _blocks(features: "Features", clips: np.ndarray, columns: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows (n, d) float32, rows of each clip) of whole clips, together a block of rows or a clip more."""
     counts = np.diff(features.offsets)[clips]
-    block = np.cumsum(counts) // gaussian.ROWS_AT_ONCE
+    block = np.cumsum(counts) // ROWS_AT_ONCE
     for one in np.unique(block):
         chosen, each = clips[block == one], counts[block == one]
         runs = np.split(chosen, np.flatnonzero(np.diff(chosen) != 1) + 1)  # clips that lie side by side, read at once
@@ -386,7 +412,7 @@ def read_sections(path: Path) -> Sections:
 
     def content(file: "h5py.File") -> Sections:
         settings = Fit.model_validate_json(file.attrs["settings"])
-        kind = KINDS[settings.detector].fitted
+        kind = get_type_hints(module_of(settings.detector).fit)["return"]
         groups = [file[f"section/{number}"] for number in range(len(file["section"]))]
         sections = {
             str(group.attrs["name"]): Section(

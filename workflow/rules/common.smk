@@ -83,7 +83,7 @@ CHECKED = f"{DATA}/check/summary.csv"
 NETWORK = f"{RESULTS}/networks/{{network}}/{{machine}}.safetensors"
 FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 SPECTRA = f"{RESULTS}/features/{{spectrum}}/{{machine}}.h5"
-FITTED = f"{RESULTS}/{{block}}/{{model}}/{{machine}}.h5"
+FITTED = f"{RESULTS}/fitted/{{model}}/{{machine}}.h5"
 SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
 COMPUTE = flags(settings.compute)
 BLOCKS = [settings, *settings.networks.values()]
@@ -108,11 +108,14 @@ def models_with(*detectors):
 
 def code(script, unused=()):
     """A digest of the code that a script runs. As a parameter it reruns a rule if more than comments changed."""
-    return code_digest(ROOT / f"workflow/scripts/{script}.py", ROOT / "src/asd", frozenset(unused))
+    script = ROOT / f"workflow/scripts/{script}.py"
+    return code_digest(script, ROOT / "src/asd", frozenset(unused), by_name={"sections": DETECTORS})
 
 
-# A score does not depend on the detectors that other models have.
-CODE_OF_SCORES = {one: code("score", unused=set(DETECTORS) - {one}) for one in DETECTORS}
+def code_of_detector(script):
+    """A digest of the code that a script runs for a model; it does not depend on the detectors that others have."""
+    digests = {one: code(script, unused=set(DETECTORS) - {one}) for one in DETECTORS}
+    return lambda wildcards: digests[settings.models[wildcards.model].detector]
 
 
 def command(*arguments, python="python"):
@@ -140,7 +143,7 @@ def features_of(wildcards):
 
 def fitted_path(model, machine):
     """The detector of a model that was fitted to features."""
-    return FITTED.format(block=DETECTORS[settings.models[model].detector], model=model, machine=machine)
+    return FITTED.format(model=model, machine=machine)
 
 
 def fitted_of(wildcards):

@@ -37,8 +37,7 @@ def benchmarks_of(model):
         for path in networks
     ]
     if entry.fitted:
-        block = DETECTORS[entry.detector]
-        training += [f"{RESULTS}/benchmarks/{block}/{model}/{machine}.tsv" for machine in settings.machines]
+        training += [f"{RESULTS}/benchmarks/fit/{model}/{machine}.tsv" for machine in settings.machines]
     return {"training": training, "scoring": scoring}
 
 
@@ -83,7 +82,7 @@ rule leaderboard:
         ),
         configuration=lambda wildcards: argument(
             settings.model_dump_json(
-                include={"machines", "networks", "spectra", "mvg", "models", "run_models", "variants"}
+                include={"machines", "networks", "spectra", *DETECTORS.values(), "models", "run_models", "variants"}
             )
         ),
         benchmarks=lambda wildcards: argument(json.dumps({name: benchmarks_of(name) for name in settings.run_models})),

@@ -24,7 +24,7 @@ rule score:
         runtime=by_attempt(60),
     params:
         script=f"{SCRIPTS}/score.py",
-        code=lambda wildcards: CODE_OF_SCORES[settings.models[wildcards.model].detector],
+        code=code_of_detector("score"),
         decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         threads=settings.compute.threads,
     shell:

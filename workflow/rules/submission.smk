@@ -44,7 +44,7 @@ rule submission:
                     "machines",
                     "networks",
                     "spectra",
-                    "mvg",
+                    *DETECTORS.values(),
                     "models",
                     "run_models",
                     "paper_models",

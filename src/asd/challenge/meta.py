@@ -13,7 +13,7 @@ from asd.results.metrics_table import select
 if TYPE_CHECKING:
     import pandas as pd
 
-    from asd.settings import Settings, Training
+    from asd.settings import Scored, Settings, Training
 
 ABBREVIATION = 10
 """Characters of a system's short name, at most."""
@@ -224,7 +224,7 @@ def description(
                 "acoustic_features": "log-mel energies",
                 "embeddings": None,
                 "machine_learning_method": _listed(
-                    [*(f"CNN ({name})" for name in backbones), *(DETECTORS[part.detector] for part in parts)]
+                    [*(f"CNN ({name})" for name in backbones), *(_method(part) for part in parts)]
                 ),
                 "aggregation_method": "average" if any(network.window for network in networks) else None,
                 "domain_adaptation_method": None,
@@ -247,12 +247,9 @@ def description(
     }
 
 
-DETECTORS = {
-    "gaussian": "Gaussian (Mahalanobis distance)",
-    "knn": "k-nearest neighbours",
-    "gmm": "Gaussian mixture",
-    "exposure": "outlier exposure",
-}
+def _method(model: "Scored") -> str:
+    """What a model scores by."""
+    return model.fit.own.method if model.fitted else "outlier exposure"
 
 
 def _external(weights: list[str]) -> tuple[str | None, list[dict[str, str | None]]]:

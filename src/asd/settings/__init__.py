@@ -5,7 +5,8 @@ The text below a field explains the setting, and appears in the `--help` of the 
 
 from asd.settings.block import LONGEST, Model, Name, Source, Target, canonical, flags, flags_of, flat, part
 from asd.settings.configuration import HANDED_DOWN, Settings, load
-from asd.settings.models import DETECTORS, Decision, DetectorName, Fit, Gmm, Knn, Mvg, Scored, Threshold, WindowPooling
+from asd.settings.detectors import DETECTORS, Detector, DetectorName, Detectors, Gmm, Knn, Mvg
+from asd.settings.models import Decision, Fit, Scored, Threshold, WindowPooling
 from asd.settings.networks import (
     NETWORKS,
     Backbone,

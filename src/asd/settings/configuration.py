@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from asd.errors import InputError
 from asd.releases import releases
-from asd.settings.block import Model, Name, Target
-from asd.settings.models import Gmm, Knn, Mvg, Scored, Threshold
+from asd.settings.block import Name, Target
+from asd.settings.detectors import DETECTORS, STAGED, Detectors
+from asd.settings.models import Scored, Threshold
 from asd.settings.networks import Backbone, Network, Spectrum, Training
 from asd.settings.recordings import Check, Dataset, LogMel
 from asd.settings.results import Compute, Ensemble, Leaderboard, Metrics, Submission, Variant
@@ -20,17 +21,18 @@ HANDED_DOWN = (
     ("networks", "train", None),
     ("networks", "logmel", "logmel"),
     ("networks", "backbone", "backbone"),
-    ("models", "mvg", "mvg"),
-    ("models", "knn", "knn"),
-    ("models", "gmm", "gmm"),
+    *(("models", block, block) for block in DETECTORS.values()),
     ("models", "threshold", "threshold"),
 )
 """The top-level blocks from which entries take the settings that they leave out: entries, block, and the entry's own
 block for these settings (None: the entry itself)."""
 
 
-class Settings(Model):
-    """The complete, effective configuration: with all defaults, and with shared settings copied into the entries."""
+class Settings(Detectors):
+    """The complete, effective configuration: with all defaults, and with shared settings copied into the entries.
+
+    The blocks of the detectors are the settings of all models, except for those that their entries set.
+    """
 
     dataset: Dataset = Dataset()
     machines: Annotated[list[Name], Field(min_length=1)]
@@ -47,12 +49,6 @@ class Settings(Model):
     networks: dict[Name, Network]
     spectra: dict[Name, Spectrum] = {}
     """Features without a network."""
-    mvg: Mvg = Mvg()
-    """Settings of all Gaussians, except for those that their models' entries set."""
-    knn: Knn = Knn()
-    """The same for nearest neighbours."""
-    gmm: Gmm = Gmm()
-    """The same for Gaussian mixtures."""
     threshold: Threshold = Threshold()
     models: dict[Name, Scored]
     run_models: Annotated[list[Name], Field(min_length=1)]
@@ -146,17 +142,21 @@ class Settings(Model):
             raise ValueError(f"{where}.detector: a fusion has none of its own; its members have")
         if model.spectrum and model.detector == "exposure":
             raise ValueError(f"{where}.detector: exposure is the doubt of a network's classifier; a spectrum has none")
-        if model.network and model.detector == "gaussian":
-            last = self.networks[model.network].last_stage
-            if model.mvg.stages[-1] > last:
+        block = DETECTORS.get(model.detector, "")
+        if model.network and block in STAGED:
+            last, found = self.networks[model.network].last_stage, getattr(model, block).stages[-1]
+            if found > last:
                 raise ValueError(
-                    f"{where}.mvg.stages: found stage {model.mvg.stages[-1]}; the network {model.network} ends with "
-                    f"stage {last} (networks.{model.network}.last_stage)"
+                    f"{where}.{block}.stages: found stage {found}; the network {model.network} ends with stage {last} "
+                    f"(networks.{model.network}.last_stage)"
                 )
-        if model.spectrum and model.mvg.stages != self.mvg.stages:
-            raise ValueError(f"{where}.mvg.stages: these are stages of a network; a spectrum has none")
-        if model.domains == "nearest" and (model.members or model.detector not in ("gaussian", "knn")):
-            raise ValueError(f"{where}.domains: nearest is for the detectors gaussian and knn")
+        if model.spectrum:
+            for block in STAGED:
+                if getattr(model, block).stages != getattr(self, block).stages:
+                    raise ValueError(f"{where}.{block}.stages: these are stages of a network; a spectrum has none")
+        if model.domains == "nearest" and (not model.fitted or not model.fit.own.tells_domains):
+            telling = [one for one, own in DETECTORS.items() if getattr(self, own).tells_domains]
+            raise ValueError(f"{where}.domains: nearest is for the detectors {' and '.join(telling)}")
         for member in model.members:
             if member not in self.models or self.models[member].members:
                 raise ValueError(f"{where}.members: {member!r} is not an entry of models that rests on features")

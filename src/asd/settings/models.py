@@ -1,64 +1,11 @@
-"""The models: detectors, their decisions, and fusions."""
+"""The models: what they score by, their decisions, and fusions."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from asd.settings.block import Model, Name, flags, flags_of, flat, part
-
-
-class Mvg(Model):
-    """The Gaussian per section: detector `gaussian`."""
-
-    covariance: Literal["ledoit_wolf", "oas", "ridge", "empirical"] = "ledoit_wolf"
-    """Covariance estimate. empirical: inverted by the pseudo-inverse."""
-    ridge: float = Field(0.01, gt=0)
-    """The value that the estimate `ridge` adds to the diagonal."""
-    standardise: bool = False
-    """Divide each feature by its deviation first, so that the covariance shrinks towards its own diagonal instead of
-    one variance for all. It serves spectra; among a network's features it inflates channels that hardly vary."""
-    stages: list[Annotated[int, Field(ge=1, le=9)]] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    """Which of the nine stages of the network (the paper's Table 2) make the feature vector. Of a network only."""
-
-    @model_validator(mode="after")
-    def _stages(self) -> "Mvg":
-        if not self.stages or sorted(set(self.stages)) != self.stages:
-            raise ValueError(f"stages must be ascending, each once, at least one; found {self.stages}")
-        return self
-
-
-class Knn(Model):
-    """The nearest neighbours among a section's training rows: detector `knn`."""
-
-    neighbours: int = Field(1, ge=1)
-    """The score is the mean over so many nearest training rows of a domain, or all where it has fewer."""
-    metric: Literal["euclidean", "cosine"] = "euclidean"
-    """euclidean: of features standardised by the training rows. cosine: 1 minus the cosine of the features."""
-    density: Literal["none", "ratio", "difference"] = "none"
-    """What a reference's distance to its own nearest references does: nothing, divides the distance, or is subtracted
-    from it."""
-    density_neighbours: int = Field(4, ge=1)
-    """Of how many nearest references, of either domain, it is the mean."""
-    smote: float = Field(0.0, ge=0, le=1)
-    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
-    smote_neighbours: int = Field(2, ge=1)
-    """Nearest target rows between one of which and a target row a synthetic row lies."""
-    coreset: int = Field(2000, ge=1)
-    """Rows kept of a domain, drawn at random where it has more (windows)."""
-
-
-class Gmm(Model):
-    """The Gaussian mixture per section: detector `gmm`."""
-
-    components: int = Field(1, ge=1)
-    """Gaussians in the mixture."""
-    covariance: Literal["full", "diag"] = "full"
-    """Of each Gaussian: full, or its diagonal alone."""
-    reg: float = Field(0.01, gt=0)
-    """What is added to the diagonals of the covariances, as a share of the features' mean variance."""
-    score: Literal["component", "likelihood"] = "component"
-    """component: the negative largest log density of a single Gaussian, without the mixture's weights (TWFR-GMM).
-    likelihood: the negative log-likelihood of the mixture."""
+from asd.settings.detectors import DETECTORS, STAGED, Detector, DetectorName, Detectors, FittedName
 
 
 class WindowPooling(Model):
@@ -70,41 +17,31 @@ class WindowPooling(Model):
     """Of gwrp."""
 
 
-DetectorName = Literal["gaussian", "knn", "gmm", "exposure"]
-"""What a model scores by."""
-
-
-class Fit(Model):
+class Fit(Detectors):
     """How a detector is fitted to the features of a machine's training clips, section by section."""
 
-    detector: Literal["gaussian", "knn", "gmm"] = "gaussian"
-    """gaussian: Mahalanobis distance. knn: distance to the nearest training rows. gmm: Gaussian mixture."""
+    detector: FittedName = "gaussian"
+    """An entry of the table of detectors, such as gaussian (Mahalanobis distance)."""
     domains: Literal["pooled", "nearest"] = "pooled"
     """pooled: source and target are one distribution. nearest: a clip is scored against each domain's training clips,
-    in units of what held-out clips of that domain score, and the smaller score counts (detectors gaussian and knn; as
-    pooled if one domain has fewer than three training clips)."""
-    mvg: Mvg = Mvg()
-    """Settings of the Gaussian that differ from the top-level `mvg`."""
-    knn: Knn = Knn()
-    """Settings of the nearest neighbours that differ from the top-level `knn`."""
-    gmm: Gmm = Gmm()
-    """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
+    in units of what held-out clips of that domain score, and the smaller score counts (detectors that tell domains
+    apart; as pooled if one domain has fewer than three training clips)."""
     window_pooling: WindowPooling = WindowPooling()
     """How the scores of windows become the score of a clip; only for networks that see windows."""
     folds: int = Field(5, ge=2)
     """Folds of the held-out training scores: threshold.folds."""
 
     @property
+    def own(self) -> Detector:
+        """The settings of the detector itself."""
+        return getattr(self, DETECTORS[self.detector])
+
+    @property
     def flags(self) -> str:
         """What fitting depends on, as flags, without the settings of other detectors."""
-        block = DETECTORS[self.detector]
-        own = flags(getattr(self, block), f"{block}.")
+        own = flags(self.own, f"{DETECTORS[self.detector]}.")
         shared = {key: value for key, value in flat(self).items() if key.split(".")[0] not in DETECTORS.values()}
         return f"{flags_of(shared)} {own}"
-
-
-DETECTORS = {"gaussian": "mvg", "knn": "knn", "gmm": "gmm"}
-"""The detectors that are fitted to features, and the block with the settings of each."""
 
 
 class Decision(Model):
@@ -124,7 +61,7 @@ class Threshold(Decision):
     """Folds of the held-out training scores (detectors that are fitted to features)."""
 
 
-class Scored(Model):
+class Scored(Detectors):
     """A model: an entry of `models`. It uses a network, a spectrum, or other models (a fusion)."""
 
     title: str
@@ -138,13 +75,7 @@ class Scored(Model):
     mixture of the features. exposure: the classifier's doubt (outlier exposure; of a network)."""
     domains: Literal["pooled", "nearest"] = "pooled"
     """pooled: source and target are one distribution. nearest: a clip is scored against the training clips of each
-    domain, and the smaller score counts (detectors gaussian and knn)."""
-    mvg: Mvg = Mvg()
-    """Settings of the Gaussian that differ from the top-level `mvg`."""
-    knn: Knn = Knn()
-    """Settings of the nearest neighbours that differ from the top-level `knn`."""
-    gmm: Gmm = Gmm()
-    """Settings of the Gaussian mixture that differ from the top-level `gmm`."""
+    domain, and the smaller score counts (detectors that tell domains apart: gaussian, knn)."""
     window_pooling: WindowPooling = WindowPooling()
     """How the scores of windows become the score of a clip; only for networks that see windows."""
     threshold: Threshold = Threshold()
@@ -175,6 +106,11 @@ class Scored(Model):
     def fit(self) -> Fit:
         """The slice that fitting depends on."""
         own = self.model_dump(include=set(Fit.model_fields) - {"folds"})
+        return Fit.model_validate({**self.without_stages(own), "folds": self.threshold.folds})
+
+    def without_stages(self, dumped: dict[str, Any]) -> dict[str, Any]:
+        """Return the dump of a model without the stages of a network, if it has a spectrum, which has none."""
         if self.spectrum:
-            del own["mvg"]["stages"]  # which it has not
-        return Fit.model_validate({**own, "folds": self.threshold.folds})
+            for block in STAGED:
+                del dumped[block]["stages"]
+        return dumped
