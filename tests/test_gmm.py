@@ -17,7 +17,7 @@ def rows_of(count: int, dimensions: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def fitted(rows: np.ndarray, seed: int = 0, **settings) -> Mixture:
-    return fit(rows, Gmm(**{"reg": 0.1} | settings), np.random.default_rng(seed))
+    return fit(rows, Gmm(**{"reg": 0.1} | settings), np.random.default_rng(seed), np.zeros(len(rows), bool))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])

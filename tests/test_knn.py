@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 from sklearn.neighbors import NearestNeighbors
 
-from asd.knn import FLOOR, ROWS_AT_ONCE, Knn, density, fit, smote
+from asd.knn import FLOOR, ROWS_AT_ONCE, Knn, density, fit
 
 
 def rows_of(count: int, dimensions: int = 12, seed: int = 0) -> np.ndarray:
@@ -141,27 +141,6 @@ def oracle_distance(bank, x, y):
 
 
 # --- SMOTE --------------------------------------------------------------------------------------------------
-
-
-def test_a_synthetic_row_lies_between_a_row_and_one_of_its_nearest():
-    rows = rows_of(9, 6).astype(float)
-    made = smote(rows, 200, 3, np.random.default_rng(0))
-    assert made.shape == (200, 6)
-    nearest = NearestNeighbors(n_neighbors=3).fit(rows).kneighbors()[1]
-    segments = [(i, j) for i in range(9) for j in nearest[i]]
-    begins, ends = (rows[[one[side] for one in segments]] for side in (0, 1))
-    seen, places = set(), []
-    for row in made:
-        along = ends - begins
-        place = ((row - begins) * along).sum(1) / (along**2).sum(1)
-        off = np.linalg.norm(begins + place[:, None] * along - row, axis=1)
-        on = off.argmin()
-        assert off[on] < 1e-9
-        assert 0 <= place[on] <= 1
-        seen.add(frozenset(segments[on]))
-        places.append(place[on])
-    assert seen == {frozenset(one) for one in segments}  # every row and each of its neighbours are drawn
-    assert 0.4 < np.mean(places) < 0.6
 
 
 def test_the_target_grows_to_its_share_of_the_source():

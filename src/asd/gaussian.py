@@ -15,6 +15,7 @@ import numpy as np
 
 from asd.errors import InputError
 from asd.settings import Mvg
+from asd.smote import grown
 
 ROWS_AT_ONCE = 2048
 """Rows in float64 at one time: a matrix product large enough to run at full speed, 34 MB for 2096 features."""
@@ -157,14 +158,21 @@ def streams(settings: Mvg, rows: int, features: int) -> bool:
     """Return whether the moments of the rows are enough for a fit.
 
     Args:
-        settings: of the covariance; features that are divided by their deviations need the rows themselves.
+        settings: of the Gaussian; standardised features and synthetic rows need the rows themselves.
         rows: n; of fewer rows than features the Gram matrix is smaller than the moments.
         features: d.
     """
-    return rows >= features and not settings.standardise
+    return rows >= features and not settings.standardise and not settings.smote
 
 
-def fit(rows: np.ndarray, settings: Mvg, unit: float = 1.0, domain: np.ndarray | None = None) -> Gaussian:
+def fit(
+    rows: np.ndarray,
+    settings: Mvg,
+    unit: float = 1.0,
+    domain: np.ndarray | None = None,
+    target: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+) -> Gaussian:
     """Fit a Gaussian to rows (n, d), n at least 1.
 
     Agrees with scikit-learn's LedoitWolf, OAS and EmpiricalCovariance; with two exceptions, where those have no
@@ -177,14 +185,18 @@ def fit(rows: np.ndarray, settings: Mvg, unit: float = 1.0, domain: np.ndarray |
         unit: the variance where the rows have none (not for `ridge`, which brings its own).
         domain: (n,) int, 0, 1, … without gaps: each domain has its own mean, and the covariance is that of the rows
             about these; None: one domain.
+        target: (n,) bool, the rows of the target domain, which SMOTE grows; needed for `smote` only.
+        rng: draws the synthetic rows; needed for `smote` only.
 
     Raises:
         InputError: a ridge that is lost in the rounding of the covariance.
     """
     from scipy.linalg import cholesky, eigh, solve_triangular
 
+    domain = np.zeros(len(rows), dtype=int) if domain is None else domain
+    if settings.smote:
+        rows, domain = grown(rows, domain, target, settings, rng)
     count, dimensions = rows.shape
-    domain = np.zeros(count, dtype=int) if domain is None else domain
     scale = deviations(rows, domain) if settings.standardise else np.ones(dimensions)
     if settings.standardise:
         rows = rows / scale

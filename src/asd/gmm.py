@@ -11,6 +11,7 @@ import numpy as np
 
 from asd.errors import InputError
 from asd.settings import Gmm
+from asd.smote import grown
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Mixture:
         return found
 
 
-def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator) -> Mixture:
+def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator, target: np.ndarray) -> Mixture:
     """Fit a mixture to the training rows of a section by expectation maximisation, from k-means.
 
     A mixture finds the domains itself, so it is not told them.
@@ -55,7 +56,8 @@ def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator) -> Mixture:
     Args:
         rows: (n, d).
         settings: of the mixture.
-        rng: seeds k-means.
+        rng: seeds k-means, and draws synthetic rows.
+        target: (n,) bool, the rows of the target domain, which SMOTE grows.
 
     Raises:
         InputError: fewer rows than components, or a covariance that cannot be inverted.
@@ -63,6 +65,7 @@ def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator) -> Mixture:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
+    rows, _ = grown(rows, np.zeros(len(rows), int), target, settings, rng)
     if len(rows) < settings.components:
         raise InputError(
             f"gmm.components: found {settings.components} components for {len(rows)} training rows; take fewer "

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asd.settings import Knn
+from asd.smote import grown
 
 ROWS_AT_ONCE = 512
 """Rows whose distances to all references are held at one time: 131 MB for 32,000 references."""
@@ -88,39 +89,15 @@ def fit(
         centre, scale = _mean_and_scale(rows)
     kept = np.sort(np.concatenate([_drawn(domain == one, settings.coreset, rng) for one in np.unique(domain)]))
     references, domain, target = _prepared(rows[kept], centre, scale, cosine), domain[kept], target[kept]
-    missing = round(settings.smote * (~target).sum()) - target.sum()
-    if missing > 0 and target.sum() >= 2:
-        made = smote(references[target], missing, settings.smote_neighbours, rng)
-        references = np.concatenate([references, _unit(made) if cosine else made])
-        domain = np.concatenate([domain, np.full(missing, domain[target][0])])
+    references, domain = grown(references, domain, target, settings, rng)
+    if cosine:
+        references[len(kept) :] = _unit(references[len(kept) :])
     offset, divisor = np.zeros(len(references)), np.ones(len(references))
     if settings.density == "difference":
         offset = density(references, settings.density_neighbours, cosine, lonely=0.0)
     elif settings.density == "ratio":
         divisor = density(references, settings.density_neighbours, cosine, lonely=1.0)
     return Neighbours(centre, scale, references, domain, offset, divisor, cosine, settings.neighbours)
-
-
-def smote(rows: np.ndarray, count: int, neighbours: int, rng: np.random.Generator) -> np.ndarray:
-    """Return synthetic rows, each at a random place between a row and one of the rows nearest to it.
-
-    SMOTE (Chawla et al. 2002, J. Artificial Intelligence Research 16, section 4.2), with rows drawn at random.
-
-    Args:
-        rows: (n, d), n at least 2.
-        count: how many to make.
-        neighbours: how many nearest rows one is drawn from; all if there are fewer.
-        rng: draws the rows and the places.
-
-    Returns:
-        (count, d).
-    """
-    apart = _apart(rows, rows, cosine=False)
-    np.fill_diagonal(apart, np.inf)
-    nearest = np.argsort(apart, axis=1, kind="stable")[:, : min(neighbours, len(rows) - 1)]
-    begin = rng.integers(len(rows), size=count)
-    end = nearest[begin, rng.integers(nearest.shape[1], size=count)]
-    return rows[begin] + rng.random((count, 1)) * (rows[end] - rows[begin])
 
 
 def density(references: np.ndarray, neighbours: int, cosine: bool, lonely: float) -> np.ndarray:

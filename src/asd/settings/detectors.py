@@ -22,7 +22,16 @@ class Detector(Model):
     """Whether its module's `fit` takes the domains of the rows, and `distances` are those to each domain."""
 
 
-class Mvg(Detector):
+class Grown(Detector):
+    """The settings of a detector that can add synthetic rows of the target domain (`asd.smote`)."""
+
+    smote: float = Field(0.0, ge=0, le=1)
+    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
+    smote_neighbours: int = Field(2, ge=1)
+    """Nearest target rows between one of which and a target row a synthetic row lies."""
+
+
+class Mvg(Grown):
     """The Gaussian per section."""
 
     detector = "gaussian"
@@ -46,7 +55,7 @@ class Mvg(Detector):
         return self
 
 
-class Knn(Detector):
+class Knn(Grown):
     """The nearest neighbours among a section's training rows."""
 
     detector = "knn"
@@ -62,15 +71,11 @@ class Knn(Detector):
     from it."""
     density_neighbours: int = Field(4, ge=1)
     """Of how many nearest references, of either domain, it is the mean."""
-    smote: float = Field(0.0, ge=0, le=1)
-    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
-    smote_neighbours: int = Field(2, ge=1)
-    """Nearest target rows between one of which and a target row a synthetic row lies."""
     coreset: int = Field(2000, ge=1)
     """Rows kept of a domain, drawn at random where it has more (windows)."""
 
 
-class Gmm(Detector):
+class Gmm(Grown):
     """The Gaussian mixture per section."""
 
     detector = "gmm"
