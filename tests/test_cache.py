@@ -153,7 +153,7 @@ def test_what_cropping_and_padding_cost_is_said(caplog):
     assert common_length(samples, crop) == 12000
     assert "cropped to the 0.75 s of the shortest, b.wav: 18 % of all sound is left out" in caplog.text
     assert common_length(samples, pad) == 16000
-    assert "padded with zeros to the 1.00 s of the longest, a.wav: 8 % of all is zeros" in caplog.text
+    assert "padded with zeros to the 1.00 s of the longest, a.wav: 8 % of all samples are zeros" in caplog.text
     with pytest.raises(InputError, match=r"of the shortest, b\.wav: 23 % .*expected 20 % at most \(logmel\.crop_limit"):
         common_length(samples | {"b.wav": 11000}, crop)
     assert common_length(samples | {"b.wav": 100}, LogMel(lengths="crop", crop_limit=1)) == 100

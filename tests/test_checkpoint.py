@@ -77,14 +77,14 @@ def test_an_interrupted_training_gives_the_very_weights_of_an_undisturbed_one(be
         network, data, logmel = begin(settings)
         interrupting = Interrupting(tmp_path / "c.safetensors", {"data": "1"})
         interrupting.steps = steps
-        with pytest.raises(Stopped, match="the same command goes on from there"):
+        with pytest.raises(Stopped, match="the same command continues from there"):
             training.train(network, data, settings, logmel, checkpoint=interrupting)
         torch.rand(3)  # other random numbers drawn in between do not matter
     network, data, logmel = begin(settings)
     again = training.train(
         network, data, settings, logmel, checkpoint=Checkpoint(tmp_path / "c.safetensors", {"data": "1"})
     )
-    assert "going on after epoch 2, step 1" in caplog.text
+    assert "continuing after epoch 2, step 1" in caplog.text
     assert again == curve
     assert all(torch.equal(network.state_dict()[key], value) for key, value in expected.items())
 
@@ -131,9 +131,9 @@ def test_a_checkpoint_comes_back_as_it_was_saved(saved):
 @pytest.mark.parametrize(
     ("of", "said"),
     [
-        ({"data": "9", "settings": "2"}, "of other data;"),
-        ({"data": "9", "settings": "9"}, "of other data and settings;"),
-        ({"data": "1", "settings": "2", "code": "3"}, "of other code;"),
+        ({"data": "9", "settings": "2"}, "made with other data;"),
+        ({"data": "9", "settings": "9"}, "made with other data and settings;"),
+        ({"data": "1", "settings": "2", "code": "3"}, "made with other code;"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_not_used(saved, caplog, of, said):
@@ -242,13 +242,13 @@ def test_the_script_saves_on_sigterm_and_goes_on(cache_path, start, tmp_path):
             time.sleep(0.02)
         process.terminate()
         assert process.wait() == 143, log.read_text()
-    assert "the same command goes on from there" in log.read_text()
+    assert "the same command continues from there" in log.read_text()
     assert not out.exists()
     with safetensors.safe_open(kept, "pt") as file:
         assert json.loads(file.metadata()["notes"])["epoch"] >= 2
     with log.open("w") as file:
         subprocess.run(list(map(str, command)), stderr=file, check=True)
-    assert f"{kept}: going on after epoch" in log.read_text()
+    assert f"{kept}: continuing after epoch" in log.read_text()
     assert not kept.exists()
 
     settings = Training(epochs=8, batch=5, warmup=1)

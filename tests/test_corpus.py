@@ -305,9 +305,9 @@ def test_parts(tmp_path, tests, parts):
         ("fan/train/section_00_source_train_normal_1.wav", "follow the naming scheme"),
         ("fan/train/caf\u00e9\x07.wav", r"'caf\u00e9\\x07.wav' does not follow the naming scheme"),
         ("fan/train/section_00_source_train_normal_0009.WAV", "follow the naming scheme"),
-        ("fan/train/section_00_source_test_normal_0009.wav", "a test clip by its name, found in train"),
-        ("fan/train/section_00_0009.wav", "a test clip by its name, found in train"),
-        ("fan/test/section_00_source_train_normal_0009.wav", "a train clip by its name, found in test"),
+        ("fan/train/section_00_source_test_normal_0009.wav", "its name says test, but it lies in train"),
+        ("fan/train/section_00_0009.wav", "its name says test, but it lies in train"),
+        ("fan/test/section_00_source_train_normal_0009.wav", "its name says train, but it lies in test"),
         ("fan/section_00_source_train_normal_0009.wav", "outside the folders train and test"),
         ("fan/source_test/section_00_source_test_normal_0009.wav", "outside the folders train and test"),
         ("fan/train/more/section_00_source_train_normal_0009.wav", "outside the folders train and test"),
@@ -461,7 +461,7 @@ def test_a_folder_whose_name_is_not_text(tmp_path):
         (lambda text: text.splitlines()[0] + "\n", "no clips"),
         (lambda text: "", "not a readable manifest"),
         (lambda text: text + "a,b,c,d,e,f,g,h,i,j,k\n", "not a readable manifest"),
-        (lambda text: text.replace("development", "develop,ment"), "rows of more cells than the header"),
+        (lambda text: text.replace("development", "develop,ment"), "rows with more cells than the header"),
     ],
 )
 def test_a_broken_manifest(tmp_path, break_it, expected):

@@ -123,7 +123,7 @@ def test_the_machine_s_own_manifest_comes_first(tmp_path):
         ("", "found the columns ; expected also file, machine, split"),
         (",file,machine,split\n0,1.wav,fan,train\n", "column 1 has no name .*'0'.*row numbers"),
         ("Unnamed: 0,file,machine,split\n0,1.wav,fan,train\n", "column 1 has no name .*'Unnamed: 0'"),
-        ("file,machine,split,rpm,rpm\n1.wav,fan,train,1,2\n", "the column 'rpm' is there 2 times"),
+        ("file,machine,split,rpm,rpm\n1.wav,fan,train,1,2\n", "found the column 'rpm' 2 times"),
         ("file,machine,split\n1.wav,fan,train\nfile,machine,split\n", "row 3: the header a second time"),
         ("file;machine\n1.wav;fan\n", r"found the columns file;machine \(separated by semicolons\?\)"),
         ('file,machine,split\n"1.wav,fan,train\n', "not a readable csv"),

@@ -84,7 +84,7 @@ def test_caches_of_other_settings_are_refused(caches, tmp_path):
     write_cache(tmp_path / "fan.h5", caches["fan"].parent / "fan/manifest.csv", LogMel(mels=32))
     with open_cache(caches["valve"]) as one, open_cache(tmp_path / "fan.h5") as other:
         both = [one, other]
-        with pytest.raises(InputError, match=r"fan\.h5: has other settings than .*valve\.h5"):
+        with pytest.raises(InputError, match=r"fan\.h5: other log-mel settings than .*valve\.h5"):
             Joined(both)
 
 

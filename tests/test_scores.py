@@ -78,7 +78,7 @@ def test_a_test_clip_without_a_score_is_not_written(tmp_path, score):
 
 
 def test_no_decision_by_a_threshold_that_is_no_number(tmp_path):
-    with pytest.raises(InputError, match=r"fan\.csv: a threshold is no number"):
+    with pytest.raises(InputError, match=r"fan\.csv: a threshold is not a number"):
         write_scores(tmp_path / "fan.csv", CLIPS, SCORE, {"00": 1.0, "01": np.nan})
     assert not list(tmp_path.iterdir())
 
@@ -104,7 +104,7 @@ def test_an_infinite_training_score_is_not_written(tmp_path):
         ("1,1e-07", "1,", r"row 5: decision: found '1'; expected 0 or 1 if there are a score and a threshold"),
         ("1,1e-07", "1,low", r"row 5: decision: found '1'; expected"),
         ("1,1e-07", "1,nan", r"row 5: threshold: expected a number, or nothing"),
-        ("b.wav", "a.wav", r"row 3: a\.wav is there twice"),
+        ("b.wav", "a.wav", r"row 3: a\.wav a second time"),
         ("2.5e-07", "loud", r"d\.wav: no usable score"),
         ("2.5e-07", "", r"d\.wav: no usable score"),
         ("2.5e-07", "inf", r"d\.wav: no usable score"),

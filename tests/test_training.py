@@ -300,7 +300,7 @@ def test_a_single_section_keeps_its_attribute_head(cache_path, start, faults):
 def test_frozen_norms_without_pre_trained_weights_are_warned_of(cache_path, start, caplog, source, warned):
     with open_cache(cache_path) as cache:
         training.begin((start[0], {**METADATA, "source": source}), cache, Training(), cache_path)
-        assert ("expected norm: batch" in caplog.text) == warned
+        assert ("set train.norm to batch" in caplog.text) == warned
         caplog.clear()
         training.begin((start[0], {**METADATA, "source": source}), cache, Training(norm="batch"), cache_path)
         assert caplog.text == ""

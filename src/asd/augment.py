@@ -117,7 +117,7 @@ def faults(x: Tensor, settings: Faults, generator: torch.Generator) -> tuple[Ten
     bins, its width w log-uniform from 1 to a seventh of them. The course e is, each in a third of the clips, steady
     (1); pulsed (1 in 30 % of each period of 3 to 24 frames, else 0); or one to three bursts of 2 to 5 frames. The gain
     g is log-uniform from a fifth of `settings.gain` to all of it; it is doubled for pulses and bursts, and negative in
-    three of ten steady faults. Nothing is known here about the faults of any machine.
+    three of ten steady faults. The faults are not modelled on those of any machine.
 
     Learning to tell clips with generated changes from those without is an old idea of the field: Inoue et al.,
     "Detection of anomalous sounds for machine condition monitoring using classification confidence", DCASE 2020;
@@ -126,7 +126,7 @@ def faults(x: Tensor, settings: Faults, generator: torch.Generator) -> tuple[Ten
     Args:
         x: (batch, mels, frames) in dB.
         settings: the share of the clips, and the gain.
-        generator: draws.
+        generator: draws the clips and their faults.
 
     Returns:
         (batch, mels, frames), and (batch,) bool: which clips got a fault.
@@ -206,9 +206,10 @@ def equalise(waveform: Tensor, bands: Tensor, rate: int) -> Tensor:
     length of zero padding, so that nothing wraps around. With gains of 12 dB all filters have decayed below -150 dB by
     then, except for a high shelf whose centre is within about 100 Hz of half the rate (or moved there): it keeps
     oscillating at half the rate. audiomentations starts each filter as if the signal had always had the value of its
-    first sample. Therefore the first sample is subtracted here, and added again times the gain at 0 Hz. As there,
-    levels are neither renormalised nor clipped. The transforms are computed in double precision: the rounding errors of
-    single precision are relative to a clip's loudest sample, and would be 0.01 dB in quiet parts between impacts.
+    first sample. Therefore the first sample is subtracted here, and added again times the gain at 0 Hz. As in
+    audiomentations, levels are neither renormalised nor clipped. The transforms are computed in double precision: the
+    rounding errors of single precision are relative to a clip's loudest sample, and would be 0.01 dB in quiet parts
+    between impacts.
 
     Args:
         waveform: (batch, samples); int16 is divided by 32768, floating types are used as they are.

@@ -8,8 +8,8 @@ from asd.gaussian import Gaussian
 from asd.sections import Section
 
 BANDS = 28
-"""Bands of an equal number of mel bins: 8 of the 224. Single bins would say little, since their neighbours know the
-same."""
+"""Bands of an equal number of mel bins: 8 of the 224. The shares of single bins would be small, since neighbouring bins
+carry nearly the same information."""
 
 
 def band_edges(mels: int) -> np.ndarray:
@@ -20,8 +20,9 @@ def band_edges(mels: int) -> np.ndarray:
 def band_shares(section: Section, row: np.ndarray, mels: int) -> np.ndarray:
     """Return the share of each band in a clip's squared distance, (bands,) float64 from 0 to 1.
 
-    It is the fall of the squared distance if the band were as the rest of the clip lets expect
-    (`asd.gaussian.Gaussian.falls`), over the squared distance. Shares of bands that tell the same do not add up to 1.
+    A share is the fall of the squared distance when the band takes the values that are expected from the rest of the
+    clip (`asd.gaussian.Gaussian.falls`), divided by the squared distance. If bands carry the same information, their
+    shares do not add up to 1.
 
     Args:
         section: the detector, a Gaussian.

@@ -52,7 +52,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
     """Compute the log-mels of a manifest's clips into a cache, shard by shard.
 
     Finished shards lie in a hidden folder beside the cache until the cache is complete, so that a run after an
-    interruption (with the same recordings, settings and code) continues where that stopped. Shards are not synchronised
+    interruption (with the same recordings, settings and code) continues where it stopped. Shards are not synchronised
     to the disk: if a power cut damages one, its checksum shows it, and it is computed again.
 
     Args:
@@ -62,7 +62,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
 
     Raises:
         InputError: a recording is not as the settings require, or clips differ in length and the settings neither crop
-            nor pad. As far as the headers show it, this is found before anything is computed.
+            nor pad. Faults that the headers show are found before anything is computed.
     """
     import h5py
 
@@ -166,7 +166,7 @@ def common_length(samples: dict[str, int], settings: LogMel) -> int:
         if length * len(samples) > total:
             log.warning(
                 "clips of different length are padded with zeros to the %.2f s of the longest, %s: "
-                "%.0f %% of all is zeros",
+                "%.0f %% of all samples are zeros",
                 length / settings.rate,
                 longest,
                 100 * (1 - total / (length * len(samples))),
@@ -248,7 +248,8 @@ class Joined:
         for cache in self.caches[1:]:
             if cache.settings != self.caches[0].settings:
                 raise InputError(
-                    f"{cache.path}: has other settings than {self.caches[0].path}; a network needs caches of one kind"
+                    f"{cache.path}: other log-mel settings than {self.caches[0].path}; a network of all machines needs "
+                    "the same for all"
                 )
         clips = {str(cache.path): len(cache.file["logmel"]) for cache in self.caches}
         samples = {str(cache.path): cache.samples for cache in self.caches}

@@ -1,4 +1,4 @@
-"""A checkpoint of training, from which a job continues that was killed, preempted or out of time.
+"""A checkpoint of training, from which a job that was killed, preempted or out of time continues.
 
 A checkpoint is safetensors: the tensors of the training and, as metadata, JSON texts: `of` (digests of what the
 training depends on, by name), `notes` (its numbers and its curve) and `checksum` (SHA-256 of everything else).
@@ -89,7 +89,7 @@ class Checkpoint:
         others = sorted(name for name in of.keys() | self.of.keys() if of.get(name) != self.of.get(name))
         if others:
             what = " and ".join(others)
-            log.warning("%s: a checkpoint of other %s; it is not used, and training starts again", self.path, what)
+            log.warning("%s: made with other %s; it is not used, and training starts again", self.path, what)
             return None
         return tensors, json.loads(metadata["notes"])
 

@@ -16,21 +16,20 @@ from asd.errors import InputError
 def share_processor() -> None:
     """Make OpenMP's threads sleep while they wait for one another; to be called before torch is imported.
 
-    By default they wait actively. If several jobs share the processor, they then take it from the thread for which they
-    wait.
+    By default they wait in a busy loop, which takes the processor from other threads if several jobs share it.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def say_anything() -> None:
-    """Have what cannot be written in the terminal's encoding (names from old systems, LC_ALL=C) written as numbers."""
+    """Make characters that the terminal's encoding lacks (names from old systems, LC_ALL=C) appear as their numbers."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _words() -> list[str]:
-    """The command line's words; those of the form @<file>, where there is such a file, as what it holds."""
+    """The command line's words; instead of a word @<file>, the content of that file if there is one."""
     files = {word: Path(word[1:]) for word in sys.argv[1:] if word.startswith("@")}
     return [
         files[word].read_text(encoding="utf-8") if word in files and files[word].is_file() else word
@@ -41,6 +40,11 @@ def _words() -> list[str]:
 def run(main: Callable, description: str) -> None:
     """Run `main` with keyword arguments parsed from the command line.
 
+    A word @<file> stands for the content of that file, since an argument of more than 128 KiB cannot be given to a
+    process. An `InputError` ends the process with its message and status 1, without a traceback. So do an impossible
+    value of a setting, and a file that cannot be read or written. Other exceptions are defects of the code and keep
+    their traceback.
+
     Args:
         main: a function with typed, keyword-only arguments; the fields of a settings class become flags
             (`--mixup.alpha`).
@@ -48,11 +52,6 @@ def run(main: Callable, description: str) -> None:
 
     Raises:
         SystemExit: with status 1, after an error that the user can mend.
-
-    A word @<file> stands for what that file holds, since an argument of more than 128 KiB cannot be given to a process.
-    An `InputError` ends the process with its message and status 1, without a traceback. So do an impossible value of a
-    setting, and a file that the system does not let be read or written. Other exceptions are defects of the code and
-    keep their traceback.
     """
     share_processor()
     say_anything()

@@ -125,7 +125,7 @@ def parse_name(file: str, names: str = "pairs") -> ClipName:
     label = fields.get("label", "")
     split = fields.get("split", "" if label else "test")
     words = fields.get("tail", "").split("_")[1:]
-    if words == ["noAttribute"]:  # so spelled for machines whose conditions are not published (since 2024)
+    if words == ["noAttribute"]:  # since 2024, for machines whose conditions are not published
         words = []
     if names == "words":
         words = ["attributes", "_".join(words)] if words else []
@@ -160,13 +160,13 @@ def scan(folder: Path, machine: str, names: str = "pairs") -> "pd.DataFrame":
     """List a machine's recordings in a folder laid out like the published data sets.
 
     `folder/machine` holds `train` and `test` with the wavs and, optionally, one `attributes_NN.csv` per section. If a
-    section has such a file, attributes are taken from it alone (it leaves out what does not shift the domain, and may
-    spell a key differently); it must then name every labelled clip. Otherwise they are taken from the base names.
-    Other files are ignored.
+    section has such a file, attributes are taken from it alone (the file leaves out attributes that do not shift the
+    domain, and may spell a key differently), and the file must name every labelled clip. Otherwise attributes are taken
+    from the base names. Other files are ignored.
 
-    Test clips with a label belong to the development part, those without to the evaluation part. Training clips belong
-    to the additional part if the machine has test clips, but none of their section has a label; otherwise to the
-    development part.
+    Test clips with a label belong to the development part, test clips without one to the evaluation part. Training
+    clips belong to the additional part if the machine has test clips, but no test clip of their section has a label;
+    otherwise to the development part.
 
     Args:
         folder: the folder that holds one folder per machine.
@@ -266,9 +266,9 @@ def _clip(path: Path, machine: str, names: str) -> dict[str, str]:
     except InputError as error:
         raise InputError(f"{path.parent}: {error}") from None
     if name.split not in ("", split):
-        raise InputError(f"{path}: a {name.split} clip by its name, found in {split}; move or rename it")
+        raise InputError(f"{path}: its name says {name.split}, but it lies in {split}; move or rename it")
     if split == "train" and name.label != "normal":
-        raise InputError(f"{path}: an anomaly by its name, found among the training clips; move or rename it")
+        raise InputError(f"{path}: its name says anomaly, but it lies among the training clips; move or rename it")
     return name._asdict() | {
         "split": split,
         "path": str(path),
@@ -294,7 +294,8 @@ def read_attributes(path: Path, clips: "pd.DataFrame") -> dict[str, dict[str, st
         base name -> {key: value} in the order of the file.
 
     Raises:
-        InputError: the file is not such a CSV, a row is wrong, or a row names a clip twice or a clip that is missing.
+        InputError: the file is not such a CSV, a row is wrong, or a row names a clip that is missing or was already
+            named.
     """
     names = clips["machine"] + "/" + clips["split"] + "/" + clips["file"]
     there = dict(zip(clips["file"], names, strict=True))
@@ -362,7 +363,7 @@ def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
                 "%s: section %s has a single training recording; nothing can be learnt from one", where, section
             )
     for section in sorted(set(known) - set(clips["section"][~training])):
-        log.warning("%s: section %s has no test clips: it is learnt from, and nothing of it is scored", where, section)
+        log.warning("%s: section %s has no test clips: models learn from it, but nothing is tested", where, section)
 
 
 def write_manifest(path: Path, clips: "pd.DataFrame") -> None:
@@ -401,7 +402,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
     if list(clips.columns) != COLUMNS:
         raise InputError(f"{path}: found the columns {list(clips.columns)}, expected {COLUMNS}; make it again")
     if not isinstance(clips.index, pd.RangeIndex):  # pandas takes the surplus cells in front for an index
-        raise InputError(f"{path}: rows of more cells than the header; expected {len(COLUMNS)}; make it again")
+        raise InputError(f"{path}: rows with more cells than the header; expected {len(COLUMNS)}; make it again")
     if clips.empty:
         raise InputError(f"{path}: no clips; expected one row per recording; make it again")
 
@@ -413,7 +414,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             expected = {
-                "file": "a base name, each once in a split",
+                "file": "a base name that no other clip of the split has",
                 "attributes": 'a JSON object of texts, like {"vel": "8"}',
             }.get(column, " or ".join(map(repr, VALUES.get(column, ["a text"]))))
             raise InputError(
@@ -436,7 +437,7 @@ def recording_numbers(clips: "pd.DataFrame") -> np.ndarray:
     Parts of one recording are alike, so they count as one wherever independent samples are needed.
 
     Args:
-        clips: one row per clip. Where `recording` is empty or missing, a clip is a recording of its own.
+        clips: one row per clip. If `recording` is empty or missing, the clip is a recording of its own.
     """
     named = clips["recording"].to_numpy(str) if "recording" in clips else np.full(len(clips), "")
     _, first, number = np.unique(
@@ -448,7 +449,7 @@ def recording_numbers(clips: "pd.DataFrame") -> np.ndarray:
 
 
 def recording_count(clips: "pd.DataFrame") -> int:
-    """Return of how many recordings clips are parts (see `recording_numbers`)."""
+    """Return the number of recordings to which clips belong (see `recording_numbers`)."""
     return len(np.unique(recording_numbers(clips)))
 
 

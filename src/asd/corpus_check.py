@@ -27,7 +27,7 @@ BANDS = 1000 * 2.0 ** (np.arange(-15, 14) / 3)
 """(29,), centres of the third-octave bands in Hz, 31 to 20159 (IEC 61260-1, base 2)."""
 
 FULL = 0.9999
-"""Samples from here on count as full scale: the last level of 16 bits, and beyond."""
+"""Samples of at least this absolute value count as full scale: the last level of 16 bits, and beyond."""
 
 SILENCE = 1e-10
 """Floor of the mean square: -100 dB."""
@@ -226,7 +226,10 @@ def write_plots(folder: Path, table: "pd.DataFrame", spectra: np.ndarray) -> Non
                 right.plot(BANDS[bands], middle, label=names[-1].replace("\n", ", "), **line)
                 right.fill_between(BANDS[bands], low, high, color=colours[domain], alpha=0.12, linewidth=0)
         left.set(
-            xticks=range(len(names)), xticklabels=names, ylabel="level in dB of full scale", title="level, a dot a clip"
+            xticks=range(len(names)),
+            xticklabels=names,
+            ylabel="level in dB of full scale",
+            title="level, one dot per clip",
         )
         right.set(xscale="log", xlabel="Hz", ylabel="third-octave level in dB of full scale")
         right.set_title("spectrum: median and 10 to 90 % of the clips")

@@ -41,7 +41,7 @@ def prepare(settings: Compute) -> torch.device:
 
 
 def memory(device: torch.device) -> float:
-    """Bytes that a process can have at most: a GPU's; otherwise memory and swap, or less where a limit is set."""
+    """Return how many bytes a process can have: a GPU's memory; on a CPU memory and swap, or less if a limit is set."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [resource.getrlimit(resource.RLIMIT_AS)[0]]

@@ -67,8 +67,8 @@ def expand(configuration: dict) -> dict:
             raise InputError(
                 f"sweep: {key} = {', '.join(map(str, axes[key]))} changes none of the swept models "
                 f"({', '.join(models)}); expected keys of these models, of their networks or spectra, or of the blocks "
-                f"logmel, backbone, train, {', '.join(DETECTORS.values())} and threshold. Other keys take a "
-                "configuration with a results_dir of its own each"
+                f"logmel, backbone, train, {', '.join(DETECTORS.values())} and threshold. For each value of another "
+                "key, write a configuration with its own results_dir"
             )
     expanded = copy.deepcopy(base)
     expanded |= {"run_models": [], "paper_models": [], "variants": {}}
@@ -126,7 +126,7 @@ def _with(base: dict, settings: Settings, values: dict[str, Any]) -> Settings:
 
 
 def chain(settings: Settings, network: str) -> list[str]:
-    """A network and those that it starts from."""
+    """Return the names of a network and of those that it starts from."""
     names = [network]
     while start := settings.networks[names[-1]].warm_start:
         names.append(start)

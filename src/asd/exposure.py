@@ -1,6 +1,6 @@
-"""The classifier's doubt as an anomaly score (outlier exposure; Hendrycks et al. 2019, the DCASE 2022 baseline).
+"""The classifier's uncertainty as an anomaly score (outlier exposure; Hendrycks et al. 2019, the DCASE 2022 baseline).
 
-score = log(1 - p) - log(p), p the softmax probability of the clip's own section among all section labels.
+score = log(1 - p) - log(p), where p is the softmax probability of the clip's own section among all section labels.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def doubt(logits: torch.Tensor, section: torch.Tensor) -> torch.Tensor:
 
 
 def scores(network: Network, cache: "Cache", settings: Windows, device: torch.device) -> np.ndarray:
-    """Return the score of every clip; if the network sees windows, the mean over the clip's windows.
+    """Return the score of every clip; if clips are cut into windows, the mean over the clip's windows.
 
     Args:
         network: trained, on `device`.
@@ -50,9 +50,9 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
     description = network.description
     if network.section is None:
         raise InputError(
-            f"machine {description.machine}: the network knows a single section, so it has no doubt to score by: use "
-            "the gaussian detector, or train this network with equaliser.probability or faults.probability above 0, "
-            "which doubles the labels"
+            f"machine {description.machine}: the network knows a single section, so it has no section classifier, "
+            "which exposure needs: use the gaussian detector, or train this network with equaliser.probability or "
+            "faults.probability above 0, which doubles the labels"
         )
     known = {label: index for index, label in enumerate(description.section_labels)}
     own = [description.section_label(*one) for one in zip(cache.clips["machine"], cache.clips["section"], strict=True)]

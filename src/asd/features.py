@@ -5,7 +5,7 @@ A features file is HDF5:
     features   (rows, d) float32       one row per clip, or one row per window, in the order of the clips
     offsets    (clips + 1,) int64      clip i has rows offsets[i]:offsets[i + 1]
     clips/…    (clips,) text           the manifest's columns
-    attributes: widths, of a network (stages,) the features of each, of a spectrum (1,) all; settings (JSON of Windows)
+    attributes: widths, the number of features: (stages,) of a network, (1,) of a spectrum; settings (JSON of Windows)
 """
 
 import json
@@ -110,7 +110,7 @@ def computed(
         cache: an open log-mel cache.
         cut: how its clips are cut into rows.
         device: where the function computes.
-        title: of the progress.
+        title: the name of the work in the progress.
         hears: what the function takes; waveforms of whole clips only.
     """
     import torch
@@ -136,7 +136,7 @@ def computed(
 def _batches(
     cache: "Cache", cut: Cut, device: "torch.device", title: str, hears: str
 ) -> Iterator[tuple[int, int, "torch.Tensor"]]:
-    """Yield (first row, last row + 1, what is heard of these rows, on the device), telling the progress."""
+    """Yield (first row, last row + 1, the log-mels or waveforms of these rows, on the device), and log the progress."""
     import torch
 
     size = max(1, FRAMES_AT_ONCE[device.type] // cut.window)
@@ -206,7 +206,7 @@ class Features:
     offsets: np.ndarray
     """(clips + 1,): clip i has rows offsets[i]:offsets[i + 1]."""
     widths: np.ndarray
-    """(stages,): the features of a network's stages; (1,) of a spectrum."""
+    """Numbers of features: (stages,) of a network, (1,) of a spectrum."""
 
     def rows(self, start: int, stop: int, columns: np.ndarray | None = None) -> np.ndarray:
         """Return rows start:stop as (rows, values) float32.
@@ -214,7 +214,7 @@ class Features:
         Args:
             start: the first row.
             stop: the row after the last.
-            columns: (values,) which columns; None: all.
+            columns: (values,), the numbers of the columns; None: all.
 
         Raises:
             InputError: the file is damaged.

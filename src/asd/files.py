@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRASH = {"$RECYCLE.BIN", "System Volume Information", "RECYCLER", "lost+found", "__MACOSX", "@eaDir", "#recycle"}
-"""Folders of deleted files, and of systems and storage devices; hidden folders are left out, too."""
+"""Folders of deleted files, and folders that systems and storage devices make; left out, as hidden folders are."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def written(path: Path, lasting: bool = True) -> Iterator[Path]:
     except Exception as error:
         # h5py, safetensors and csv raise different exceptions for a full disk; all contain the system's message.
         if os.strerror(errno.ENOSPC) in str(error):
-            raise InputError(f"{path}: cannot be written: the disk is full; make room and run again") from None
+            raise InputError(f"{path}: cannot be written: the disk is full; free some space and run again") from None
         raise
     finally:
         aside.unlink(missing_ok=True)
@@ -94,8 +94,8 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
         folder: the folder, or a link to it.
 
     Returns:
-        The files, sorted; and path -> reason of what could not be read: a folder without permission, a link to itself,
-        or to a folder that contains it.
+        The files, sorted; and path -> why it could not be read: a folder without permission, a link to itself, or to a
+        folder that contains it.
     """
     files: list[Path] = []
     skipped: dict[Path, str] = {}
@@ -120,7 +120,7 @@ def walk(folder: Path) -> tuple[list[Path], dict[Path, str]]:
             try:
                 directory = stat.S_ISDIR(path.stat().st_mode)
             except OSError as error:
-                gone = isinstance(error, FileNotFoundError) and not path.is_symlink()  # since it was listed
+                gone = isinstance(error, FileNotFoundError) and not path.is_symlink()  # deleted since it was listed
                 if not gone:
                     skipped[path] = error.strerror or str(error)
                 continue
@@ -176,12 +176,12 @@ def printable(path: Path | str) -> str:
 
 
 def contents(files: Iterable[Path], memory: Path) -> str:
-    """A digest of what some files hold, in their order, whatever their names and times.
+    """Return a digest of the content of files, in their order; it does not depend on their names and times.
 
     Args:
         files: the files.
-        memory: where the checksums of files are kept (JSON), so that one is read again only when its size or time of
-            change is another.
+        memory: where the checksums of files are kept (JSON), so that a file is read again only if its size or its time
+            of modification has changed.
     """
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
@@ -199,7 +199,7 @@ def contents(files: Iterable[Path], memory: Path) -> str:
                 with file.open("rb") as opened:
                     found[name] = [*stamp, hashlib.file_digest(opened, "sha256").hexdigest()]
             checksums.append(found.get(name, [""])[-1])
-        except OSError as error:  # which the job that reads it will say
+        except OSError as error:  # the job that reads the file reports it
             checksums.append(error.strerror or "")
     if any(known.get(name) != one for name, one in found.items()):
         with written(memory, lasting=False) as aside:

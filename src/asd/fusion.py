@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST = 3
-"""Fewer training scores than these do not tell how widely a section's normal clips spread."""
+"""With fewer training scores the spread of a section's normal scores is unknown."""
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ class Standard(NamedTuple):
 def standards(scores: "pd.DataFrame", model: str = "") -> dict[str, Standard]:
     """Return how the scores of each section of a machine are standardised.
 
+    A section with too few training scores is standardised as the other sections are on average. If there are no other
+    sections, scores are standardised by the mean of all training scores alone, so that they still have one unit.
+
     Args:
         scores: of one model, as `asd.scores.read_scores` gives them.
         model: its name, for messages.
-
-    A section with too few training scores is standardised as the other sections are on average; if there are none,
-    scores are divided by the mean of all training scores, so that they still have one unit.
 
     Raises:
         InputError: no training clip has a score.
@@ -61,7 +61,7 @@ def standards(scores: "pd.DataFrame", model: str = "") -> dict[str, Standard]:
     rest = Standard(*np.mean(list(found.values()), axis=0).tolist()) if found else Standard(mean, abs(mean) or 1.0)
     for section in sorted(set(scores["section"]) - set(found)):
         log.warning(
-            "%s, section %s: fewer than %d training scores that differ; its scores are standardised by %s",
+            "%s, section %s: fewer than %d training scores, or all the same; its scores are standardised by %s",
             *(model or "fusion", section, FEWEST, "the other sections'" if found else "the mean training score"),
         )
         found[section] = rest
@@ -74,10 +74,10 @@ def fused(standardised: list[np.ndarray], fuse: str, weights: list[float] | None
     Args:
         standardised: of each member, arrays of one shape.
         fuse: mean, max or min.
-        weights: of the members, for the mean; None or empty: all alike.
+        weights: of the members, for the mean; None or empty: equal weights.
 
     Returns:
-        An array of that shape; nan where a member has none.
+        An array of that shape; nan if a member has no score.
     """
     stacked = np.stack(standardised)
     if fuse == "mean":

@@ -1,10 +1,9 @@
 """A Gaussian, and the Mahalanobis distance to it (Gaussian-AD; Rippel et al. 2021, arXiv:2005.14140).
 
-Every covariance here is scale·S + shift·I, S the maximum-likelihood covariance of n rows of d features about the mean
-of their domain. Where rows are few (n < d), S has low rank: the precision then comes from the n×n Gram matrix of the
-centred rows by the matrix inversion lemma, and nothing of size d×d is ever formed. Where rows are many, they stream:
-only sums about a fixed point are kept, in float64, so that folds are sums of sums and memory does not grow with the
-rows.
+Every covariance here is scale·S + shift·I, where S is the maximum-likelihood covariance of n rows of d features about
+the mean of their domain. If rows are few (n < d), S has low rank: the precision is then computed from the n×n Gram
+matrix of the centred rows by the matrix inversion lemma, and no matrix of size d×d is formed. If rows are many, only
+sums about a fixed point are kept, in float64, so that folds are sums of sums and memory does not grow with the rows.
 """
 
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ ROWS_AT_ONCE = 2048
 class Gaussian:
     """Means and precision (inverse covariance) of d features divided by `scale`.
 
-    The precision is F'F where `isotropic` is 0, else isotropic·I - F'F, with F the `factor`.
+    With the `factor` F, the precision is F'F if `isotropic` is 0, otherwise isotropic·I - F'F.
     """
 
     means: np.ndarray
@@ -33,9 +32,9 @@ class Gaussian:
     scale: np.ndarray
     """(d,) what features are divided by; ones unless they were standardised."""
     factor: np.ndarray
-    """(r, d) float64; r is the number of rows where they were fewer than d."""
+    """(r, d) float64; r is the number of rows if they were fewer than d."""
     isotropic: float
-    """The precision in the directions in which the rows did not vary; 0 where F'F is the whole of it."""
+    """The precision in the directions in which the rows did not vary; 0 if F'F is the whole precision."""
     variance: float
     """The estimated covariance's mean over its diagonal."""
     shrinkage: float
@@ -72,18 +71,18 @@ class Gaussian:
         return np.sqrt(np.maximum(squares, 0))  # rounding can leave a row of the fit itself just below 0
 
     def falls(self, row: np.ndarray, domain: int, groups: list[np.ndarray]) -> np.ndarray:
-        """Return by how much the squared distance of a row falls when groups of its features become as expected.
+        """Return how much the squared distance of a row falls if a group of its features takes the expected values.
 
         For a group B of the features z = (row - mean) / scale, with the precision P, the conditional mean of B given
-        the other features differs from z_B by P_BB⁻¹ (P z)_B, and setting B to it takes
+        the other features differs from z_B by P_BB⁻¹ (P z)_B. If B takes this mean, the squared distance z'P z falls by
 
-            (P z)_B' P_BB⁻¹ (P z)_B
+            (P z)_B' P_BB⁻¹ (P z)_B,
 
-        from the squared distance z'P z. It is never negative, unlike the terms z_j (P z)_j, which add up to z'P z.
+        which is never negative, unlike the terms z_j (P z)_j, which add up to z'P z.
 
         Args:
             row: (d,).
-            domain: to whose mean.
+            domain: the domain to whose mean the distance is taken.
             groups: the columns of each group.
 
         Returns:
@@ -112,8 +111,8 @@ class Gaussian:
 class Moments:
     """Sums over rows y = x - shift: what mean, covariance and both shrinkage estimates need.
 
-    About a point within the data, features with a mean far above their deviation lose no digits. Sums about the
-    same point add up, so the rows of a fold are left out by adding the other folds'.
+    Since the point `shift` is within the data, features with a mean far above their deviation lose no digits. Sums
+    about the same point can be added, so a fold is left out by adding the sums of the other folds.
     """
 
     shift: np.ndarray
@@ -175,21 +174,21 @@ def fit(
 ) -> Gaussian:
     """Fit a Gaussian to rows (n, d), n at least 1.
 
-    Agrees with scikit-learn's LedoitWolf, OAS and EmpiricalCovariance; with two exceptions, where those have no
+    Agrees with scikit-learn's LedoitWolf, OAS and EmpiricalCovariance, with two exceptions for which those have no
     usable answer. Rows that do not vary at all (a single clip) have the covariance unit·I. Ledoit-Wolf's estimate of
     its own error is 0 for two rows, which would leave the covariance singular: then OAS's shrinkage is used.
 
     Args:
         rows: (n, d) of any floating type.
         settings: of the covariance.
-        unit: the variance where the rows have none (not for `ridge`, which brings its own).
+        unit: the variance of rows that do not vary (not for `ridge`, which has a variance of its own).
         domain: (n,) int, 0, 1, … without gaps: each domain has its own mean, and the covariance is that of the rows
             about these; None: one domain.
         target: (n,) bool, the rows of the target domain, which SMOTE grows; needed for `smote` only.
         rng: draws the synthetic rows; needed for `smote` only.
 
     Raises:
-        InputError: a ridge that is lost in the rounding of the covariance.
+        InputError: the ridge is smaller than the rounding errors of the covariance.
     """
     from scipy.linalg import cholesky, eigh, solve_triangular
 
@@ -231,7 +230,7 @@ def fit(
 
 
 def deviations(rows: np.ndarray, domain: np.ndarray) -> np.ndarray:
-    """Return the deviation of each feature about the mean of its row's domain, (d,); 1 where there is none.
+    """Return the deviation of each feature about the mean of its row's domain, (d,); 1 for a feature without variation.
 
     Args:
         rows: (n, d).
@@ -243,7 +242,7 @@ def deviations(rows: np.ndarray, domain: np.ndarray) -> np.ndarray:
         squares += len(own) * own.var(0, dtype=np.float64)
     found = np.sqrt(squares / len(rows))
     largest = np.abs(rows).max(0)
-    return np.where(found > 1e-9 * largest, found, 1.0)  # smaller ones are rounding
+    return np.where(found > 1e-9 * largest, found, 1.0)  # smaller ones are rounding errors
 
 
 def fit_moments(sums: list[Moments], settings: Mvg, unit: float = 1.0, scale: np.ndarray | None = None) -> Gaussian:
@@ -252,7 +251,7 @@ def fit_moments(sums: list[Moments], settings: Mvg, unit: float = 1.0, scale: np
     Args:
         sums: of each domain, all about the same point; of rows that were divided by `scale`.
         settings: of the covariance.
-        unit: the variance where the rows have none.
+        unit: the variance of rows that do not vary.
         scale: (d,); None: ones.
     """
     from scipy.linalg import cholesky, eigh
@@ -267,7 +266,7 @@ def fit_moments(sums: list[Moments], settings: Mvg, unit: float = 1.0, scale: np
     for one, centre in zip(sums, centres, strict=True):
         covariance -= np.outer(centre, centre) * (one.count / count)
     if covariance.trace() <= 1e-12 * second:
-        covariance[:] = 0  # the rows are all the same: what is left is rounding
+        covariance[:] = 0  # the rows are all the same: what is left are rounding errors
     weight, shift, shrinkage = _coefficients(settings, count, dimensions, covariance, fourth, unit)
     variance = weight * covariance.trace() / dimensions + shift
     if shift == 0:
@@ -318,7 +317,7 @@ def _coefficients(
         return 0.0, unit, 1.0
     if settings.covariance == "empirical":
         return 1.0, 0.0, 0.0
-    # The squared distance of S from its target, the mean variance times I. It is 0 where the two are one.
+    # The squared distance of S from its target, the mean variance times I. It is 0 if the two are equal.
     apart = max(norm - trace**2 / dimensions, 0.0)
     # OAS: Chen et al. 2010, IEEE Trans. Signal Processing 58(10), equation (23), as scikit-learn has it.
     shrinkage = min((norm + trace**2) / ((count + 1) * apart), 1.0) if apart else 1.0

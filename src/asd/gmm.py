@@ -1,6 +1,6 @@
 """A Gaussian mixture of the training rows, and how improbable a row is under it (TWFR-GMM; Guan et al. 2023).
 
-scikit-learn fits the mixture; what scores is numpy, from arrays that can be stored.
+scikit-learn fits the mixture; scores are computed with numpy, from arrays that can be stored.
 """
 
 import logging
@@ -75,11 +75,11 @@ def fit(rows: np.ndarray, settings: Gmm, rng: np.random.Generator, target: np.nd
     mixture = GaussianMixture(
         settings.components,
         covariance_type=settings.covariance,
-        reg_covar=settings.reg * (rows.var(0).mean() or 1.0),  # 1 where rows do not vary at all
+        reg_covar=settings.reg * (rows.var(0).mean() or 1.0),  # 1 if the rows do not vary at all
         random_state=int(rng.integers(2**32)),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told below; k-means warns of fewer distinct rows
+        warnings.simplefilter("ignore", ConvergenceWarning)  # logged below; k-means warns of fewer distinct rows
         try:
             mixture.fit(rows)
         except ValueError as error:

@@ -52,7 +52,7 @@ def opened(path: Path, kind: str, script: str, content: "Callable[[h5py.File], C
 
 @contextmanager
 def named(path: Path, kind: str) -> Iterator[None]:
-    """Read from a file: what h5py raises becomes an error that names the file.
+    """Turn errors of h5py, while a file is read, into an error that names the file.
 
     Raises:
         InputError: the structures of the file are damaged or not as expected.

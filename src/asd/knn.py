@@ -1,10 +1,10 @@
-"""The distance to the nearest training rows, for each domain, with a local density and a target domain grown by SMOTE.
+"""The distance to the nearest training rows of each domain, with a local density and synthetic target rows (SMOTE).
 
 The distance D of two rows is, by `metric`,
 
     euclidean   |x - y|, of features standardised by the training rows: minus their mean, divided by the square root of
-                their variance plus a hundredth of all features' mean variance, below which a feature is as good as
-                constant, and its rare changes would outweigh all others
+                their variance plus a hundredth of all features' mean variance. Without the latter, the rare changes of
+                an almost constant feature would outweigh all others
     cosine      1 - cos(x, y), which is half the squared distance of the two at length 1
 
 A local density b(y) of each reference row y makes references in sparse and dense regions comparable (Wilkinghoff et
@@ -31,9 +31,9 @@ class Neighbours:
     """The training rows (references) of a section, made ready for distances to them."""
 
     centre: np.ndarray
-    """(d,), what is taken from a row; zeros for the cosine."""
+    """(d,), what is subtracted from a row; zeros for the cosine."""
     scale: np.ndarray
-    """(d,), what it is then divided by; ones for the cosine."""
+    """(d,), what a row is then divided by; ones for the cosine."""
     references: np.ndarray
     """(m, d) float64: standardised, or of length 1 for the cosine."""
     domain: np.ndarray
@@ -45,7 +45,7 @@ class Neighbours:
     cosine: bool
     """Whether the distance is 1 minus the cosine."""
     neighbours: int
-    """Nearest references of a domain that a score is the mean over."""
+    """Number of nearest references of a domain over which the distance is averaged."""
 
     def distances(self, rows: np.ndarray) -> np.ndarray:
         """Return the distance of rows (n, d) to the references of each domain, (n, domains) float64."""
@@ -70,15 +70,15 @@ def fit(
 ) -> Neighbours:
     """Keep the training rows of a section, with their densities and the synthetic rows of the target domain.
 
-    Everything is computed from `rows` alone, so a fold that is held out takes no part in it.
+    Everything is computed from `rows` alone, so a fold that is held out has no influence on it.
 
     Args:
         rows: (n, d), n at least 1.
         settings: of the neighbours.
-        domain: (n,) int, 0, 1, ... without gaps: the domains whose distances are told apart; all 0: one.
+        domain: (n,) int, 0, 1, ... without gaps: the domains to which distances are computed; all 0: a single domain.
         rng: draws the coreset and the synthetic rows.
-        target: (n,) bool, the rows of the target domain, which SMOTE grows also where domains are not told apart;
-            None: those of domain 1.
+        target: (n,) bool, the rows of the target domain, to which SMOTE adds synthetic rows, also if `domain` does not
+            distinguish them; None: the rows of domain 1.
     """
     domain = np.asarray(domain, dtype=np.int64)
     target = domain == 1 if target is None else np.asarray(target)
@@ -103,14 +103,14 @@ def fit(
 def density(references: np.ndarray, neighbours: int, cosine: bool, lonely: float) -> np.ndarray:
     """Return the mean distance of each reference to the other references nearest to it.
 
-    Copies of a reference count as one, and a reference is no neighbour of its copies: a density is never 0, by which
-    nothing could be divided.
+    Copies of a reference count as one, and a reference is no neighbour of its copies. So a density is never 0, and
+    distances can be divided by it.
 
     Args:
         references: (m, d), prepared rows.
-        neighbours: how many; all others where there are fewer.
+        neighbours: number of nearest references; all others if there are fewer.
         cosine: the metric.
-        lonely: the value where there are no others.
+        lonely: the value if there are no others.
 
     Returns:
         (m,) float64.
@@ -125,7 +125,7 @@ def density(references: np.ndarray, neighbours: int, cosine: bool, lonely: float
         apart = _apart(block, distinct, cosine)
         apart[np.arange(len(block)), begin + np.arange(len(block))] = np.inf
         others = np.argpartition(apart, nearest - 1, axis=1)[:, :nearest]
-        # From the differences themselves: of rows that all but agree, `_apart` leaves little more than rounding.
+        # From the differences themselves: for nearly equal rows, `_apart` gives little more than rounding errors.
         squares = np.stack([((block - distinct[other]) ** 2).sum(1) for other in others.T])
         found[begin : begin + ROWS_AT_ONCE] = (squares / 2 if cosine else np.sqrt(squares)).mean(0)
     return found[copy.ravel()]
@@ -142,7 +142,7 @@ def _mean_and_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drawn(mask: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the places where a mask (n,) is true, or so many of them drawn at random."""
+    """Return the places at which a mask (n,) is true; if they are more than `most`, so many drawn at random."""
     places = np.flatnonzero(mask)
     return places if len(places) <= most else rng.choice(places, most, replace=False)
 

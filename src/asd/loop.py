@@ -1,6 +1,6 @@
-"""The training loop that all kinds of networks share: epochs, the curve, and checkpoints to go on from.
+"""The training loop that all kinds of networks share: epochs, the curve, and checkpoints to continue from.
 
-What a kind of network learns from, and by which loss, is its `Recipe`.
+A `Recipe` says from what a network learns, and with which loss.
 """
 
 import csv
@@ -44,18 +44,18 @@ class Recipe:
     """How a network learns."""
 
     examples: int
-    """What an epoch passes over: clips, or windows of them."""
+    """Number of clips, or of windows, in an epoch."""
     batch: int
-    """Examples per step, at most `examples`. The remaining ones of an epoch are left out: a batch of a few has no
-    useful statistics."""
+    """Examples per step, at most `examples`. The examples that remain at the end of an epoch are left out: a batch of a
+    few examples has no useful statistics."""
     epochs: int
     seed: int
-    """Of the order of the examples and of every augmentation."""
+    """Seed of the order of the examples and of every augmentation."""
     optimiser: torch.optim.Optimizer
     rate: Callable[[int, int], float]
-    """The learning rate at a step of all steps, from 0, where an epoch has so many steps."""
+    """(step of the whole training, from 0; steps per epoch) -> learning rate."""
     step: Callable[[torch.Tensor, torch.Generator], tuple[torch.Tensor, list[torch.Tensor]]]
-    """Of the rows (batch,) of examples, on the device: the loss, and the section and attribute accuracy."""
+    """(rows (batch,) of examples, on the device; generator) -> loss, and section and attribute accuracy."""
     scales: Callable[[], tuple[float, float]] = lambda: (math.nan, math.nan)
     """The scales of the section head and of the attribute head."""
 
@@ -123,7 +123,7 @@ def run(
     state = begin(network, recipe)
     if checkpoint and (saved := checkpoint.load()):
         _restore(state, *saved)
-        log.info("%s: going on after epoch %d, step %d", checkpoint.path, state.epoch, state.step)
+        log.info("%s: continuing after epoch %d, step %d", checkpoint.path, state.epoch, state.step)
     while state.epoch < recipe.epochs:
         if state.step == 0:
             state.order = torch.randperm(recipe.examples, generator=state.random)
@@ -158,7 +158,7 @@ def _epoch(state: Run, checkpoint: Checkpoint | None) -> None:
             if checkpoint.stop.is_set():
                 raise Stopped(
                     f"stopped in epoch {state.epoch + 1}, step {state.step} of {state.steps}; saved in "
-                    f"{checkpoint.path}: the same command goes on from there"
+                    f"{checkpoint.path}: the same command continues from there"
                 )
 
 

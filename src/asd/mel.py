@@ -9,7 +9,7 @@ from asd.settings import LogMel
 
 
 def frames(samples: int, settings: LogMel) -> int:
-    """Frames of a spectrogram: 313 for 10 s at 16 kHz."""
+    """Return the number of frames of a spectrogram: 313 for 10 s at 16 kHz."""
     return 1 + (samples + 2 * (settings.n_fft // 2) - settings.n_fft) // settings.hop
 
 
@@ -33,7 +33,7 @@ def mel_filters(rate: int, n_fft: int, mels: int) -> np.ndarray:
         mels: number of filters.
 
     Raises:
-        InputError: so many bins that some lie between two frequencies of the transform and would hold nothing.
+        InputError: there are so many bins that some lie between two frequencies of the transform and would be empty.
     """
     edges = mel_edges(rate, mels)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]

@@ -3,9 +3,9 @@
 The manifest is a CSV in this folder, or one in the folder of each machine, with one row per recording:
 
     file, machine, split   required: the recording relative to the manifest's folder; the machine; train or test
-    section                a unit of the machine that has a Gaussian of its own: a name; empty or missing: "00"
+    section                the name of a unit of the machine that has a detector of its own; empty or missing: "00"
     domain, label          source or target; normal or anomaly; empty or missing: unknown
-    recording              the recording that it is a part of, of several; empty or missing: it is one of its own
+    recording              the name of the recording that the file is a part of; empty or missing: the file is all of it
     every other column     an attribute, by its name; an empty cell: the recording does not have it
 
 Columns are separated by commas, semicolons or tabs (spreadsheets of some languages write these). Empty rows are
@@ -51,17 +51,17 @@ def manifest_of(folder: Path, machine: str) -> Path | None:
 
 
 def recordings_of(folder: Path, machine: str) -> tuple[Path | None, list[Path]]:
-    """The manifest and the recordings of a machine, wherever they lie, as far as can be told without a check.
+    """Return the manifest and the recordings of a machine, without a check.
 
     Returns:
-        The manifest, None without one; and the recordings that it names or, without one, those of the machine's folder.
+        The manifest, or None; and the recordings that it names or, without a manifest, those in the machine's folder.
     """
     own = manifest_of(folder, machine)
     if own is None:
         return None, find(folder / machine)[0]
     try:
         table = _table(own)
-    except InputError:  # which the first job will say
+    except InputError:  # the first job reports it
         return own, []
     if list(table.columns) == COLUMNS:
         files = table["path"][table["machine"] == machine]
@@ -100,7 +100,7 @@ def listed(path: Path, machine: str) -> "pd.DataFrame":
 
 
 def read_all(path: Path) -> "pd.DataFrame":
-    """Read the rows of all machines from an owner's manifest; otherwise as `listed`."""
+    """Read the rows of all machines from an owner's manifest, as `listed` does for one machine."""
     import pandas as pd
 
     table = _table(path)
@@ -153,11 +153,11 @@ def _table(path: Path) -> "pd.DataFrame":
     for number, row in cells[1:]:
         if any(row[len(header) :]):
             raise InputError(
-                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put what has a comma in "
-                "it between quotation marks"
+                f"{path}: row {number}: found {len(row)} cells, the header has {len(header)}; put cells that contain a "
+                "comma between quotation marks"
             )
         if row == header[: len(row)]:
-            raise InputError(f"{path}: row {number}: the header a second time; remove it")
+            raise InputError(f"{path}: row {number}: the header a second time; remove the row")
     padded = [(row + [""] * len(header))[: len(header)] for _, row in cells[1:]]
     table = pd.DataFrame(padded, columns=header, index=[number for number, _ in cells[1:]], dtype=str)
     _check_header(path, header, table)
@@ -166,9 +166,9 @@ def _table(path: Path) -> "pd.DataFrame":
 
 def _check_header(path: Path, header: list[str], table: "pd.DataFrame") -> None:
     if twice := [name for name, times in Counter(header).items() if name and times > 1]:
-        raise InputError(f"{path}: the column {twice[0]!r} is there {header.count(twice[0])} times; keep one")
+        raise InputError(f"{path}: found the column {twice[0]!r} {header.count(twice[0])} times; keep one")
     for number, name in enumerate(header):
-        # An empty column at the end is what spreadsheets leave.
+        # Spreadsheets may leave an empty column at the end.
         if re.fullmatch(r"Unnamed: \d+(_level_\d+)?", name) or (name == "" and table.iloc[:, number].any()):
             raise InputError(
                 f"{path}: column {number + 1} has no name (found {name!r}, with {table.iloc[0, number]!r} in its first "
@@ -190,7 +190,7 @@ def _located(home: Path, file: str) -> str:
 
 
 def _warn_of_both_splits(path: Path, clips: "pd.DataFrame") -> None:
-    """Warn if parts of one recording are in both splits: the test would not be one."""
+    """Warn if parts of one recording are in both splits: the test would not be independent."""
     parts = clips[clips["recording"] != ""]
     for machine, rows in parts.groupby("machine", sort=False):
         splits = rows.groupby("recording", sort=False)["split"].nunique()
@@ -265,7 +265,7 @@ def _check_files(path: Path, clips: "pd.DataFrame") -> None:
     known = {_identity(one) for one in clips["path"]}
     left_out |= {one: "no row in the manifest" for one in recordings if _identity(one) not in known}
     if left_out:
-        log.warning("%s: of the recordings below it %s", path, said(left_out))
+        log.warning("%s: recordings in its folder: %s", path, said(left_out))
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
@@ -274,7 +274,7 @@ def _identity(path: str | Path) -> tuple[int, int]:
 
 
 def recordings_below(folder: Path) -> tuple[list[Path], dict[Path, str]]:
-    """Return the recordings below a folder, and path -> reason of what is left out (also names that are not UTF-8)."""
+    """Return the recordings below a folder, and path -> why it is left out (also a name that is not UTF-8)."""
     found, left_out = find(folder)
     strange = {path: "a name that is not UTF-8; rename it" for path in found if printable(path) != str(path)}
     return [path for path in found if path not in strange], left_out | strange
@@ -338,7 +338,7 @@ def propose(folder: Path, patterns: list[str], fixed: dict[str, str], words: dic
         if missing := [column for column in REQUIRED if not row.get(column)]:
             raise InputError(
                 f"{folder}: {file}: nothing says its {' and '.join(missing)}; put {{{missing[0]}}} into the "
-                f"pattern, or give it to all with --fixed {missing[0]}=…"
+                f"pattern, or set it for all recordings with --fixed {missing[0]}=…"
             )
         rows.append({column: row.get(column, "") for column in REQUIRED + OPTIONAL} | row)
     return pd.DataFrame(rows).fillna("")
@@ -358,7 +358,7 @@ def _name(folder: Path, file: str, column: str, word: str) -> str:
     if not re.fullmatch(NAMES, word):
         other = re.sub(r"[^A-Za-z0-9_-]+", "_", word).strip("_-") or f"{column}1"
         raise InputError(
-            f"{folder}: {file}: {column}: found {word!r}, expected {NAMED}; say under which name it is listed: "
+            f"{folder}: {file}: {column}: found {word!r}, expected {NAMED}; give it another name: "
             f"--words {shlex.quote(f'{word}={other}')}"
         )
     return word

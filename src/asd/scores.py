@@ -1,8 +1,8 @@
 """The scores of a machine's clips: a CSV, one row per clip.
 
 Columns: file, section, split, part, domain, label, recording, score, decision, threshold. An empty domain or label is
-unknown; recording is that of the manifest (`asd.corpus`). The score of a training clip may be empty (it could not be
-scored without having been learnt from). decision is 1 if the score is above the threshold of its section
+unknown; recording is that of the manifest (`asd.corpus`). The score of a training clip is empty if the clip could not
+be held out from the fit. decision is 1 if the score is above the threshold of its section
 (`asd.threshold`), otherwise 0. Both are empty if there are too few training recordings for a threshold.
 """
 
@@ -41,11 +41,11 @@ def write_scores(path: Path, clips: "pd.DataFrame", score: np.ndarray, threshold
         thresholds: by section: a clip is anomalous if its score is above it; infinite if there is none.
 
     Raises:
-        InputError: a test clip whose score is not finite, or a threshold that is no number.
+        InputError: the score of a test clip is not finite, or a threshold is not a number.
     """
     threshold = np.array([thresholds[section] for section in clips["section"]], dtype=np.float64)
     if np.isnan(threshold).any():
-        raise InputError(f"{path}: a threshold is no number, so nothing is decided; run the stage before it again")
+        raise InputError(f"{path}: a threshold is not a number, so nothing is decided; run the stage before it again")
     decided = np.isfinite(threshold) & np.isfinite(score)
     decision = np.where(decided, np.where(score > threshold, "1", "0"), "")
     cell = np.where(np.isfinite(threshold), threshold, np.nan)
@@ -60,7 +60,7 @@ def read_scores(path: Path) -> "pd.DataFrame":
     Without a threshold, `threshold` is infinite and `decision` is `UNDECIDED`.
 
     Raises:
-        InputError: no such file, or one that `write_scores` would not have written.
+        InputError: there is no such file, or `write_scores` would not have written it.
     """
     table = read_table(path)
     if list(table.columns) != COLUMNS:
@@ -74,7 +74,7 @@ def read_scores(path: Path) -> "pd.DataFrame":
             )
     twice = table.duplicated(["split", "section", "file"])
     if twice.any():
-        raise InputError(f"{path}: row {twice.argmax() + 2}: {table['file'][twice.argmax()]} is there twice")
+        raise InputError(f"{path}: row {twice.argmax() + 2}: {table['file'][twice.argmax()]} a second time")
     score = np.array([_number(text) for text in table["score"]], dtype=np.float64)
     _check(path, table["file"], table["split"], score)
     limit = np.array([_number(text or "inf") for text in table["threshold"]], dtype=np.float64)
@@ -105,7 +105,7 @@ def _check(path: Path, file: "pd.Series", split: "pd.Series", score: np.ndarray)
 
 
 def _number(text: str) -> float:
-    """The number that a cell says, to the last digit; nan where it is empty, infinity where it is no number."""
+    """The number in a cell, with all its digits; nan if it is empty, infinity if it is not a number."""
     try:
         return float(text or "nan")
     except ValueError:

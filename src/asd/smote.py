@@ -11,7 +11,7 @@ from asd.settings.detectors import Grown
 def grown(
     rows: np.ndarray, domain: np.ndarray, target: np.ndarray, settings: Grown, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and their domains, followed by the synthetic rows of the target domain and theirs.
+    """Return rows and their domains, with synthetic rows of the target domain added at the end.
 
     Args:
         rows: (n, d).
@@ -35,7 +35,7 @@ def smote(rows: np.ndarray, count: int, neighbours: int, rng: np.random.Generato
     Args:
         rows: (n, d), n at least 2.
         count: how many to make.
-        neighbours: how many nearest rows one is drawn from; all if there are fewer.
+        neighbours: the other row is drawn from this number of nearest rows; from all if there are fewer.
         rng: draws the rows and the places.
 
     Returns:

@@ -142,7 +142,7 @@ def length(path: Path, settings: LogMel) -> int:
     """Return the number of samples that `read` would return, from the header alone.
 
     Raises:
-        InputError: as in `read`, as far as the header shows it.
+        InputError: as in `read`, if the header shows the fault.
     """
     with _opened(path, settings) as sound:
         frames = sound.frames if _knows_its_length(sound) else len(_decoded(path, sound))
@@ -158,8 +158,8 @@ def fault_of(samples: np.ndarray) -> str:
     # Converted integers are whole numbers, which distinguishes them from recordings that exceed 1 a little.
     if peak > LOUDEST or (np.rint(samples) == samples).all():
         return (
-            f"found floating-point samples up to {peak:.6g}, expected full scale at 1; divide them by that of the "
-            f"integers that they come from ({FULL_SCALE} for 16 bit)"
+            f"found floating-point samples up to {peak:.6g}, expected full scale at 1; divide them by the full scale "
+            f"of the integers that they were converted from ({FULL_SCALE} for 16 bit)"
         )
     return ""
 
@@ -289,7 +289,7 @@ def _mended(path: Path, file: io.FileIO, header: WavHeader | None, size: int) ->
     held = size - header.begin
     if held > 0xFFFFFFFF - header.begin:
         raise InputError(
-            f"{path}: more than 4 GiB, which the header of a wav cannot say; cut it, or save it as RF64 or W64"
+            f"{path}: more than 4 GiB, which the header of a wav cannot express; cut it, or save it as RF64 or W64"
         )
     log.info("%s: the header does not say how long it is; read to its end", path)
     copy = bytearray(file.read())
@@ -320,11 +320,11 @@ def _check_length(path: Path, sound: soundfile.SoundFile, header: WavHeader, siz
         return
     if header.format == "RIFF" and rest >= 2**32 - header.begin:
         raise InputError(
-            f"{path}: the file has {held / 2**30:.1f} GiB of samples, its header says {promised} samples: a wav's size "
-            "ends at 4 GiB; cut it, or save it as RF64 or W64"
+            f"{path}: the file has {held / 2**30:.1f} GiB of samples, its header says {promised} samples: the header "
+            "of a wav cannot express more than 4 GiB; cut it, or save it as RF64 or W64"
         )
     log.warning(
-        "%s: the header says %.2f s, and the file goes on for %.2f s, which are left out",
+        "%s: the header says %.2f s, but the file continues for another %.2f s, which are left out",
         path,
         promised / sound.samplerate,
         rest // frame / sound.samplerate,

@@ -26,8 +26,8 @@ def pooled(values: np.ndarray, settings: Spectrum) -> np.ndarray:
         settings: the poolings.
 
     Returns:
-        (..., poolings * mels) float64: the poolings side by side in the settings' order, without `level`, which is not
-        of the spectrum.
+        (..., poolings * mels) float64: the poolings side by side in the settings' order, without `level`, which is
+        computed from the waveform.
     """
     values = np.asarray(values, dtype=np.float64)
     found = []
@@ -94,8 +94,8 @@ def rank_pooled(values: np.ndarray, decays: list[float]) -> np.ndarray:
     """Return values (..., frames) pooled by rank: (decays, ...).
 
     Global weighted ranking pooling (Guan et al. 2023, "Time-weighted frequency domain audio representation with GMM
-    estimator for anomalous sound detection", arXiv:2305.03328): of frames in descending order the
-    first weighs 1, each next one `decay` times as much, and the weights are divided by their sum.
+    estimator for anomalous sound detection", arXiv:2305.03328): the frames are sorted in descending order; the first
+    has weight 1, each next one `decay` times the weight before it, and the weights are divided by their sum.
     """
     ranks = np.arange(values.shape[-1])
     weights = np.array([decay**ranks for decay in decays])  # 0**0 is 1

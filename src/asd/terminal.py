@@ -1,6 +1,6 @@
 """What a run says on the terminal: a line per finished stage and machine, what it waits for, and the time that is left.
 
-The times of jobs are those of earlier runs, as long as a job of the same stage has not ended in this one.
+The times of jobs are those of earlier runs until a job of the same stage has ended in this run.
 """
 
 from collections.abc import Iterable
@@ -59,7 +59,7 @@ def tail(path: Path, lines: int = 0) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as a person says it."""
+    """Return a duration as a short text: 45 s, 12 min, 3.5 h."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
@@ -127,8 +127,9 @@ class Progress:
     def left(self, now: float) -> float | None:
         """Return the seconds that are left; None while less than half of the jobs have a time.
 
-        A job takes as long as those of its stage in this run, or as itself in an earlier run; a job of which nothing is
-        known, as long as the mean of those of which something is. As many run at the same time as until now.
+        A job is expected to take as long as the jobs of its stage took in this run, or else as long as it took itself
+        in an earlier run, or else the mean of the known times. As many jobs are expected to run at the same time as
+        until now.
         """
         done = [job for job in self.jobs.values() if job.took is not None]
         coming = [job for job in self.jobs.values() if job.took is None]

@@ -119,7 +119,7 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
 
 
 def too_few(training: int) -> str:
-    """Return why nothing is decided with so many training recordings."""
+    """Return why nothing is decided with this number of training recordings."""
     return (
         f"{training} scored training recordings are too few for a threshold ({FEWEST} are needed); nothing is decided"
     )
@@ -132,12 +132,12 @@ def _equal(scores: np.ndarray) -> bool:
 def _standardised(scores: np.ndarray) -> np.ndarray:
     """Standardise each score by the mean and the deviation of the others, as the score of a new clip is.
 
-    By the mean and the deviation of all of them, few scores could not lie far out: of n scores none exceeds √(n-1).
+    With the mean and the deviation of all scores, none of few could be large: of n scores none exceeds √(n-1).
     """
     scores = scores - scores.mean()
     mean = -scores / (len(scores) - 1)
     variance = (np.square(scores).sum() - np.square(scores)) / (len(scores) - 1) - np.square(mean)
-    # A score whose others are all equal has no standard; there is at most one such score.
+    # If all other scores are equal, a score cannot be standardised; there is at most one such score.
     known = variance > 1e-12 * scores.var()
     return (scores - mean)[known] / np.sqrt(variance[known])
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_A_PIXEL = 2000
-"""Memory of a training step for each mel bin and frame of its batch, at least: EfficientNet-Lite1's, with gradients."""
+BYTES_PER_PIXEL = 2000
+"""The least memory of a training step per mel bin and frame of its batch: that of EfficientNet-Lite1 with gradients."""
 
 ALTERED = " altered"
 """The suffix of the section label of a clip that was altered, by the equaliser or by a generated fault."""
@@ -51,14 +51,14 @@ class TrainingSet:
     section: torch.Tensor
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
-    """(clips,), index into the attribute labels; 0 where there are none."""
+    """(clips,), index into the attribute labels; 0 if there are none."""
 
 
 def labels(sections: list[str], attributes: list[str], altered: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the classes of the section head and of the attribute head.
 
-    Equalised clips are new sections (section 2.2.3 of the paper), and so are clips with a generated fault: the number
-    of labels doubles, and section i of S becomes label S + i if a clip is altered.
+    Equalised clips have section labels of their own (section 2.2.3 of the paper), and so have clips with a generated
+    fault: the number of labels doubles, and section i of S becomes label S + i if a clip is altered.
 
     Args:
         sections: section labels of the training clips.
@@ -98,7 +98,7 @@ def begin(
         path: the file from which `start` was read, for messages.
 
     Raises:
-        InputError: there are no training clips, or the network was trained on other attributes.
+        InputError: there are no training clips, or `start` is of another backbone or was trained on other attributes.
     """
     tensors, metadata = start
     clips = cache.clips[cache.clips["split"] == "train"]
@@ -112,8 +112,8 @@ def begin(
     weights = metadata["content"] == "weights"
     if settings.norm == "frozen" and metadata.get("source") == "none":
         log.warning(
-            "%s: weights that are not pre-trained, and train.norm: frozen, which keeps the means 0 and variances 1 "
-            "that the batch norms begin with; expected norm: batch",
+            "%s: these weights are not pre-trained, and train.norm: frozen keeps the means 0 and variances 1 with "
+            "which the batch norms begin; set train.norm to batch",
             path,
         )
     description = Description(
@@ -170,7 +170,7 @@ def prepared(
 
 
 def check_memory(clips: int, mels: int, frames: int, settings: Training, available: float) -> None:
-    """Refuse, before anything is computed, a training whose batches no memory of this machine holds.
+    """Refuse a training whose batches do not fit into the memory of this machine, before anything is computed.
 
     Args:
         clips: training clips.
@@ -180,10 +180,10 @@ def check_memory(clips: int, mels: int, frames: int, settings: Training, availab
         available: bytes, from `asd.device.memory`.
 
     Raises:
-        InputError: with what can be done about it.
+        InputError: they do not fit; the message says what can be done.
     """
     batch, window = min(settings.batch, clips), settings.window or frames
-    needed = BYTES_A_PIXEL * batch * mels * window
+    needed = BYTES_PER_PIXEL * batch * mels * window
     if settings.epochs and needed > available:
         raise InputError(
             f"training would take some {needed / 1e9:.0f} GB for a batch of {batch} clips of {window} frames; this "
@@ -218,7 +218,7 @@ def training_set(
 
 @torch.no_grad()
 def measure(network: Network, spectrograms: torch.Tensor, centre: bool = False) -> None:
-    """Set what a network knows of the training clips before it learns.
+    """Set a network's statistics of the training clips, before it learns.
 
     Args:
         network: as `begin` returns it. Its input statistics are set, one pair or one pair per mel bin; and its centre.
@@ -394,7 +394,7 @@ def _step(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss of a batch, and the share of the dominant labels that each head recognised.
 
-    Where there are several sections, the loss of the attribute head is weighted by `attributes`.
+    If there are several sections, the loss of the attribute head is weighted by `attributes`.
     """
     cuda = batch.standardised.device.type == "cuda"
     with torch.autocast("cuda", torch.bfloat16, enabled=cuda):

@@ -130,7 +130,7 @@ def _file(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _renamed(published: dict[str, torch.Tensor], depths: list[int]) -> dict[str, torch.Tensor]:
-    """EfficientNet-PyTorch's names (blocks numbered through) as timm's (blocks.<stage>.<index>)."""
+    """EfficientNet-PyTorch's names (one number per block) as timm's (blocks.<stage>.<index>)."""
     places = [(stage, index) for stage, depth in enumerate(depths) for index in range(depth)]
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     inverted = {

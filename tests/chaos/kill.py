@@ -192,7 +192,7 @@ class Round:
         struck = None if killed else self._strike()
         status = self.run.wait()
         for log in self.folder.glob("results/logs/train/*/*.log"):
-            if "going on after epoch" in log.read_text():
+            if "continuing after epoch" in log.read_text():
                 self.count.continued += 1
                 log.unlink()  # so that it is counted once
         if status == -signal.SIGKILL:

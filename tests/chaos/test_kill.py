@@ -52,7 +52,10 @@ def test_a_chain_whose_disk_is_full_says_so_and_ends_once_there_is_room(small, u
     resize(small, "24m")  # one network of 17 MB, and no checkpoint of 50
     assert command().wait() == 1
     said = (tmp_path / "said").read_text()
-    assert "results/networks/oe/fan.safetensors: cannot be written: the disk is full; make room and run again" in said
+    assert (
+        "results/networks/oe/fan.safetensors: cannot be written: the disk is full; free some space and run again"
+        in said
+    )
     assert "no checkpoint could be written" in said
     resize(small, "200m")
     assert command().wait() == 0, (tmp_path / "said").read_text()

@@ -173,7 +173,7 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, site, undist
     first, second = cluster.of("train_wildcards_oe")
     assert first["JobId"] == late["JobId"]
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
-    assert re.search(r"fan\.safetensors: going on after epoch ([2-9]|[1-3]\d),", said_in(training))
+    assert re.search(r"fan\.safetensors: continuing after epoch ([2-9]|[1-3]\d),", said_in(training))
 
     # The node: the job ran again, on another one.
     (*_, again) = cluster.of("features")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 LONGEST = 120
-"""Characters of a name: file systems take 255 bytes, of which what is written aside needs some."""
+"""The most characters of a name. File systems allow 255 bytes, and the name of a temporary file needs some more."""
 
 
 def _name(value: str) -> str:
@@ -29,17 +29,17 @@ def _path(value: str) -> str:
     """A path as a person writes it, in one spelling: ~ expanded, without ./, // and a slash at the end."""
     try:
         value = os.path.normpath(Path(value.strip()).expanduser()) if value.strip() else ""
-    except RuntimeError as error:  # of a user that there is not
+    except RuntimeError as error:  # ~name of a user that does not exist
         raise ValueError(f"{value!r}: {error}") from None
     if strange := re.search(r"[\x00-\x1f{}$]", value):
-        raise ValueError(f"{value!r}: a path with {strange[0]!r}, which nothing here expands; write it out")
+        raise ValueError(f"{value!r}: a path with {strange[0]!r}, which is not expanded; write the whole path")
     return value
 
 
 def _folder(value: str) -> str:
     value = _path(value)
     if value in ("", ".", "/"):
-        raise ValueError(f"{value!r}: expected a folder that all of it can be deleted with; name one, such as results")
+        raise ValueError(f"{value!r}: expected a folder that holds nothing else; name one, such as results")
     return value
 
 
@@ -63,7 +63,7 @@ Slice = TypeVar("Slice", bound=Model)
 
 
 def part(kind: type[Slice], block: Slice) -> Slice:
-    """The fields of a block that belong to the class `kind`."""
+    """Return the fields of a block that belong to the class `kind`."""
     return kind.model_validate(block.model_dump(include=set(kind.model_fields)))
 
 

@@ -54,8 +54,8 @@ class Settings(Detectors):
     run_models: Annotated[list[Name], Field(min_length=1)]
     """The models to run, in the order of the rows of metrics.csv and of the report."""
     paper_models: list[Name] = []
-    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose, as far as they are run; if
-    none is, all of `run_models`."""
+    """The rows of the paper's six tables, from which "Our Best" and the ensemble choose: those of them that are in
+    `run_models`, or all of `run_models` if none is."""
     variants: dict[Name, Variant] = {}
     """The models that a sweep made. A sweep writes this; do not set it."""
     ensemble: Ensemble = Ensemble()
@@ -91,22 +91,22 @@ class Settings(Detectors):
             if name not in self.models:
                 raise ValueError(f"run_models: {name!r} is not an entry of models ({', '.join(self.models)})")
         if "all" in self.machines:
-            raise ValueError("machines: 'all' is the name of a network of all machines; call the machine otherwise")
+            raise ValueError("machines: 'all' is the name of a network of all machines; rename the machine")
         titles = [self.models[name].title for name in self.run_models]
         if twice := {title for title in titles if titles.count(title) > 1} | ({"Ensemble", "Our Best"} & set(titles)):
-            raise ValueError(f"models: each title once, and none of the tables' own rows; found {sorted(twice)}")
+            raise ValueError(f"models: each title once, and no Ensemble or Our Best; found {sorted(twice)}")
         if "ensemble" in self.models:
-            raise ValueError("models: 'ensemble' is the name of the choice between models; call the entry otherwise")
+            raise ValueError("models: 'ensemble' is the name of the choice between models; rename the entry")
         for name in self.models:
             self._model(name)
         if both := sorted(set(self.networks) & set(self.spectra)):
-            raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; call one of them otherwise")
+            raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; rename one of them")
         if strange := [name for name in self.paper_models if name not in self.models]:
             raise ValueError(f"paper_models: {strange[0]!r} is not an entry of models ({', '.join(self.models)})")
         for name in self.networks:
             self.warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
-            raise ValueError(f"variants: {strange[0]!r} is not an entry of models; these are what a sweep writes")
+            raise ValueError(f"variants: {strange[0]!r} is not an entry of models; only a sweep writes this; remove it")
         for name in self.submission.models:
             if name not in (*self.run_models, "ensemble"):
                 raise ValueError(f"submission.models: {name!r} is not in run_models ({', '.join(self.run_models)})")
@@ -139,9 +139,9 @@ class Settings(Detectors):
                 known = {"network": "networks", "spectrum": "spectra"}[kind]
                 raise ValueError(f"{where}.{kind}: {entry!r} is not an entry of {known} ({', '.join(entries)})")
         if model.members and model.detector != "gaussian":
-            raise ValueError(f"{where}.detector: a fusion has none of its own; its members have")
+            raise ValueError(f"{where}.detector: a fusion has no detector, only its members have; remove the key")
         if model.spectrum and model.detector == "exposure":
-            raise ValueError(f"{where}.detector: exposure is the doubt of a network's classifier; a spectrum has none")
+            raise ValueError(f"{where}.detector: exposure needs the classifier of a network; a spectrum has none")
         block = DETECTORS.get(model.detector, "")
         if model.network and block in STAGED:
             last, found = self.networks[model.network].last_stage, getattr(model, block).stages[-1]
@@ -159,7 +159,7 @@ class Settings(Detectors):
             raise ValueError(f"{where}.domains: nearest is for the detectors {' and '.join(telling)}")
         for member in model.members:
             if member not in self.models or self.models[member].members:
-                raise ValueError(f"{where}.members: {member!r} is not an entry of models that rests on features")
+                raise ValueError(f"{where}.members: {member!r} is not an entry of models with a network or a spectrum")
         if len(set(model.members)) < len(model.members) or len(model.members) == 1:
             raise ValueError(f"{where}.members: at least two, each once; found {model.members}")
         if model.weights and (
@@ -169,18 +169,19 @@ class Settings(Detectors):
         window = self.networks[model.network] if model.network else Network()
         if model.window_pooling.kind != "mean":
             if not window.window or model.detector == "exposure":
-                raise ValueError(f"{where}.window_pooling: for a detector on a network that sees windows")
+                raise ValueError(f"{where}.window_pooling: only for a fitted detector on a network that sees windows")
             if window.hop != window.test_hop:
                 raise ValueError(
-                    f"{where}.window_pooling: the highest of more windows is higher, so training and test clips need "
-                    f"equally many; found networks.{model.network}.hop {window.hop} and test_hop {window.test_hop}"
+                    f"{where}.window_pooling: the pooled score grows with the number of windows, so training and test "
+                    f"clips need the same hop; found networks.{model.network}.hop {window.hop} and test_hop "
+                    f"{window.test_hop}"
                 )
 
     def warm_starts(self, name: str) -> list[str]:
-        """The networks that `name` begins with, nearest first.
+        """Return the networks with which the training of `name` begins, nearest first.
 
         Raises:
-            ValueError: there is no such network, they go round in a circle, or they differ in what they share.
+            ValueError: there is no such network, they form a circle, or they differ in what they must share.
         """
         chain = [name]
         while start := self.networks[chain[-1]].warm_start:
@@ -190,18 +191,18 @@ class Settings(Detectors):
                     f"({', '.join(self.networks)})"
                 )
             if start in chain:
-                raise ValueError(f"networks.{name}.warm_start: goes round in a circle ({' -> '.join([*chain, start])})")
+                raise ValueError(f"networks.{name}.warm_start: these form a circle: {' -> '.join([*chain, start])}")
             for key in ("scope", "backbone.name", "last_stage", "bands"):
                 own, other = (attrgetter(key)(self.networks[one]) for one in (name, start))
                 if own != other:
                     raise ValueError(
-                        f"networks.{name}.warm_start: {name} has {key} {own}, {start} has {other}; give them one"
+                        f"networks.{name}.warm_start: {name} has {key} {own}, {start} has {other}; give both the same"
                     )
             chain.append(start)
         return chain[1:]
 
     def trained_as(self, network: str) -> str:
-        """The first entry of `networks` whose training is that of this one: they share one trained network."""
+        """Return the first entry of `networks` with the same training as this one: they share one trained network."""
 
         def training(name: str) -> list:
             chain = [self.networks[one] for one in (name, *self.warm_starts(name))]

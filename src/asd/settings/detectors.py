@@ -1,7 +1,7 @@
 """The table of the detectors that are fitted to features, and their settings.
 
-A detector is a field of `Detectors`: its block in the configuration, of a class that names its module. `asd.sections`
-says what the module has. docs/extending.md adds one.
+A detector is a field of `Detectors`: its block in the configuration. The class of the block names the detector's module;
+`asd.sections` says what the module has. docs/extending.md shows how to add one.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -26,9 +26,9 @@ class Grown(Detector):
     """The settings of a detector that can add synthetic rows of the target domain (`asd.smote`)."""
 
     smote: float = Field(0.0, ge=0, le=1)
-    """Grow the target domain by synthetic rows to this share of the source domain's rows; 0: none."""
+    """Add synthetic rows of the target domain until it has this share of the source domain's rows; 0: none."""
     smote_neighbours: int = Field(2, ge=1)
-    """Nearest target rows between one of which and a target row a synthetic row lies."""
+    """A synthetic row lies between a target row and one of this number of target rows nearest to it."""
 
 
 class Mvg(Grown):
@@ -44,9 +44,9 @@ class Mvg(Grown):
     """The value that the estimate `ridge` adds to the diagonal."""
     standardise: bool = False
     """Divide each feature by its deviation first, so that the covariance shrinks towards its own diagonal instead of
-    one variance for all. It serves spectra; among a network's features it inflates channels that hardly vary."""
+    one variance for all. It helps with spectra; of a network's features it inflates channels that hardly vary."""
     stages: list[Annotated[int, Field(ge=1, le=9)]] = [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    """Which of the nine stages of the network (the paper's Table 2) make the feature vector. Of a network only."""
+    """Which of the nine stages of the network (the paper's Table 2) make the feature vector. Only for networks."""
 
     @model_validator(mode="after")
     def _stages(self) -> "Mvg":
@@ -63,16 +63,16 @@ class Knn(Grown):
     tells_domains = True
 
     neighbours: int = Field(1, ge=1)
-    """The score is the mean over so many nearest training rows of a domain, or all where it has fewer."""
+    """Number of nearest training rows of a domain over which the distance is averaged; all if it has fewer."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
     """euclidean: of features standardised by the training rows. cosine: 1 minus the cosine of the features."""
     density: Literal["none", "ratio", "difference"] = "none"
-    """What a reference's distance to its own nearest references does: nothing, divides the distance, or is subtracted
-    from it."""
+    """What is done with the density of a training row (its mean distance to the training rows nearest to it). none:
+    nothing. ratio: distances to the row are divided by it. difference: it is subtracted from them."""
     density_neighbours: int = Field(4, ge=1)
-    """Of how many nearest references, of either domain, it is the mean."""
+    """Number of nearest training rows, of both domains, for the density."""
     coreset: int = Field(2000, ge=1)
-    """Rows kept of a domain, drawn at random where it has more (windows)."""
+    """Training rows that are kept per domain, drawn at random if there are more (as with windows)."""
 
 
 class Gmm(Grown):
@@ -84,7 +84,7 @@ class Gmm(Grown):
     components: int = Field(1, ge=1)
     """Gaussians in the mixture."""
     covariance: Literal["full", "diag"] = "full"
-    """Of each Gaussian: full, or its diagonal alone."""
+    """Covariance of each Gaussian: full, or its diagonal alone."""
     reg: float = Field(0.01, gt=0)
     """What is added to the diagonals of the covariances, as a share of the features' mean variance."""
     score: Literal["component", "likelihood"] = "component"
@@ -113,4 +113,4 @@ FittedName = Literal[tuple(DETECTORS)]
 """A detector that is fitted to features."""
 
 DetectorName = Literal[(*DETECTORS, "exposure")]
-"""What a model scores by."""
+"""A detector of a model."""

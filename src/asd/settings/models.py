@@ -14,7 +14,7 @@ class WindowPooling(Model):
     kind: Literal["mean", "max", "gwrp"] = "mean"
     """mean: the paper's. max: the highest. gwrp: weighted by rank, the highest first, each next one `decay` times."""
     decay: float = Field(0.9, gt=0, lt=1)
-    """Of gwrp."""
+    """Weight of a score relative to the next higher one, for gwrp."""
 
 
 class Fit(Detectors):
@@ -24,8 +24,8 @@ class Fit(Detectors):
     """An entry of the table of detectors, such as gaussian (Mahalanobis distance)."""
     domains: Literal["pooled", "nearest"] = "pooled"
     """pooled: source and target are one distribution. nearest: a clip is scored against each domain's training clips,
-    in units of what held-out clips of that domain score, and the smaller score counts (detectors that tell domains
-    apart; as pooled if one domain has fewer than three training clips)."""
+    in units of the mean score of that domain's held-out clips, and the smaller score counts (detectors that tell
+    domains apart; as pooled if a domain has fewer than three training recordings)."""
     window_pooling: WindowPooling = WindowPooling()
     """How the scores of windows become the score of a clip; only for networks that see windows."""
     folds: int = Field(5, ge=2)
@@ -55,7 +55,7 @@ class Decision(Model):
 
 
 class Threshold(Decision):
-    """The decision, and the held-out training scores that it is made by."""
+    """The decision, and the held-out training scores on which it is based."""
 
     folds: int = Field(5, ge=2)
     """Folds of the held-out training scores (detectors that are fitted to features)."""
@@ -72,7 +72,7 @@ class Scored(Detectors):
     """An entry of `spectra`."""
     detector: DetectorName = "gaussian"
     """gaussian: Mahalanobis distance of the features. knn: distance to the nearest training features. gmm: a Gaussian
-    mixture of the features. exposure: the classifier's doubt (outlier exposure; of a network)."""
+    mixture of the features. exposure: the uncertainty of a network's classifier (outlier exposure)."""
     domains: Literal["pooled", "nearest"] = "pooled"
     """pooled: source and target are one distribution. nearest: a clip is scored against the training clips of each
     domain, and the smaller score counts (detectors that tell domains apart: gaussian, knn)."""

@@ -22,7 +22,7 @@ class Backbone(Model):
     @field_validator("name")
     @classmethod
     def _is_efficientnet(cls, value: str) -> str:
-        # Whether timm knows it is found when it is made; an import of timm would cost every start seconds.
+        # timm refuses an unknown name when the network is made; importing timm here would delay every start by seconds.
         if "efficientnet" not in value:
             raise ValueError(f"{value!r} is not an EfficientNet, whose nine stages the models use (timm's names)")
         return value
@@ -97,9 +97,8 @@ class Training(Model):
     which stay as they are (scale and shift learn); right for few clips. batch: those of the batch, as the paper's; the
     running ones follow. In `networks`, an entry with backbone.weights: none takes batch unless it says otherwise."""
     attributes: float = Field(1.0, ge=0)
-    """Weight of the attribute head's loss beside the section head's; 1: the paper's equation (1). 0: no attribute head
-    beside a section head; with a single section the attributes are all there is to learn from. Attributes that differ
-    between the domains teach the network to tell the domains apart."""
+    """Weight of the attribute head's loss if there are several sections; 1: the paper's equation (1). 0: no attribute
+    head. Attributes that differ between the domains teach the network to tell the domains apart."""
     first_stage: int = Field(1, ge=1, le=9)
     """The first of the nine stages (the paper's Table 2) that learns; those before it stay as they are pre-trained."""
     last_stage: int = Field(9, ge=2, le=9)
@@ -107,10 +106,11 @@ class Training(Model):
     paper's network."""
     bands: int = Field(1, ge=1)
     """Number of frequency bands over which each stage is averaged, for heads and features. 1: one average per channel,
-    as in the paper. With more the network tells at which frequency something is."""
+    as in the paper. With more bands the features depend on the frequency of a sound."""
     centre: bool = False
-    """Whether the heads see embeddings without the mean of the training clips, as the network is before training. The
-    embeddings of a pre-trained network have large cosines with one another, which then differ little."""
+    """Whether the mean embedding of the training clips, computed before training, is subtracted from embeddings before
+    the heads. Without this, the embeddings of a pre-trained network have large cosines with one another, which differ
+    little."""
     standardise: Literal["all", "bin"] = "all"
     """Input is standardised by mean and deviation of the training clips. all: one pair. bin: one pair per mel bin."""
     window: int = Field(0, ge=0)

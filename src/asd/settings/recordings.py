@@ -33,15 +33,14 @@ class Demo(Model):
     seconds: float = Field(3.0, ge=0.5, le=60)
     """Length of a clip in seconds."""
     without_attributes: list[str] = []
-    """Machines without attributes, as the data sets have some since 2024."""
+    """Machines without attributes, like some machines of the data sets since 2024."""
 
 
 class Folder(Model):
     """Recordings on disk.
 
     The folder has a manifest.csv (see `asd.own_manifest`), or one per machine; or it is laid out like the published
-    data
-    sets: <path>/<machine>/{train,test}/*.wav.
+    data sets: <path>/<machine>/{train,test}/*.wav.
     """
 
     path: Source = ""
@@ -142,7 +141,7 @@ class LogMel(Model):
     lengths: Literal["equal", "crop", "pad"] = "equal"
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
     crop_limit: float = Field(0.2, ge=0, le=1)
-    """Largest share of a machine's sound that `crop` may cut off; what it cuts off is said, more is refused."""
+    """Largest share of a machine's sound that `crop` may cut off. A smaller loss is logged, a larger one is refused."""
 
     @model_validator(mode="after")
     def _hop(self) -> "LogMel":
@@ -157,17 +156,17 @@ class LogMel(Model):
 
 
 class Check(Model):
-    """What makes a recording of one's own suspect, and which suspects end the run before anything is computed."""
+    """What counts as a fault of your own recordings, and which faults end the run before anything is computed."""
 
     refuse: list[Literal["silent", "gaps", "clipped", "short", "repeated"]] = ["silent", "gaps", "short", "repeated"]
-    """Faults that are refused; the others are listed and let through. What cannot be read whole is always refused.
-    repeated: the very sound is also in the other split of the machine, so that the test is no test."""
+    """Faults that are refused; the others are only listed. A recording that cannot be read completely is always
+    refused. repeated: the same sound is also in the other split of the machine, so that the test is not independent."""
     silent: float = -90.0
     """A recording is silent below this level (root mean square of the sound without its mean, dB of full scale)."""
     gaps: float = Field(0.01, ge=0, le=1)
-    """A recording has gaps where more than this share of it, in pieces of 10 ms, is silent: dropouts, or a microphone
-    that went dead."""
+    """A recording has gaps if more than this share of it, in pieces of 10 ms, is silent: dropouts, or a microphone that
+    failed."""
     clipped: float = Field(0.001, gt=0, le=1)
-    """A recording is clipped where more than this share of its samples is at full scale or beyond."""
+    """A recording is clipped if more than this share of its samples is at full scale or beyond."""
     short: float = Field(1.0, ge=0)
     """A recording is short below this length in seconds."""

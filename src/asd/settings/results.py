@@ -98,8 +98,8 @@ class Submission(Model):
     source_code: str = ""
     """Address of the source code; may be empty."""
     models: Annotated[list[Name], Field(max_length=4)] = []
-    """The systems, of which the challenge takes four at most: models of `run_models`, and `ensemble`; empty: the
-    models of the paper's tables and the ensemble."""
+    """The systems, at most four in the challenge: models of `run_models`, and `ensemble`. Empty: the models of the
+    paper's tables, and the ensemble."""
 
     @model_validator(mode="after")
     def _corresponding(self) -> "Submission":
