@@ -168,7 +168,7 @@ DAMAGE = {
     "non-binary decision": (rows(DECISION, value("0.5")), f"{DECISION}: neither 0 nor 1: section_03_0002.wav (0.5)"),
     "wrong decision": (
         wrong_decision,
-        "fan: no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong",
+        "fan: the decisions do not follow from one threshold for the machine (set threshold.scope to",
     ),
     "bytes": (
         lambda folder: (folder / SCORE).write_bytes(b"section_03_0000.wav,\xff\n"),

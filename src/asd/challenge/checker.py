@@ -97,8 +97,8 @@ def _undecided(score: dict[tuple[str, str], float], decision: dict[tuple[str, st
         return []
     names = [f"{clip[1]} (section {clip[0]}, score {score[clip]!r}, decided {decision[clip]:g})" for clip in wrong]
     return [
-        "no threshold of the machine makes these decisions (threshold.scope: machine has one); on the wrong side of "
-        f"the likeliest: {some(names)}"
+        "the decisions do not follow from one threshold for the machine (set threshold.scope to machine); on the wrong "
+        f"side of the most likely threshold: {some(names)}"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Read any folder of challenge files: scores and decisions, joined with the labels on the names of the clips.
+"""Read any folder of challenge files: scores and decisions, joined with the labels by the names of the clips.
 
     anomaly_score_<machine>_section_NN_test.csv       <clip>.wav,<score>       no header; `_test` may be left out
     decision_result_<machine>_section_NN_test.csv     <clip>.wav,<0 or 1>      for every section or for none

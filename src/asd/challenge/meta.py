@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 META_HEAD = """\
 # The challenge's form of 2022. Beyond it: complexity.macs and complexity.training_clips.
-# total_parameters: network and Gaussians that score a machine, the largest of the machines; of an ensemble's models
-# the sum. macs: multiply-accumulates of convolutions, products with matrices and distances for one clip, all its
-# windows; of an ensemble the costliest model, since one model scores a machine. Results in percent; an ensemble's
-# models were chosen by the same labels that these results are computed on.
+# total_parameters: of the network and the detector that score a machine, the largest number of all machines; for an
+# ensemble the sum over its models. macs: multiply-accumulates of convolutions, matrix products and distances for all
+# windows of one clip; for an ensemble those of the largest model, since one model scores a machine. Results are in
+# percent; an ensemble's models were chosen by the same labels by which these results are computed.
 """
 
 
@@ -81,7 +81,7 @@ def network_complexity(path: Path, mels: int, frames: int, windows: int, exposur
 
 
 def fitted_complexity(path: Path, windows: int) -> Complexity:
-    """Count what a machine's fitted detector takes: all sections to be kept, the largest for a clip's distance."""
+    """Count the parameters of a machine's fitted detector (all sections), and the operations of its largest section."""
     from asd.gaussian import Gaussian
     from asd.sections import read_sections
 
@@ -98,7 +98,7 @@ def fitted_complexity(path: Path, windows: int) -> Complexity:
 
 
 def clip_complexity(settings: "Settings", model: str, cache: Path, network: Path, fitted: Path | None) -> Complexity:
-    """Count what a model on a network takes to score a test clip of a machine.
+    """Count the parameters and operations with which a model on a network scores a test clip of a machine.
 
     Args:
         settings: the configuration.
@@ -121,7 +121,7 @@ def clip_complexity(settings: "Settings", model: str, cache: Path, network: Path
 def complexities(
     settings: "Settings", systems: list[System], caches: list[Path], networks: list[Path], fitted: list[Path]
 ) -> dict[tuple[str, str], Complexity]:
-    """Count what each model of some systems takes to score a clip of a machine, by model and machine.
+    """Count the parameters and operations with which the models of systems score a clip, by model and machine.
 
     Args:
         settings: the configuration.
@@ -230,7 +230,7 @@ def description(
                 "domain_adaptation_method": None,
                 "domain_generalization_method": "classification of sections and attributes, both domains as one",
                 "ensemble_method_subsystem_count": len(parts) if len(parts) > 1 else None,
-                "decision_making": "a model a machine, by its AUC on the development set" if ensemble else None,
+                "decision_making": "one model per machine, by its AUC on the development set" if ensemble else None,
                 "attribute_usage": "classification target",
                 "external_data_usage": pretrained,
                 "development_data_usage": "training, model selection" if ensemble else "training",
@@ -297,7 +297,7 @@ def _listed(names: Iterable[str]) -> str | None:
 
 
 def development_results(metrics: "pd.DataFrame", name: str) -> dict[str, dict[str, float | None]]:
-    """The development results of a system by machine, in percent: harmonic means over the sections.
+    """Return the development results of a system by machine, in percent: harmonic means over the sections.
 
     Args:
         metrics: the table `asd.results.metrics_table`.

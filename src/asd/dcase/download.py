@@ -93,7 +93,7 @@ def receive(
     strange = clips["path"][clips["part"] == ""]
     if len(strange):
         raise InputError(
-            f"{strange.iloc[0]}: no archive of {kind} brought it, nor {len(strange) - 1} more recordings in {home}; "
+            f"{strange.iloc[0]}: comes from no archive of {kind}, nor do {len(strange) - 1} more recordings in {home}; "
             "remove them, or read them as a folder of your own (dataset.kind: folder)"
         )
     return clips[clips["part"].isin(settings.parts)].reset_index(drop=True)
@@ -146,8 +146,8 @@ def _need(folder: Path, size: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise InputError(
-            f"{folder}: found {free / 1e9:.2f} GB of free disk, expected {size / 1e9:.2f} GB for {what}; make room, or "
-            "set data_dir to another disk"
+            f"{folder}: found {free / 1e9:.2f} GB of free disk, expected {size / 1e9:.2f} GB for {what}; free some "
+            "space, or set data_dir to another disk"
         )
 
 
@@ -161,10 +161,10 @@ def _locked(path: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("waiting for another process that works on the same (%s)", path)
+                log.info("waiting for another process that works in this folder (%s)", path)
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            log.warning("%s: cannot be locked (%s); let no two processes fetch the same", path, error)
+            log.warning("%s: cannot be locked (%s); do not fetch the same data by two processes", path, error)
         yield
 
 
@@ -193,7 +193,7 @@ def held_to(path: Path, release: Release, base_url: str, pause: Callable[[float]
     except InputError as error:
         if release.archive not in known:
             raise
-        log.warning("%s; going by %s", error, path)
+        log.warning("%s; the checksums in %s are used", error, path)
         return known[release.archive]
     for name, (size, sum_) in known.items():
         if listed.get(name) != (size, sum_):
@@ -204,7 +204,7 @@ def held_to(path: Path, release: Release, base_url: str, pause: Callable[[float]
             )
             raise InputError(
                 f"record {release.record} at {base_url} has changed: {path} holds {size} bytes, md5 {sum_} for {name}; "
-                f"{now}. If the change is right, remove the record's rows from the table, and its recordings"
+                f"{now}. If the new file is the right one, remove the record's rows from the table, and its recordings"
             )
     if release.archive not in listed:
         raise InputError(
@@ -309,7 +309,7 @@ def unpack(archive: Path, home: Path, release: Release, others: set[str], scratc
             _check_clips(archive, release, members)
             twice = [path for path in sorted(others & set(members)) if not _same(home / path, members[path])]
             if twice:
-                raise InputError(f"{archive}: holds {twice[0]}, but another archive brought another; expected one")
+                raise InputError(f"{archive}: holds {twice[0]}; another archive holds a different file of this name")
             aside.mkdir(parents=True)
             _need(aside, sum(member.file_size for member in members.values()), f"the recordings in {archive.name}")
             for path, member in progress(members.items(), f"unpacking {archive.name}", "files"):
@@ -323,7 +323,7 @@ def unpack(archive: Path, home: Path, release: Release, others: set[str], scratc
         raise InputError(f"{archive}: not a zip that can be read ({error}); fetch it again") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{home}: the disk is full; make room, or set data_dir to another disk") from None
+            raise InputError(f"{home}: the disk is full; free some space, or set data_dir to another disk") from None
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -411,4 +411,4 @@ def _check_clips(archive: Path, release: Release, members: dict[str, zipfile.Zip
                     f"section {section}: {count} {' '.join(filter(None, (domain, split)))} clips, expected {expected}"
                 )
     if faults:
-        raise InputError(f"{archive}: found {'; '.join(faults)}; is it of this year, and all of it?")
+        raise InputError(f"{archive}: found {'; '.join(faults)}; is the archive complete, and of this year?")

@@ -98,11 +98,11 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator["requests.Response"]:
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise InputError(
-                f"{url}: the certificate is not trusted ({error}); name yours: REQUESTS_CA_BUNDLE"
+                f"{url}: the certificate is not trusted ({error}); set REQUESTS_CA_BUNDLE to the file of yours"
             ) from None
         raise Failure(f"no connection, or a broken one ({error})") from None
     except requests.RequestException as error:
-        raise InputError(f"{url}: cannot be asked for ({error}); is base_url right?") from None
+        raise InputError(f"{url}: cannot be requested ({error}); is base_url right?") from None
 
 
 def _wait(text: str) -> float:
@@ -130,8 +130,8 @@ def _persist(attempt: Callable[[], Result], url: str, pause: Callable[[float], o
             failures = 1 if failure.gained else failures + 1
             if failures >= ATTEMPTS:
                 raise InputError(
-                    f"{url}: {failure}; given up after {failures} attempts. What is there is kept: run again when the "
-                    "server can be reached. Without a network, fetch the archives elsewhere and name their folder: "
+                    f"{url}: {failure}; given up after {failures} attempts. What was received is kept: run again when "
+                    "the server can be reached. Without a network, fetch the archives elsewhere and name their folder: "
                     "dataset.published.archives"
                 ) from None
             seconds = max(failure.wait, min(2.0 ** (failures - 1), LONGEST_PAUSE))
@@ -205,9 +205,9 @@ def fetch_all(
     """Fetch files, several at the same time. If one fails finally, the others stop, and their parts are kept.
 
     Args:
-        files: the path of each file. Until it is complete and verified it is `<path>.part`; a later call continues with
-            that.
-        title: the title of the progress.
+        files: the path of each file. Until it is complete and verified it is `<path>.part`, with which a later call
+            continues.
+        title: the name of the work in the progress.
         connections: number of files at the same time.
         pause: waits for some seconds (tests replace it).
 
@@ -252,7 +252,7 @@ def fetch(remote: Remote, path: Path, pause: Callable[[float], object], tell: Ca
     """
     half = part(path)
     if _size(half) > remote.size:
-        half.unlink()  # of another listing
+        half.unlink()  # it was begun by another listing
     found = ""
     # Twice: the bytes may have been changed on the way, or the beginning may be from another server.
     for _ in range(2):
@@ -308,12 +308,14 @@ def _go_on(remote: Remote, half: Path, tell: Callable[[int], None]) -> None:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{half.parent}: the disk is full; make room, or set data_dir to another disk") from None
+            raise InputError(
+                f"{half.parent}: the disk is full; free some space, or set data_dir to another disk"
+            ) from None
         raise
 
 
 def _begin(response: "requests.Response", remote: Remote, have: int) -> int:
-    """The place in the file at which an answer's body begins: 0 where the server ignores Range."""
+    """The place in the file at which an answer's body begins: 0 if the server ignores Range."""
     if response.status_code == 200:
         begin, total = "0", response.headers.get("Content-Length", "")
     else:

@@ -18,7 +18,7 @@ RATE = 16000
 """Sample rate in Hz."""
 
 TABLE = 8192
-"""Points of one period of a tone; linear interpolation errs by less than -60 dB up to the hundredth order."""
+"""Points of one period of a tone; the error of linear interpolation is below -60 dB up to the hundredth order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Take:
     fault: str = ""
     """One of the faults of this kind of machine, or empty."""
     severity: float = 0.0
-    """Of the fault, from 0 (none) to 1."""
+    """Severity of the fault, from 0 (none) to 1."""
 
     def has(self, fault: str) -> float:
         """The severity of this fault; 0 if the machine has another one or none."""
@@ -78,7 +78,7 @@ def drift(rng: Generator, samples: int, deviation: float, every: float = 0.25) -
 
 
 def turning(take: Take, rate: float | np.ndarray, wander: float = 0.002) -> np.ndarray:
-    """The angle of a shaft in turns, (samples,), from a random angle on.
+    """The angle of a shaft in turns, (samples,), which begins at a random angle.
 
     Args:
         take: the circumstances of the clip.
@@ -120,7 +120,7 @@ def noise(take: Take, filtered: np.ndarray, envelope: float | np.ndarray = 1.0) 
     Args:
         take: the circumstances of the clip.
         filtered: frequency response of the filter.
-        envelope: by which the noise is multiplied before the filter, a number or (samples,).
+        envelope: factor of the noise before the filter, a number or (samples,).
     """
     return np.fft.rfft(envelope * take.rng.standard_normal(take.samples)) * filtered
 
@@ -130,7 +130,7 @@ def impacts(take: Take, times: np.ndarray, strength: float | np.ndarray, filtere
 
     Args:
         take: the circumstances of the clip.
-        times: of the impacts in seconds, of any shape; those outside the clip are left out.
+        times: of the impacts in seconds, of any shape; impacts outside the clip are left out.
         strength: of the impacts, in a shape that can be broadcast to that of the times.
         filtered: frequency response of what is struck.
     """

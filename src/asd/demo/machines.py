@@ -80,17 +80,17 @@ def gearbox_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
     A direct-current motor turns in proportion to its voltage `volt` (V) and slows under the weight `wt` (g) that it
     lifts; `id` is another pair of gears in the same housing.
     """
-    pinion, wheel, turns_a_volt = int(unit.integers(13, 20)), int(unit.integers(29, 48)), unit.uniform(7, 10)
+    pinion, wheel, turns_per_volt = int(unit.integers(13, 20)), int(unit.integers(29, 48)), unit.uniform(7, 10)
     if "id" in values:
         pinion, wheel = pinion + int(values["id"]) % 4, wheel + int(values["id"]) % 7
-    shaft = turns_a_volt * float(values.get("volt", 2.0)) * (1 - 0.0005 * float(values.get("wt", 0)))
+    shaft = turns_per_volt * float(values.get("volt", 2.0)) * (1 - 0.0005 * float(values.get("wt", 0)))
     return {"shaft": shaft, "output": shaft * pinion / wheel, "mesh": shaft * pinion}
 
 
 def gearbox(take: Take) -> np.ndarray:
     """A pair of gears: harmonics of the mesh rate with sidebands one shaft away (Randall 1982), motor, sliding teeth.
 
-    Faults: imbalance (the wheel runs out of true: strong sidebands), chipped tooth (an impact per turn of the wheel),
+    Faults: imbalance (the wheel is not centred: strong sidebands), chipped tooth (an impact per turn of the wheel),
     wear (higher mesh harmonics, more noise), loose part.
     """
     rate = gearbox_rates(stream(*take.unit), take.values)
@@ -154,8 +154,8 @@ def slider_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
     """Strokes per second, and turns of the screw at full speed, of a trapezoidal motion.
 
     A stroke of length L at speed v (`vel`, mm/s) and acceleration a (`ac`, g) takes L / v + v / a, or 2 sqrt(L / a)
-    where v is never reached (Biagiotti & Melchiorri 2008, section 3.2); then the slide rests. Beside the rates: that
-    time (s), the speed reached (m/s) and a (m/s^2).
+    if v is never reached (Biagiotti & Melchiorri 2008, section 3.2); then the slide rests. Beside the rates: the time
+    of a stroke (s), the speed that is reached (m/s), and a (m/s^2).
     """
     length, rest, lead = unit.uniform(0.22, 0.36), unit.uniform(0.12, 0.25), unit.uniform(0.004, 0.007)
     acceleration = GRAVITY * float(values.get("ac", 0.5))
@@ -273,7 +273,7 @@ def _since(events: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 def toy_car_rates(unit: Generator, values: dict[str, str]) -> dict[str, float]:
     """Motor, gear mesh, axle and commutation of a toy car: three slots under two poles commutate six times per turn.
 
-    `spd` is the motor's voltage in tenths of a volt ("28V": 2.8 V); `car` another motor and crown wheel.
+    `spd` is the motor's voltage in tenths of a volt ("28V": 2.8 V); each `car` has another motor and crown wheel.
     """
     own = stream("car", values["car"])
     pinion, crown = int(unit.integers(8, 11)), int(unit.integers(34, 46)) + int(own.integers(0, 8))
@@ -285,7 +285,7 @@ def toy_car(take: Take) -> np.ndarray:
     """A toy car on a stand: a brushed motor, its pinion on a crown wheel, wheels that turn freely.
 
     Faults: imbalance (a bent axle swings the mesh), chipped tooth (of the crown wheel: an impact per turn of the
-    axle), rubbing (a ribbon wound on the axle), loose part (a wheel), weak battery (slower than its voltage makes it).
+    axle), rubbing (a ribbon wound on the axle), loose part (a wheel), weak battery (slower than its voltage says).
     """
     rate = toy_car_rates(stream(*take.unit), take.values)
     pinion, sag = round(rate["mesh"] / rate["motor"]), 1 - 0.06 * take.has("weak battery")
@@ -375,7 +375,7 @@ class Kind:
     rates: Callable[[Generator, dict[str, str]], dict[str, float]]
     """The rates that a unit (`stream(*take.unit)`) has under a clip's attributes."""
     faults: tuple[str, ...]
-    """What can be wrong with it; faulty clips have one of these, by equal chances."""
+    """What can be wrong with it; a faulty clip has one of these, all with equal probability."""
 
 
 KINDS = {

@@ -8,8 +8,8 @@
     <folder>/ground_truth_domain/ground_truth_<machine>_section_03_test.csv     section_03_0017.wav,0 (1: target)
 
 Attributes, their values and what each section shifts are those of the real development sections; sections beyond
-the third shift the same in another unit. Every clip draws from a generator of its own, named by the seed and what
-the clip is, so that its bytes depend on nothing else: not on the other clips, the order or the number of processes.
+the third shift the same attributes, in another unit. Every clip has a random generator of its own, which depends on the
+seed and the clip's fields only, so its bytes do not depend on the other clips, the order or the number of processes.
 """
 
 import csv
@@ -145,7 +145,7 @@ class Clip:
     index: int
     values: dict[str, str]
     number: int | None = None
-    """Of a test clip of an additional section, whose name has nothing but this number."""
+    """The number of a test clip of an additional section, whose name says nothing else."""
     told: bool = True
     """Whether the values are in its name and in the attribute csv."""
 
@@ -197,12 +197,12 @@ def plan(machine: str, settings: Demo) -> list[Clip]:
     """The clips of a machine, section by section; the evaluation test clips in the random order of their numbers.
 
     Raises:
-        InputError: no such machine, or more sections than two digits can number.
+        InputError: there is no such machine, or there are more sections than two digits can number.
     """
     if machine not in KINDS:
         raise InputError(f"machines: found {machine!r}, the demo corpus has {' '.join(KINDS)}; name one of these")
     if settings.sections + settings.additional_sections > 100:
-        raise InputError("dataset.demo: sections and additional_sections are more than 100; two digits number them")
+        raise InputError("dataset.demo: sections and additional_sections are more than 100 together; lower them")
     clips, told = [], machine not in settings.without_attributes
     for number in range(settings.sections + settings.additional_sections):
         section, order = f"{number:02d}", stream(settings.seed, machine, number, "order")
@@ -238,7 +238,7 @@ def write_machine(folder: Path, machine: str, settings: Demo, jobs: int = 1) -> 
             "__main__"`).
 
     Raises:
-        InputError: no such machine, or recordings in the folder that are not of this corpus.
+        InputError: there is no such machine, or the folder has recordings that are not of this corpus.
     """
     folder = Path(folder)
     clips = plan(machine, settings)

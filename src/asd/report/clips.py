@@ -1,8 +1,8 @@
 """The sound, the log-mel and the window scores of each test clip, for the report.
 
 One folder per machine has <row>.flac, the sound; <row>.webp, the log-mel; and clips.json, the list of the clips, with
-the curves that the page draws beside the log-mels. Files are named by the clip's row in the log-mel cache, never by a
-name from outside.
+the curves that the page draws beside the log-mels. Files are named by the clip's row in the log-mel cache, never by the
+name of a recording.
 """
 
 import hashlib
@@ -32,18 +32,19 @@ if TYPE_CHECKING:
     from asd.sections import Sections
     from asd.settings import LogMel
 
-CLIPS_A_RANGE = 60
+CLIPS_PER_RANGE = 60
 """Number of clips from whose levels a machine's range of colours is computed."""
 
 POINTS = 120
-"""Largest number of points of a curve of window scores; of more windows, a point is the highest of each few."""
+"""Largest number of points of a curve of window scores; if there are more windows, a point is the highest of several
+neighbouring ones."""
 
 TELLING = 0.6
-"""Largest share of a clip that a window may be long, if its place is to say when something was."""
+"""The largest length of a window, as a share of the clip, with which its place says when something happened."""
 
 
 def window_scores(features: "Features", sections: "Sections", row: int) -> np.ndarray:
-    """Return the score of each window of a test clip, as the domain that the clip is nearest to, (windows,) float64.
+    """Return the score of each window of a test clip by the domain that the clip is nearest to, (windows,) float64.
 
     Args:
         features: an open features file.
@@ -51,7 +52,7 @@ def window_scores(features: "Features", sections: "Sections", row: int) -> np.nd
         row: the number of the clip.
 
     Raises:
-        InputError: the detector is not of these features.
+        InputError: the detector was fitted to other features.
     """
     from asd.sections import columns_of, pooled
 
@@ -112,7 +113,7 @@ def write_clips(
     limits = scores[windowed[0]]["threshold"].to_numpy() if windowed else np.empty(0)
     low, high = _range([*curves.values(), limits[np.isfinite(limits)]])
     above = {model: _deviations(table) for model, table in scores.items()}
-    colours = level_range(cache.read_logmel([row])[0] for row in evenly(rows, CLIPS_A_RANGE)) if len(rows) else (0, 1)
+    colours = level_range(cache.read_logmel([row])[0] for row in evenly(rows, CLIPS_PER_RANGE)) if len(rows) else (0, 1)
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
     for row in progress(rows, "clips", "clips"):
@@ -180,7 +181,7 @@ def _band_edges(settings: "LogMel") -> list[dict[str, float]]:
 
 
 def _windows(windowed: "tuple[str, Features, Sections]", settings: "LogMel") -> dict:
-    """The model that scores windows, and seconds: middle of a clip's first window, between points, of a window."""
+    """The model that scores windows; in seconds: the middle of the first window, the step of points, a window."""
     model, features, _ = windowed
     cut, step = _cut(features), settings.hop / settings.rate
     first = float(window_times(1, cut["test_hop"], cut["window"], settings)[0])
@@ -189,7 +190,7 @@ def _windows(windowed: "tuple[str, Features, Sections]", settings: "LogMel") -> 
 
 
 def _every(features: "Features") -> int:
-    """Every how many windows there is a point of the curve."""
+    """The number of windows per point of the curve."""
     return int(-(-np.diff(features.offsets).max() // POINTS))
 
 

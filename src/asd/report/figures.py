@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, BROWN, GREY = "#2b83c6", "#d1641f", "#1b9268", "#b05a9a", "#97751f", "#808080"
 INK, GRID = "#1b1f24", "#d5dae0"
 DARK = {INK: "#e6e9ed", GRID: "#3d444d"}
-"""What text, axes and grid are replaced by on a dark screen."""
+"""Colours of text, axes and grid, and those that replace them on a dark screen."""
 BLACK = "#15191e"
 """The background of the page on a dark screen."""
 DOMAINS = {"source": BLUE, "target": ORANGE, "": GREY}
@@ -96,7 +96,7 @@ def save(figure: "Figure", folder: Path, name: str) -> None:
 
 
 def for_both_screens(svg: str) -> str:
-    """Return an SVG of matplotlib whose text, axes and grid are light where the system's setting is dark."""
+    """Return an SVG of matplotlib whose text, axes and grid are light if the system's setting is dark."""
     rules = "".join(
         f"[style*='{kind}: {light}']{{{kind}:{dark} !important}}"
         for light, dark in DARK.items()
@@ -108,14 +108,14 @@ def for_both_screens(svg: str) -> str:
 
 
 def _figure(rows: int) -> "Figure":
-    """A figure as high as one with so many rows of axes, and a legend."""
+    """A figure that is high enough for this number of rows of axes, and a legend."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, ROW * max(rows, 1) + 0.75))
 
 
 def _rows(count: int, columns: int = 1, **options) -> tuple["Figure", np.ndarray]:
-    """A figure with a row of axes for each of some sections, and a place for a legend above: (count, columns) axes."""
+    """A figure with `count` rows of axes, one per section, and a place for a legend above: (count, columns) axes."""
     figure = _figure(count)
     return figure, figure.subplots(max(count, 1), columns, squeeze=False, **options)
 
@@ -156,7 +156,7 @@ def verdict(label: str, decision: int) -> str:
 def roc(scores: "pd.DataFrame", max_fpr: float) -> "Figure | None":
     """Draw ROC curves: one panel per section, one curve per domain; the region of the pAUC is shaded.
 
-    As in the tables, the normal clips of a domain are compared with the anomalies of both domains. A ring is at the
+    As in the tables, the normal clips of a domain are compared with the anomalies of both domains. A ring marks the
     rates of the decisions.
 
     Args:
@@ -240,7 +240,7 @@ def systems(rows: "dict[str, pd.DataFrame]", untrained: set[str], lowest: float 
     Args:
         rows: kind of figure (AUC, pAUC) -> title, value, low, high (fractions), one row per system.
         untrained: titles of the systems for which no network is trained; they are grey.
-        lowest: begin of the axes, so that figures of several machines can be compared (a fraction).
+        lowest: the lower end of the axes, so that figures of several machines can be compared (a fraction).
 
     Returns:
         The figure; None if no value is defined.
@@ -451,8 +451,8 @@ def examples(
 ) -> "Figure":
     """Draw a typical and the most anomalous clip and their difference: one row per section.
 
-    The difference is that of the most anomalous clip and the median over time of the typical one, since the clips do
-    not run in step.
+    The difference is that of the most anomalous clip and the median over time of the typical one, since the two clips
+    are not synchronous.
 
     Args:
         sections: section -> log-mels (mels, frames) in dB of the typical and the most anomalous clip, and the label of
@@ -523,7 +523,7 @@ def clip(
     title: str,
     shares: np.ndarray | None = None,
 ) -> "Figure":
-    """Draw one clip: its log-mel, and beside it what is known of when and at which frequencies it is anomalous.
+    """Draw one clip: its log-mel, and beside it curves of when and at which frequencies it is anomalous.
 
     Args:
         logmel: (mels, frames) in dB.

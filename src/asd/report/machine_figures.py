@@ -38,7 +38,7 @@ def clip_embeddings(features: "Features", rows: np.ndarray) -> np.ndarray:
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """Return at most so many of the row numbers (rows,), evenly spaced."""
+    """Return the row numbers (rows,), or `most` of them, evenly spaced, if they are more."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 

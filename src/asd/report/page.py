@@ -1,6 +1,6 @@
 """The page of a run: its tables, figures and clips, and its settings and versions.
 
-A template (Jinja2, which escapes everything from outside) is filled with the results of other stages. The page is in
+A template (Jinja2, which escapes all values) is filled with the results of other stages. The page is in
 one folder with everything that it shows, opens from disk, and needs no network.
 """
 

@@ -1,7 +1,7 @@
 """The report's page as one file that contains its figures, pictures and sounds.
 
 The page says itself what lies beside it: its links and images name the figures, and its data (the script `data`) names
-the folders of the clips. A parser finds both, so the template may be written as one likes.
+the folders of the clips. A parser finds both, so the layout of the template does not matter.
 """
 
 import base64
