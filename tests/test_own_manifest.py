@@ -332,7 +332,7 @@ def test_make_manifest(tmp_path):
     assert list(listed(tmp_path / "manifest.csv", "pump")["file"]) == ["pump/train/1.wav", "pump/test/2.wav"]
     again = make_manifest(str(tmp_path))
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_a_proposal_is_a_manifest_of_the_real_recordings(tmp_path):

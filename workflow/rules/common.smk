@@ -63,11 +63,11 @@ ALONE = """alone() {
     flock 9 || echo "no locks on this file system: $1" >&2
     kill -0 "$PPID" 2>/dev/null || exit 1
 }; """
-# The interpreter of this process is the jobs' too, also where it was called by its path (cron, an editor) and no
-# environment is active; unless Snakemake brings the software.
+# Jobs use the interpreter of this process, also if it was called by its path (cron, an editor) and no environment is
+# active; but if Snakemake provides the software (--sdm), they use that.
 BROUGHT = getattr(getattr(workflow, "deployment_settings", None), "deployment_method", ())
 FIRST = "" if BROUGHT else f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
-# The place of the checkout is in the environment and not in the parameters, so that a moved one makes nothing again.
+# The place of the checkout is in the environment and not in the parameters, so that nothing reruns if it is moved.
 PLACE = f"export WORKFLOW={shlex.quote(str(ROOT / 'workflow'))}; "
 PREFIX = f"set -euo pipefail; {FIRST}{PLACE}export PYTHONPATH={shlex.quote(PATHS)}; {ALONE}"
 shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
@@ -181,20 +181,20 @@ def recordings_at_hand(machine):
 
 
 def listing_of(wildcards):
-    """A digest of a machine's manifest, or without one of its recordings' names, so that a new one is noticed."""
+    """A digest of a machine's manifest, or else of its recordings' names, so that a new recording is noticed."""
     own, files = recordings_at_hand(wildcards.machine)
     names = own.read_bytes().hex() if own else "\n".join(map(str, files))
     return digest(names) if names else ""
 
 
 def contents_of(wildcards):
-    """A digest of what a machine's recordings in a folder hold, so that a replaced one is noticed, as a flag."""
+    """A flag with a digest of the content of a machine's recordings, so that a replaced recording is noticed."""
     files = recordings_at_hand(wildcards.machine)[1]
     return f"--contents {contents(files, Path('.snakemake/contents.json'))}" if files else ""
 
 
 def contents_at_hand(*files):
-    """A digest of what files of the project hold: as a param, wherever the checkout lies."""
+    """A digest of the content of files of the project; as a parameter, it does not depend on their place."""
     return contents([ROOT / file for file in files], Path(".snakemake/contents.json"))
 
 

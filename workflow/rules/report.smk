@@ -9,7 +9,7 @@ WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[na
 MAPPED = [name for name in ON_NETWORKS if name not in WINDOWED] or ON_NETWORKS
 MAPPED = [name for name in MAPPED if settings.models[name].network in TRAINED_NETWORKS] or MAPPED
 SHOWN = (WINDOWED or settings.run_models)[0]  # the model whose log-mels are shown
-# A model of spectra whose share of each band is drawn beside the log-mels that it was made from.
+# A model of spectra, for the share of each band, which is drawn beside the log-mels from which it was computed.
 SPECTRAL = [
     name
     for name in SCORED
@@ -22,7 +22,7 @@ SPECTRAL = [
 FIGURES = f"{RESULTS}/figures/machines/{{machine}}"
 CLIPS = f"{RESULTS}/report/clips/{{machine}}"
 
-# The features of the first of some models, as a list; the list is empty if there is no such model.
+# A list with the features of the first model; it is empty if there is no such model.
 MAP_FEATURES, WINDOW_FEATURES = (
     [features_path(name, "{machine}") for name in models[:1]] for models in (MAPPED, WINDOWED)
 )
@@ -36,7 +36,7 @@ rule figures:
         curves=curves_of,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
     output:
-        # Which figures there are depends on what the clips are: without labels, for example, there is no ROC.
+        # The folder, since some clips lack what a figure needs: without labels, for example, there is no ROC curve.
         figures=report(
             directory(FIGURES),
             patterns=["{name}.svg"],

@@ -38,7 +38,7 @@ rule score:
 
 
 rule score_exposure:
-    """Score a machine's clips by the classifier's doubt about their section, and decide which are anomalous."""
+    """Score a machine's clips by the classifier's uncertainty about their section, and decide which are anomalous."""
     input:
         cache=cache_of,
         network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),

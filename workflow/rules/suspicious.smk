@@ -1,7 +1,7 @@
 # inputs:  the ensemble's scores of all machines, and their log-mel caches
 # outputs: results/tables/suspicious.csv, the test clips of all machines, the most suspicious first
 
-# Recordings of one's own are ranked in every run, with labels or without.
+# Your own recordings are ranked in every run, with labels or without.
 SUSPICIOUS = [f"{RESULTS}/tables/suspicious.csv"] if settings.dataset.kind == "folder" else []
 
 

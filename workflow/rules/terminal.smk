@@ -6,7 +6,7 @@ import threading
 import time
 from asd import terminal
 
-# Of what is no event of a job: what every run says.
+# The messages that Snakemake writes in every run and that are no event of a job.
 USUAL = re.compile(
     r"(Building DAG|Using shell|Conda environments: ignored|Singularity containers: ignored|Group jobs: inactive"
     r"|Select jobs to execute)"
@@ -16,7 +16,7 @@ EVENTS |= {"resources_info", "shellcmd"}
 
 
 def is_usual(record):
-    """Whether a message of Snakemake is left to the log."""
+    """Whether a message of Snakemake is written into the log only."""
     event, message = str(getattr(record, "event", None)), record.getMessage()
     if record.levelno > logging.INFO:
         return event == "job_error" or (event == "error" and "CalledProcessError" in message)
@@ -64,7 +64,7 @@ class Terminal(logging.Handler):
             self.said = time.monotonic()
 
     def watch(self):
-        """On a terminal the last line is what the run waits for; elsewhere it is a line now and then."""
+        """Say what the run waits for: on a terminal in the last line, otherwise after a pause without other lines."""
         while not self.closed.wait(1):
             now = time.monotonic()
             text = self.run.waiting(now)
@@ -94,8 +94,8 @@ def finished():
     paths = [Path(RESULTS, path) for name, path in texts.items() if name in asked]
     said = [path.read_text(encoding="utf-8") for path in paths if path.exists()]
     if "check_corpus" in ran and "logmel" not in ran:
-        # Snakemake does not look at what comes after an `ancient` input whose job it has to run.
-        said.append("The recordings were checked anew: run once more, in case another setting has changed too.\n")
+        # Snakemake does not compare the jobs after an `ancient` input if it has to make this input.
+        said.append("The recordings were checked again. If another setting has changed too, run snakemake once more.\n")
     places = {
         "suspicious": "tables/suspicious.csv",
         "tables": "tables/summary.md",

@@ -10,7 +10,7 @@ from asd import command
 
 
 def main(*, selection: Path, detectors: list[Path], out: Path) -> None:
-    """Take a detector.
+    """Copy a detector.
 
     Args:
         selection: the ensemble's choice (machine, model, …).

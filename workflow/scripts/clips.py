@@ -3,7 +3,7 @@
 Reads  the machine's log-mel cache, the scores of every model and of the ensemble (<anything>/<model>/<machine>.csv)
        and the features and the detector of two models: of one that sees windows, for the curves over time; and of one
        with spectra, for the curves along the frequency.
-Writes a folder: sounds (FLAC), log-mels (WebP), both curves (SVG) and the list of the clips (JSON).
+Writes a folder: sounds (FLAC), log-mels (WebP), and the list of the clips with both curves (JSON).
 """
 
 from pathlib import Path

@@ -30,8 +30,8 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
     cells, checks = compared(read_tables(tables), printed), audited(printed)
     for path, table in ((versus, cells), (audit, checks)):
         write_table(path, table, "%.4f")
-    print("Ours / the paper's, percent. The same machines' names do not make the same recordings: the paper's are the")
-    print("development part of DCASE 2022 Task 2.\n")
+    print("Ours / the paper's, percent. Machines of the same name may have other recordings: the paper's are those of")
+    print("the development part of DCASE 2022 Task 2.\n")
     for name, table in side_by_side(cells).items() if len(cells) else ():
         print(f"{name}\n{markdown(table)}\n")
     if not len(cells):
@@ -40,7 +40,7 @@ def main(*, tables: Path, paper: Path, versus: Path, audit: Path) -> None:
     off = checks[~checks["agrees"] & ~systems]
     print("Cells of the paper's tables that do not follow from its other cells:\n")
     print(off.drop(columns="agrees").to_string(index=False, float_format="%.2f"))
-    print('\n"Our Best" as printed, and with one model per machine chosen by AUC total (corrected: put right):\n')
+    print('\n"Our Best" as printed, and with one model per machine, by the printed or the corrected AUC total:\n')
     means = checks[systems & (checks["machine"] == AVERAGE)].pivot(index="table", columns="check", values="computed")
     means.insert(0, "printed", [printed[name].loc[BEST, AVERAGE] for name in means.index])
     print(means.rename_axis(columns=None).to_string(float_format="%.2f"))

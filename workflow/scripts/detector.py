@@ -3,7 +3,7 @@
 Reads  of each member (a model itself, or the models of a fusion) the machine's log-mel cache (its settings), a
        trained network, the detector fitted to its features, and its scores; and the scores of the model, which hold the
        threshold.
-Writes a zip: weights (safetensors), fitted detectors (HDF5), and what it is (JSON); its layout is in asd/detector.py.
+Writes a zip: weights (safetensors), fitted detectors (HDF5), and a description (JSON); asd/detector.py has its layout.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ def main(
         scores: of the machine's clips by this model.
         model: its name.
         title: its title.
-        fuse: how a fusion makes one score of its members'.
+        fuse: how the scores of a fusion's members become one.
         weights: of a fusion's members.
         out: the detector to write (zip).
     """

@@ -5,7 +5,7 @@ Reads  with --kind demo: nothing; with folder: the recordings, and their owner's
        --published.archives, unless they were unpacked before.
 Writes manifest.csv, one row per recording; asd/corpus.py explains its columns. For the demo also the recordings; for a
        published year also the recordings, contents.csv and checksums.csv (see asd/dcase/download.py); for a folder also
-       contents.txt, the digest --contents, and what was computed from other contents is removed.
+       contents.txt, the digest --contents. If that changes, log-mels and check of the earlier recordings are removed.
 """
 
 import logging
@@ -34,8 +34,7 @@ def main(
     Args:
         machine: the machine's name, which is also the name of its folder.
         dataset: where the recordings come from.
-        contents: a digest of what the recordings hold, if they may be replaced by others of the same names: the
-            log-mels of those before are removed.
+        contents: a digest of the content of the recordings, if they may be replaced by others of the same names.
         threads: number of clips that are synthesised at the same time.
         out: the manifest to write, <folder of the data set>/<machine>/manifest.csv.
     """
@@ -72,9 +71,9 @@ def main(
 
 
 def _forget_others(folder: Path, machine: str, known: Path, contents: str) -> None:
-    """Remove what was computed from recordings that are no longer these: an interrupted run might take it for theirs.
+    """Remove what was computed from recordings that were replaced, so that an interrupted run does not use it.
 
-    The manifest does not tell, since the names may be the same.
+    The manifest does not show the replacement, since the names may be the same.
     """
     from asd.files import written
 

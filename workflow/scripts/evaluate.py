@@ -1,4 +1,4 @@
-"""Evaluate a folder of challenge files, of the development or the evaluation part, whoever made them.
+"""Evaluate a folder of challenge files of any system, of the development or the evaluation part.
 
 Reads  anomaly_score_<machine>_section_NN_test.csv and, if they exist, decision_result_<...>.csv (with or without
        `_test`); and the labels: ground_truth_data/ and ground_truth_domain/ of the official evaluator, or the names of
@@ -6,7 +6,7 @@ Reads  anomaly_score_<machine>_section_NN_test.csv and, if they exist, decision_
 Writes every figure with its bootstrap interval (CSV; asd/results/metrics_table.py explains its columns), and prints a
        table.
 
-Scores and labels are joined on the names of the clips. A missing, doubled, unknown or non-finite score is an error.
+Scores and labels are joined by the names of the clips. A missing, doubled, unknown or non-finite score is an error.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ def main(
         scores: The folder of the score and decision files.
         ground_truth: The folder of the labels; without it they are taken from the clips' names (development part).
         out: The table of figures to write (CSV).
-        machines: The machines to evaluate; by default every section of the ground truth must have been scored.
+        machines: The machines to evaluate; by default all, and every section of the ground truth must have scores.
         settings: How figures are computed from scores.
     """
     from asd.challenge import evaluation

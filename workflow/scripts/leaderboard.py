@@ -6,7 +6,7 @@ Writes the page, and beside it per part with labels <part>.csv (all figures at f
        (every pair of systems with a rank), <part>.md (which it also prints) and <part>.svg and .png (the score against
        the time). asd/results/leaderboard.py explains the columns.
 
-Without models of ours it compares folders of challenge files alone:
+Without a configuration it compares folders of challenge files only:
        leaderboard.py --submissions "First system" DIR "Second system" DIR --ground-truth DIR --out board/index.html
 """
 
@@ -46,8 +46,8 @@ def main(
         networks: The networks, for their size.
         fitted: The fitted detectors, for their size.
         benchmarks: The benchmark files of the jobs of each model, as JSON: model -> training, scoring -> files.
-        submissions: Name of a stranger's system -> the folder of its score files.
-        chosen_by_labels: Model or stranger's system -> what was chosen by labels of this corpus; it gets no rank.
+        submissions: Name of another system -> the folder of its score files.
+        chosen_by_labels: Model or other system -> what was chosen by labels of this corpus; it gets no rank.
         ground_truth: The folder of the official labels of the evaluation part.
         kind: The data set, whose published figures are shown (dcase2022).
         out: The page to write.
@@ -122,7 +122,7 @@ def main(
         if drawn:
             drawing.save(drawn, out.parent, part)
         print(text)
-    # What an earlier run wrote of a part that has no labels any more.
+    # Remove what an earlier run wrote for a part that no longer has labels.
     for part in PARTS:
         for name in ("{}.csv", "{}-differences.csv", "{}.md", "{}.svg", "{}.png"):
             if part not in [one["part"] for one in boards]:

@@ -30,7 +30,7 @@ def main(
 
     from asd.cache import write_cache
 
-    torch.set_num_threads(1)  # a clip is too little to share out; machines are worked on side by side
+    torch.set_num_threads(1)  # a clip is too short to be divided; several machines are computed at the same time
     write_cache(out, manifest, settings)
 
 

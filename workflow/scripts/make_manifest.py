@@ -46,7 +46,7 @@ def main(
 
     out = folder / "manifest.csv"
     if out.exists() and not replace:
-        raise InputError(f"{out}: is there already, perhaps completed by hand; remove it, or say --replace True")
+        raise InputError(f"{out}: exists already, perhaps completed by hand; remove it, or add --replace True")
     table = propose(folder, list(pattern), _pairs("fixed", fixed), _pairs("words", words))
     write_table(out, table)
     counts = table.groupby(["machine", "section", "split", "domain", "label"]).size().reset_index(name="recordings")

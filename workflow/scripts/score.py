@@ -1,8 +1,8 @@
 """Score a machine's clips by the detector of their section, and decide.
 
 Reads  the features of a machine's clips and the detector fitted to them (HDF5).
-Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous, 0: normal,
-       empty: there is no threshold), threshold. A training clip has the score that a detector fitted without it gives.
+Writes a CSV, one row per clip, with score, decision (1: anomalous, 0: normal, empty: there is no threshold) and
+       threshold; asd/scores.py explains its columns. A training clip is scored by a detector fitted without it.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Score a machine's clips by the classifier's doubt about their section (outlier exposure), and decide.
+"""Score a machine's clips by the classifier's uncertainty about their section (outlier exposure), and decide.
 
 Reads  the machine's log-mel cache and a trained network with a section head.
-Writes a CSV, one row per clip: file, section, split, part, domain, label, score, decision (1: anomalous, 0: normal,
-       empty: there is no threshold), threshold.
+Writes a CSV, one row per clip, with score, decision (1: anomalous, 0: normal, empty: there is no threshold) and
+       threshold; asd/scores.py explains its columns.
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ def main(*, cache: Path, settings: Annotated[Spectrum, tyro.conf.arg(name="")], 
 
     Args:
         cache: log-mel cache of the machine (HDF5).
-        settings: what is taken of each mel bin over time.
+        settings: how each mel bin is pooled over time.
         out: the features file to write (HDF5).
     """
     from asd.cache import open_cache

@@ -1,8 +1,8 @@
-"""Write the systems of a submission as the challenge takes them: a folder of scores, decisions and a description each.
+"""Write the systems of a submission in the form of the challenge: a folder with scores, decisions and description each.
 
-Reads  what the workflow made of every model and machine; a path says of which: <model>/<machine>.csv for the scores,
-       also of the ensemble, <network>/<machine>.safetensors, <model>/<machine>.h5 for the fitted detectors, and
-       logmel-<digest>/<machine>.h5 for the log-mel caches; the manifests, the ensemble's selection, and metrics.csv.
+Reads  the files of every model and machine, whose paths end with <model>/<machine>.csv (scores, also of the ensemble),
+       <network>/<machine>.safetensors, <model>/<machine>.h5 (fitted detectors) and logmel-<digest>/<machine>.h5
+       (log-mel caches); the manifests, the ensemble's selection, and metrics.csv.
 Writes <out-dir>/<label>_task2_<k>/ for each system of submission.models: the evaluation part, or all test clips if
        there is none. check_submission.py checks and packs them.
 """

@@ -6,8 +6,8 @@ Writes the network (safetensors: weights, input statistics, labels and settings)
        learning rate, loss, accuracies, AdaCos scales).
 
 With --checkpoint, training continues where an earlier process was interrupted, and ends with the same network as
-without the interruption. SIGTERM saves a checkpoint and stops. A checkpoint of other settings, data or code is not
-used. The checkpoint is removed when the training is complete.
+without the interruption. SIGTERM saves a checkpoint and stops. A checkpoint that was made with other settings, data or
+code is not used. The checkpoint is removed when the training is complete.
 """
 
 import logging
