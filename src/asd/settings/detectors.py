@@ -1,6 +1,6 @@
 """The table of the detectors that are fitted to features, and their settings.
 
-A detector is a field of `Detectors`: its block in the configuration. The class of the block names the detector's module;
+A detector is a field of `Detectors`: its block in the configuration. The block's class names the detector's module, and
 `asd.sections` says what the module has. docs/extending.md shows how to add one.
 """
 
