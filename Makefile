@@ -1,11 +1,11 @@
 # make demo   the environment, then the main job on the embedded corpus
 # make test   the environment, then all tests
-# make test-slurm   the chain on a Slurm brought up here (skipped where it cannot be), killed at random moments, on a full disk
+# make test-slurm   the chain on a Slurm that is started here (skipped if it cannot be), killed at random moments, on a full disk
 # make bench      every stage against the plain recipe and the hardware's limit: docs/speed.md (eight minutes on two cores)
 # make growth     time and memory against clips, windows and machines: docs/growth.svg
 # make bench-gpu  the networks on a CUDA device
 # make lint   ruff, snakefmt and snakemake --lint
-# make lock   write envs/requirements.txt and envs/asd.yaml anew from pyproject.toml
+# make lock   write envs/requirements.txt and envs/asd.yaml again from pyproject.toml
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= 8
@@ -41,7 +41,7 @@ lint: environment
 
 environment: $(VENV)/.complete
 
-# The stamp is written last, so an interrupted installation is taken up again.
+# The stamp is written last, so an interrupted installation is repeated.
 $(VENV)/.complete: envs/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 		sys.exit(None if (3, 11) <= v <= (3, 13) else f"found Python {v[0]}.{v[1]}, need 3.11 to 3.13: make PYTHON=python3.12 …")'

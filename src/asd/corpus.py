@@ -414,7 +414,7 @@ def read_manifest(path: Path) -> "pd.DataFrame":
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             expected = {
-                "file": "a base name that no other clip of the split has",
+                "file": "a base name, each once per split",
                 "attributes": 'a JSON object of texts, like {"vel": "8"}',
             }.get(column, " or ".join(map(repr, VALUES.get(column, ["a text"]))))
             raise InputError(
