@@ -43,6 +43,8 @@ LAYOUT = 2
 KIND = "log-mel cache"
 SHARD_SAMPLES = 2**21
 """Samples of a shard's clips together: about 13 clips of 10 s, 8 MB."""
+HELD = 4 * 10**9
+"""Bytes of a training set that are held in the memory of a processor; a larger one is streamed (`asd.streaming`)."""
 
 
 # --- writing ------------------------------------------------------------------------------------------------

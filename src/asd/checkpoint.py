@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -22,6 +22,9 @@ import torch
 
 from asd.errors import InputError
 from asd.files import written
+
+if TYPE_CHECKING:
+    from asd.streaming import Streamed
 
 log = logging.getLogger(__name__)
 
@@ -103,13 +106,13 @@ def _checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str
     return text_digest(tensors_digest(tensors[name] for name in sorted(tensors)), *sorted(tensors), *texts)
 
 
-def tensors_digest(tensors: Iterable[torch.Tensor]) -> str:
-    """Return the SHA-256 of the shapes, types and values of tensors on any device."""
+def tensors_digest(tensors: "Iterable[torch.Tensor | Streamed]") -> str:
+    """Return the SHA-256 of the shapes, types and values of tensors on any device, or of clips that are streamed."""
     sha = hashlib.sha256()
     for tensor in tensors:
         sha.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        for part in tensor.detach().split(256) if tensor.dim() else [tensor]:  # in parts: a training set may be large
-            sha.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        for part in tensor.split(256) if tensor.shape else [tensor]:  # in parts: a training set may be large
+            sha.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
 
 

@@ -169,14 +169,14 @@ def identity(
 
     Args:
         network: the network with which training starts.
-        data: the training set, a dataclass of tensors.
+        data: the training set, a dataclass of tensors, of clips that are streamed, and None for what it does not have.
         logmel: settings of the log-mels.
         compute: device, threads and determinism.
         device: the device that was chosen.
         code: digest of the code that trains.
     """
     state = network.state_dict()
-    tensors = [value for value in vars(data).values() if isinstance(value, torch.Tensor)]
+    tensors = [value for value in vars(data).values() if value is not None]
     return {
         "code": code,
         "computation": text_digest(canonical(compute), device.type, torch.__version__),

@@ -1,7 +1,7 @@
 """Training an EfficientNet on the training clips of one machine, or of all machines.
 
-The training set is on the device as tensors. Every augmentation (equaliser, crop, mixup, masks) works on a whole batch
-at once. The loop over batches and epochs is that of `asd.loop`.
+The training set is on the device as tensors, or is streamed if it is large (`asd.streaming`). Every augmentation
+(equaliser, crop, mixup, masks) works on a whole batch at once. The loop over batches and epochs is that of `asd.loop`.
 """
 
 import json
@@ -27,6 +27,7 @@ from asd.loop import Epoch, Recipe, run
 from asd.losses import mixed_focal
 from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages, left_out
 from asd.settings import LogMel, Training
+from asd.streaming import Clips, read_clips
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,11 @@ ALTERED = " altered"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The training clips of a network, on the device."""
+    """The training clips of a network, on the device or streamed."""
 
-    spectrograms: torch.Tensor
+    spectrograms: Clips
     """(clips, mels, frames), float32, in dB."""
-    waveform: torch.Tensor | None
+    waveform: Clips | None
     """(clips, samples), int16; only if the equaliser needs it."""
     section: torch.Tensor
     """(clips,), index into the section labels."""
@@ -153,7 +154,7 @@ def prepared(
 
     Args:
         start: tensors and metadata of the file from which training starts, see `begin`.
-        cache: an open log-mel cache, or with scope `all` those of all machines.
+        cache: an open log-mel cache, or with scope `all` those of all machines. It stays open during the training.
         settings: of the training.
         path: the file from which `start` was read, for messages.
         device: where the network computes.
@@ -195,10 +196,10 @@ def check_memory(clips: int, mels: int, frames: int, settings: Training, availab
 def training_set(
     cache: Cache | Joined, description: Description, settings: Training, device: torch.device
 ) -> TrainingSet:
-    """Read the training clips of a log-mel cache onto the device.
+    """Read the training clips of a log-mel cache onto the device, or, if they are too many, prepare to stream them.
 
     Args:
-        cache: an open `asd.cache` of the machine, or of all machines.
+        cache: an open `asd.cache` of the machine, or of all machines. It stays open as long as the set is used.
         description: of the network, whose labels number the sections and attributes.
         settings: of the training.
         device: where the tensors are put.
@@ -208,16 +209,18 @@ def training_set(
     section = {label: index for index, label in enumerate(description.section_labels)}
     attribute = {label: index for index, label in enumerate(description.attribute_labels)}
     equalised = settings.equaliser.probability > 0
+    readers = [cache.read_logmel, cache.read_waveform] if equalised else [cache.read_logmel]
+    spectrograms, *waveform = read_clips(readers, rows, device)
     return TrainingSet(
-        spectrograms=torch.from_numpy(cache.read_logmel(rows)).to(device),
-        waveform=torch.from_numpy(cache.read_waveform(rows)).to(device) if equalised else None,
+        spectrograms=spectrograms,
+        waveform=waveform[0] if equalised else None,
         section=torch.tensor([section[label] for label in sections], device=device),
         attribute=torch.tensor([attribute[label] if attribute else 0 for label in attributes], device=device),
     )
 
 
 @torch.no_grad()
-def measure(network: Network, spectrograms: torch.Tensor, centre: bool = False) -> None:
+def measure(network: Network, spectrograms: Clips, centre: bool = False) -> None:
     """Set a network's statistics of the training clips, before it learns.
 
     Args:
@@ -226,11 +229,10 @@ def measure(network: Network, spectrograms: torch.Tensor, centre: bool = False) 
         centre: whether the centre is the mean embedding of the clips; otherwise it is 0.
     """
     axes = (0, 1, 2) if network.description.bins == 1 else (0, 2)
-    count = spectrograms.numel() // network.description.bins
+    count = math.prod(spectrograms.shape) // network.description.bins
     # In float64 and in parts: a float32 sum over hours of sound loses digits, and a float64 copy of all may not fit.
-    parts = spectrograms.split(64)
-    mean = sum(part.double().sum(axes, keepdim=True) for part in parts) / count
-    variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in parts) / count
+    mean = sum(part.double().sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
+    variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
     network.mean.copy_(mean[0])
     network.deviation.copy_(variance[0].sqrt().clamp_min(1e-6))
     if centre:

@@ -33,6 +33,7 @@ RULES = workflow.current_basedir
 ROOT = Path(RULES).parents[1] if hasattr(RULES, "__fspath__") else unpacked(RULES)
 sys.path.insert(0, str(ROOT / "src"))
 
+from asd.cache import HELD
 from asd.errors import InputError
 from asd.files import contents, digest, written
 from asd.code_digest import code_digest
@@ -329,7 +330,7 @@ def training_needs(wildcards, input):
     shapes = [shape_of(cache) for cache in input.cache]
     clips = sum(shape[0] for shape in shapes)
     one = shapes[0][1] * (training.window or min(shape[2] for shape in shapes))
-    held = sum(os.path.getsize(cache) for cache in input.cache)
+    held = min(HELD, sum(os.path.getsize(cache) for cache in input.cache))
     return needs("train", min(training.batch, clips) * one, training.epochs * clips * one, held)
 
 

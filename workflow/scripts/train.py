@@ -60,18 +60,17 @@ def main(
         caches = [stack.enter_context(open_cache(path)) for path in cache]
         opened = Joined(caches) if settings.scope == "all" else caches[0]
         net, data = kind.prepared(start and networks.read(start), opened, settings, start, device)
-        logmel = opened.settings
-    with checkpoints.stopping() if checkpoint else nullcontext() as stop:
-        kept = None
-        if checkpoint:
-            code = code_digest(Path(__file__), Path(loop.__file__).parent)
-            of = loop.identity(net, data, logmel, compute, device, code)
-            kept = checkpoints.Checkpoint(checkpoint, of, stop)
-        try:
-            rows = kind.train(net, data, settings, logmel, epoch_lines(), kept)
-        except checkpoints.Stopped as stopped:
-            logging.getLogger("train").error("%s", stopped)
-            raise SystemExit(128 + signal.SIGTERM) from None
+        with checkpoints.stopping() if checkpoint else nullcontext() as stop:
+            kept = None
+            if checkpoint:
+                code = code_digest(Path(__file__), Path(loop.__file__).parent)
+                of = loop.identity(net, data, opened.settings, compute, device, code)
+                kept = checkpoints.Checkpoint(checkpoint, of, stop)
+            try:
+                rows = kind.train(net, data, settings, opened.settings, epoch_lines(), kept)
+            except checkpoints.Stopped as stopped:
+                logging.getLogger("train").error("%s", stopped)
+                raise SystemExit(128 + signal.SIGTERM) from None
     networks.save(out, net)
     loop.write_curve(curve, rows)
     if kept:

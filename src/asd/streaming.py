@@ -1,0 +1,82 @@
+"""The clips of a training set as a tensor: on the device, or, if they are too many, read batch by batch."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from asd.cache import HELD
+from asd.device import memory
+
+log = logging.getLogger(__name__)
+
+PART = 256
+"""Clips that are read at once onto the device."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Clips that are read when they are asked for. It has those parts of a tensor that a training uses.
+
+    A batch of it has the same values as a batch of the tensor that holds all clips.
+    """
+
+    read: Callable[[Sequence[int]], np.ndarray]
+    """Returns the clips with some row numbers of the cache, in this order: `Cache.read_logmel` of an open cache."""
+    rows: np.ndarray
+    """(clips,), the row numbers of all clips."""
+    device: torch.device
+    """Where the batches are put."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, clips: torch.Tensor | slice) -> torch.Tensor:
+        """The clips of some indices, on the device."""
+        chosen = clips if isinstance(clips, slice) else clips.cpu().numpy()
+        return torch.from_numpy(self.read(self.rows[chosen])).to(self.device)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(clips, …), as of a tensor."""
+        return torch.Size((len(self.rows), *self.read([]).shape[1:]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the values."""
+        return torch.from_numpy(self.read([])).dtype
+
+    def split(self, size: int) -> Iterator[torch.Tensor]:
+        """All clips in order, in parts of `size`."""
+        return (self[begin : begin + size] for begin in range(0, len(self), size))
+
+
+Clips = torch.Tensor | Streamed
+
+
+def read_clips(
+    readers: list[Callable[[Sequence[int]], np.ndarray]], rows: np.ndarray, device: torch.device
+) -> list[Clips]:
+    """Return what an open cache has of some clips: on the device, or streamed if that is too much.
+
+    What is on the device takes half of its memory at most, and of a processor's also at most `HELD` bytes.
+
+    Args:
+        readers: as `Streamed.read`, one for each result.
+        rows: (clips,), the row numbers of the clips in the cache.
+        device: where the network computes.
+    """
+    streamed = [Streamed(read, rows, device) for read in readers]
+    size = sum(math.prod(one.shape) * one.dtype.itemsize for one in streamed)
+    limit = memory(device) / 2
+    if size > (limit if device.type == "cuda" else min(limit, HELD)):
+        log.info("%d training clips of %.1f GB in all are read batch by batch", len(rows), size / 1e9)
+        return streamed
+    held = [torch.empty(one.shape, dtype=one.dtype, device=device) for one in streamed]
+    for whole, one in zip(held, streamed, strict=True):
+        for place, part in zip(whole.split(PART), one.split(PART), strict=True):
+            place.copy_(part)
+    return held
