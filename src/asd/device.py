@@ -1,9 +1,11 @@
 """The device on which the networks run, and the number of threads."""
 
 import ctypes
+import itertools
 import logging
 import os
 import resource
+import tempfile
 from pathlib import Path
 
 import torch
@@ -30,6 +32,9 @@ def prepare(settings: Compute) -> torch.device:
     device = torch.device(chosen)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"compute.device: found {chosen!r}, but torch sees no CUDA device; set it to auto or cpu")
+    if device.type == "cuda" and device.index is None and (count := torch.cuda.device_count()) > 1:
+        device = torch.device("cuda", free_device(count))
+        torch.cuda.set_device(device)
     if device.type == "cpu":
         keep_memory()
     if settings.deterministic and device.type == "cuda":
@@ -38,6 +43,36 @@ def prepare(settings: Compute) -> torch.device:
         torch.use_deterministic_algorithms(True)
     log.info("device %s, %d threads", device, settings.threads)
     return device
+
+
+def free_device(count: int) -> int:
+    """Return the index of the CUDA device on which the fewest processes of this user compute, and take a place on it.
+
+    A place is a locked file in the folder for temporary files. The kernel releases the lock when the process ends,
+    however it ends. Nobody waits: if each device has a process, the next one takes a second place on the first device.
+
+    Args:
+        count: CUDA devices that this process sees.
+    """
+    import fcntl
+
+    folder = Path(tempfile.gettempdir(), f"asd-{os.getuid()}")
+    # The devices' names for this process, so that a process that sees others (CUDA_VISIBLE_DEVICES) takes other places.
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = names if len(names) == count else [str(index) for index in range(count)]
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for place, (index, name) in itertools.product(itertools.count(), enumerate(names)):
+            lock = os.open(folder / f"cuda-{name}-{place}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+            else:
+                return index  # with the file open, and thus locked, until the process ends
+    except OSError as error:
+        log.warning("%s: no locks (%s), so the jobs of one machine may all use its first CUDA device", folder, error)
+    return 0
 
 
 def memory(device: torch.device) -> float:
