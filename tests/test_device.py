@@ -7,11 +7,18 @@ import sys
 import tempfile
 from subprocess import PIPE
 
+import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from asd.device import free_device, prepare
-from asd.settings import Compute
+from asd import device, streaming, training
+from asd.device import free_device, prepare, with_double
+from asd.errors import InputError
+from asd.network import Description, Network
+from asd.settings import Compute, Faults, LogMel, Masks, Mixup, Training
 
 PROGRAM = """
 import resource
@@ -76,3 +83,64 @@ def test_without_locks_all_use_the_first_device(pretended, tmp_path, caplog):
     (tmp_path / f"asd-{os.getuid()}").touch()
     assert [free_device(2), free_device(2)] == [0, 0]
     assert "no locks" in caplog.text
+
+
+def test_apple_s_gpu_is_taken_if_there_is_no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"compute\.device: found 'mps', but torch sees no MPS device"):
+        prepare(Compute(threads=1, device="mps"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert prepare(Compute(threads=1)) == prepare(Compute(threads=1, device="mps")) == torch.device("mps")
+    assert with_double(torch.device("mps")) == torch.device("cpu")
+    with pytest.raises(InputError, match="no CUDA device"):
+        prepare(Compute(threads=1, device="cuda"))
+
+
+class NoDouble(TorchDispatchMode):
+    """Refuses what is computed in double precision on CUDA."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.device.type == "cuda" and one.dtype == torch.float64:
+                raise TypeError(f"double precision: {function}")
+        return result
+
+
+def moved(network, there):
+    """`network.to(there)`, which refuses fake tensors."""
+    for module in network.modules():
+        for name, value in module.named_parameters(recurse=False):
+            setattr(module, name, torch.nn.Parameter(value.detach().to(there), value.requires_grad))
+        for name, value in module.named_buffers(recurse=False):
+            setattr(module, name, value.to(there))
+    return network
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_device_without_double_precision_need_not_compute_in_it(monkeypatch, known):
+    """PyTorch's fake CUDA stands for MPS, since its fake MPS takes no tensors over from the processor."""
+    monkeypatch.setattr(device, "WITHOUT_DOUBLE", {"cuda"} if known else set())
+    monkeypatch.setattr(streaming, "memory", lambda device: 1e9)
+    masks = Masks(count=2, width=4)
+    settings = Training(window=16, mixup=Mixup(alpha=0.4), frequency_masks=masks, time_masks=masks)
+    settings = settings.model_copy(update={"faults": Faults(probability=0.5)})
+    sections = ("00", "01", "00 altered", "01 altered")
+    described = Description("tf_efficientnet_lite1", "fan", 1, sections, ("a", "b"), "{}", mels=64, last_stage=4)
+    network = Network(described, torch.Generator().manual_seed(0))
+    with FakeTensorMode(allow_non_fake_inputs=True), NoDouble():
+        cuda, rows = torch.device("cuda"), np.arange(8)
+        network = moved(network, cuda)
+        (logmel,) = streaming.read_clips([(lambda rows: np.zeros((len(rows), 64, 32), np.float32), cuda)], rows)
+        labels = torch.zeros(8, dtype=torch.int64, device=cuda)
+        if not known:
+            with pytest.raises(TypeError, match="double precision"):
+                training.measure(network, logmel, centre=True)
+            return
+        training.measure(network, logmel, centre=True)
+        data, random = training.TrainingSet(logmel, None, labels, labels), torch.Generator().manual_seed(0)
+        batch = training._augmented(network, data, torch.arange(4).to(cuda), settings, LogMel(mels=64), random)
+        loss, _ = training._step(network.train(), batch, settings.gamma)
+        assert loss.device.type == "cuda"

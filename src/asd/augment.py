@@ -34,8 +34,8 @@ def mixup(x: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, 
     """
     if not alpha > 0:
         raise ValueError(f"mixup needs alpha > 0; found {alpha}")
-    partner = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device, non_blocking=True)
-    weight = _beta(alpha, len(x), generator).to(x.device, non_blocking=True)
+    partner = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device, non_blocking=x.is_cuda)
+    weight = _beta(alpha, len(x), generator).to(x.device, non_blocking=x.is_cuda)
     return torch.lerp(x[partner], x, weight[:, None, None]), partner, weight
 
 
@@ -82,7 +82,7 @@ def mask(x: Tensor, count: int, width: int, axis: int, generator: torch.Generato
     uniform = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
     starts = (uniform * (size - widths + 1)).long()
     steps = torch.arange(size, device=device)
-    masked = ((starts <= steps) & (steps < starts + widths)).any(1).to(x.device, non_blocking=True)
+    masked = ((starts <= steps) & (steps < starts + widths)).any(1).to(x.device, non_blocking=x.is_cuda)
     return x.masked_fill(masked.unsqueeze(3 - axis), 0)
 
 
@@ -106,7 +106,7 @@ def crop(x: Tensor, window: int, generator: torch.Generator) -> Tensor:
             f"window: {window} frames, but the clips have only {frames}; choose a window of at most {frames} frames"
         )
     starts = torch.randint(0, frames - window + 1, (batch,), generator=generator, device=generator.device)
-    starts = starts.to(x.device, non_blocking=True)
+    starts = starts.to(x.device, non_blocking=x.is_cuda)
     return x.unfold(2, window, 1)[torch.arange(batch, device=x.device), :, starts]
 
 
@@ -151,7 +151,7 @@ def faults(x: Tensor, settings: Faults, generator: torch.Generator) -> tuple[Ten
     gain = settings.gain / 5 * 5 ** draw(1)
     gain = torch.where(kind == 0, torch.where(draw(1) < 0.3, -gain, gain), 2 * gain) * chosen[:, None]
     change = (gain * band)[:, :, None] * course[:, None, :]
-    return x + change.to(x.device, non_blocking=True), chosen.to(x.device, non_blocking=True)
+    return x + change.to(x.device, non_blocking=x.is_cuda), chosen.to(x.device, non_blocking=x.is_cuda)
 
 
 def draw_equalisers(count: int, settings: Equaliser, rate: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from asd.command import say_anything, share_processor
+from asd.command import before_torch, say_anything
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def fit(
         test: a folder of recordings to score at once, if there is no manifest. Those in folders that are called normal
             or anomaly have this label.
         configfile: configuration files on top of config/config.yaml and config/my_machines.yaml.
-        device: auto, cpu, cuda or cuda:N; for networks.
+        device: auto, cpu, cuda, cuda:N or mps; for networks.
         threads: number of threads.
 
     Raises:
@@ -123,7 +123,7 @@ def score(
         every: seconds from one step to the next in long recordings; by default the length of the training clips, which
             is also that of a step.
         plot: a folder for a picture of each recording (SVG and PNG).
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         threads: number of threads.
 
     Raises:
@@ -191,7 +191,7 @@ def watch(
             words after it are the program and its arguments.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda, cuda:N or mps.
         threads: number of threads.
 
     Raises:
@@ -483,7 +483,7 @@ def main() -> None:
 
         print(f"asd {version('asd')}")
         return
-    share_processor()
+    before_torch()
     say_anything()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     words = sys.argv[1:]

@@ -13,12 +13,15 @@ from pydantic import ValidationError
 from asd.errors import InputError
 
 
-def share_processor() -> None:
-    """Make OpenMP's threads sleep while they wait for one another; to be called before torch is imported.
+def before_torch() -> None:
+    """Set what torch reads from the environment when it is imported.
 
-    By default they wait in a busy loop, which takes the processor from other threads if several jobs share it.
+    OpenMP's threads sleep while they wait for one another. By default they wait in a busy loop, which takes the
+    processor from other threads if several jobs share it. What Apple's GPUs (MPS) cannot compute is computed on the
+    processor.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def say_anything() -> None:
@@ -53,7 +56,7 @@ def run(main: Callable, description: str) -> None:
     Raises:
         SystemExit: with status 1, after an error that the user can mend.
     """
-    share_processor()
+    before_torch()
     say_anything()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:

@@ -269,7 +269,7 @@ class Loaded:
                     label = self.network.description.section_label(machine, section)
                     own = self.network.description.section_labels.index(label)
                     index = torch.full((len(logits),), own, device=device)
-                    found.append(doubt(logits, index).double().cpu().numpy()[:, None])
+                    found.append(doubt(logits, index).cpu().double().numpy()[:, None])
         return {section: np.concatenate(found) for section, found in scores.items()}
 
     def of_clip(self, scores: np.ndarray) -> tuple[float, np.ndarray]:

@@ -15,6 +15,9 @@ from asd.settings import Compute
 
 log = logging.getLogger(__name__)
 
+WITHOUT_DOUBLE = {"mps"}
+"""The kinds of devices that have no double precision: Apple's GPUs."""
+
 MALLOC = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_ARENA_MAX": (-8, 1)}
 """The parameters of glibc's malloc that `keep_memory` sets (malloc.h): name, number, value."""
 
@@ -23,15 +26,17 @@ def prepare(settings: Compute) -> torch.device:
     """Set threads, memory and determinism of this process, and return the device.
 
     Raises:
-        InputError: the settings ask for a CUDA device and there is none.
+        InputError: the settings ask for a CUDA or MPS device and there is none.
     """
     torch.set_num_threads(settings.threads)
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = settings.device
     if chosen == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        chosen = next(kind for kind, there in available.items() if there)
     device = torch.device(chosen)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"compute.device: found {chosen!r}, but torch sees no CUDA device; set it to auto or cpu")
+    if not available[device.type]:
+        kind = device.type.upper()
+        raise InputError(f"compute.device: found {chosen!r}, but torch sees no {kind} device; set it to auto or cpu")
     if device.type == "cuda" and device.index is None and (count := torch.cuda.device_count()) > 1:
         device = torch.device("cuda", free_device(count))
         torch.cuda.set_device(device)
@@ -62,8 +67,8 @@ def free_device(count: int) -> int:
     names = names if len(names) == count else [str(index) for index in range(count)]
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        for place, (index, name) in itertools.product(itertools.count(), enumerate(names)):
-            lock = os.open(folder / f"cuda-{name}-{place}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        for place, index in ((place, index) for place in itertools.count() for index in range(count)):
+            lock = os.open(folder / f"cuda-{names[index]}-{place}.lock", os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -73,6 +78,16 @@ def free_device(count: int) -> int:
     except OSError as error:
         log.warning("%s: no locks (%s), so the jobs of one machine may all use its first CUDA device", folder, error)
     return 0
+
+
+def with_double(device: torch.device) -> torch.device:
+    """Return where to compute in double precision: on the device, or on the processor if the device has none."""
+    return torch.device("cpu") if device.type in WITHOUT_DOUBLE else device
+
+
+def double(values: torch.Tensor) -> torch.Tensor:
+    """Return values in double precision, on their device or, if that has none, on the processor."""
+    return values.to(with_double(values.device)).double()
 
 
 def memory(device: torch.device) -> float:

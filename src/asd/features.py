@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asd.cache import Cache
 
 KIND = "features file"
-FRAMES_AT_ONCE = {"cpu": 1024, "cuda": 65536}
+FRAMES_AT_ONCE = {"cpu": 1024, "mps": 8192, "cuda": 65536}
 """Frames that go through the network together: on a CPU few, so that the stages stay in its caches (4096 take 1.2 to
 1.5 times as long, on one core); on a GPU many, so that it is busy."""
 

@@ -58,24 +58,24 @@ Clips = torch.Tensor | Streamed
 
 
 def read_clips(
-    readers: list[Callable[[Sequence[int]], np.ndarray]], rows: np.ndarray, device: torch.device
+    parts: list[tuple[Callable[[Sequence[int]], np.ndarray], torch.device]], rows: np.ndarray
 ) -> list[Clips]:
     """Return what an open cache has of some clips: on the device, or streamed if that is too much.
 
     What is on the device takes half of its memory at most, and of a processor's also at most `HELD` bytes.
 
     Args:
-        readers: as `Streamed.read`, one for each result.
+        parts: for each result how it is read (as `Streamed.read`) and where it is put.
+            The memory of the first device counts.
         rows: (clips,), the row numbers of the clips in the cache.
-        device: where the network computes.
     """
-    streamed = [Streamed(read, rows, device) for read in readers]
-    size = sum(math.prod(one.shape) * one.dtype.itemsize for one in streamed)
+    streamed = [Streamed(read, rows, device) for read, device in parts]
+    size, device = sum(math.prod(one.shape) * one.dtype.itemsize for one in streamed), streamed[0].device
     limit = memory(device) / 2
     if size > (limit if device.type == "cuda" else min(limit, HELD)):
         log.info("%d training clips of %.1f GB in all are read batch by batch", len(rows), size / 1e9)
         return streamed
-    held = [torch.empty(one.shape, dtype=one.dtype, device=device) for one in streamed]
+    held = [torch.empty(one.shape, dtype=one.dtype, device=one.device) for one in streamed]
     for whole, one in zip(held, streamed, strict=True):
         for place, part in zip(whole.split(PART), one.split(PART), strict=True):
             place.copy_(part)

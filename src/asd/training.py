@@ -21,7 +21,7 @@ from asd.audio import log_mel
 from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint
 from asd.corpus import attribute_label
-from asd.device import memory
+from asd.device import double, memory, with_double
 from asd.errors import InputError
 from asd.loop import Epoch, Recipe, run
 from asd.losses import mixed_focal
@@ -48,7 +48,7 @@ class TrainingSet:
     spectrograms: Clips
     """(clips, mels, frames), float32, in dB."""
     waveform: Clips | None
-    """(clips, samples), int16; only if the equaliser needs it."""
+    """(clips, samples), int16; only if the equaliser needs it, and where it is computed."""
     section: torch.Tensor
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
@@ -209,8 +209,8 @@ def training_set(
     section = {label: index for index, label in enumerate(description.section_labels)}
     attribute = {label: index for index, label in enumerate(description.attribute_labels)}
     equalised = settings.equaliser.probability > 0
-    readers = [cache.read_logmel, cache.read_waveform] if equalised else [cache.read_logmel]
-    spectrograms, *waveform = read_clips(readers, rows, device)
+    parts = [(cache.read_logmel, device), (cache.read_waveform, with_double(device))]
+    spectrograms, *waveform = read_clips(parts if equalised else parts[:1], rows)
     return TrainingSet(
         spectrograms=spectrograms,
         waveform=waveform[0] if equalised else None,
@@ -231,14 +231,14 @@ def measure(network: Network, spectrograms: Clips, centre: bool = False) -> None
     axes = (0, 1, 2) if network.description.bins == 1 else (0, 2)
     count = math.prod(spectrograms.shape) // network.description.bins
     # In float64 and in parts: a float32 sum over hours of sound loses digits, and a float64 copy of all may not fit.
-    mean = sum(part.double().sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
-    variance = sum(((part.double() - mean) ** 2).sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
+    mean = sum(double(part).sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
+    variance = sum(((double(part) - mean) ** 2).sum(axes, keepdim=True) for part in spectrograms.split(64)) / count
     network.mean.copy_(mean[0])
     network.deviation.copy_(variance[0].sqrt().clamp_min(1e-6))
     if centre:
         network.eval()
-        sums = sum(network.embed(network.standardise(part)).double().sum(0) for part in spectrograms.split(16))
-        network.centre.copy_(network.centre + sums / len(spectrograms))
+        sums = sum(double(network.embed(network.standardise(part))).sum(0) for part in spectrograms.split(16))
+        network.centre.copy_(double(network.centre) + sums / len(spectrograms))
         network.train()
 
 
@@ -360,7 +360,7 @@ def _augmented(
     x, section, attribute = data.spectrograms[rows], data.section[rows], data.attribute[rows]
     altered = torch.zeros(len(rows), dtype=torch.bool, device=x.device)
     if settings.equaliser.probability > 0:
-        x, altered = _equalised(x, data.waveform[rows], settings, logmel, random)
+        x, altered = _equalised(x, data.waveform[rows.to(data.waveform.device)], settings, logmel, random)
     if settings.window:
         x = augment.crop(x, settings.window, random)
     if settings.faults.probability > 0:
@@ -386,9 +386,9 @@ def _equalised(
     seed = int(torch.randint(2**31 - 1, (), generator=random))
     chosen, bands = augment.draw_equalisers(len(x), settings.equaliser, logmel.rate, seed)
     # By indices, not by a mask: with a mask on the device the host would have to wait for the number of clips.
-    index = chosen.nonzero().flatten().to(x.device, non_blocking=True)
-    equalised = augment.equalise(waveform[index], bands[chosen], logmel.rate)
-    return x.index_copy(0, index, log_mel(equalised, logmel)), chosen.to(x.device, non_blocking=True)
+    index = chosen.nonzero().flatten().to(waveform.device, non_blocking=x.is_cuda)
+    equalised = log_mel(augment.equalise(waveform[index], bands[chosen], logmel.rate), logmel)
+    return x.index_copy(0, index.to(x.device), equalised.to(x.device)), chosen.to(x.device, non_blocking=x.is_cuda)
 
 
 def _step(

@@ -111,8 +111,8 @@ class Submission(Model):
 class Compute(Model):
     """Device and threads of the networks. The same settings on the same kind of processor give the same bytes."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
-    """auto (CUDA if it is available), cpu, cuda or cuda:N."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = "auto"
+    """auto (CUDA or else Apple's MPS, if available), cpu, cuda, cuda:N or mps. Nobody has tried mps yet."""
     threads: int = Field(2, ge=1)
     """Threads per job. Fixed, since the last bits of a sum depend on it."""
     deterministic: bool = False
