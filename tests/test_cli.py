@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
     found, out, _ = asd(monkeypatch, capsys, *words, "--convert", "--channel", "mix", *others)
     assert found == 0
     assert [json.loads(line)["file"] for line in out.splitlines()] == list(map(str, others))
-    assert [message.endswith("may be dead") for message in caplog.messages] == [True, True]
+    assert [message.endswith("may be defective") for message in caplog.messages] == [True, True]
 
 
 def test_a_folder_stands_for_the_recordings_in_it(detectors, recordings, tmp_path, monkeypatch, capsys, caplog):
@@ -240,7 +240,7 @@ def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, 
     ("words", "message"),
     [
         (("--detector", "none.zip", "a.wav"), "none.zip: not a readable detector"),
-        (("--detector", "oe/fan.zip", "--section", "07", "a.wav"), "--section: found 07; it knows 00, 01"),
+        (("--detector", "oe/fan.zip", "--section", "07", "a.wav"), "--section: found 07; the detector knows 00, 01"),
         (("--detector", "oe/fan.zip"), "found no recordings; name them"),
         (("--detector", "oe/fan.zip", "--device", "gpu", "a.wav"), "--device: .* found 'gpu'"),
         (("--detector", "oe/fan.zip", "--channel", "0", "a.wav"), "--channel: .* found 0"),

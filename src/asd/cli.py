@@ -51,10 +51,10 @@ def fit(
     """Make a detector from a folder of normal recordings; the workflow makes the same one from them.
 
     Args:
-        recordings: the folder. With a manifest.csv (as for the workflow) it says what each recording is; without one
-            all recordings below the folder are normal ones of one machine.
+        recordings: the folder. Its manifest.csv (as for the workflow) says what each recording is; without one, all
+            recordings below the folder are normal ones of one machine.
         out: the detector to write (zip).
-        model: an entry of the configuration's models. Those that rest on a spectrum need seconds; networks are trained.
+        model: an entry of the configuration's models. Models of a spectrum take seconds; networks have to be trained.
         machine: name of the machine; by default the only one in the manifest, or the folder's name.
         test: a folder of recordings to score at once, if there is no manifest. Those in folders that are called normal
             or anomaly have this label.
@@ -302,11 +302,11 @@ def _loaded(path: Path, convert: bool, channel: Channel, device: str, threads: i
 
 def _check_section(detector: "Detector", section: str | None) -> None:
     if section is not None and section not in detector.description.sections:
-        raise InputError(f"--section: found {section}; it knows {', '.join(detector.description.sections)}")
+        raise InputError(f"--section: found {section}; the detector knows {', '.join(detector.description.sections)}")
 
 
 def _recordings(paths: list[Path]) -> list[Path]:
-    """The recordings, those in folders in the order of their names; what is left out of a folder is said."""
+    """The recordings, those in folders in the order of their names; what is left out of a folder is logged."""
     from asd.soundfiles import SUFFIXES, find, said
 
     found = []

@@ -222,12 +222,12 @@ class Loaded:
         return np.arange(self.member.spectrum.width(self.member.logmel.mels))
 
     def scores(self, waveform: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
-        """Return the scores of a recording's windows as each of some sections, by domain: (windows, domains) float64.
+        """Return the scores of a recording's windows for each section, by domain: (windows, domains) float64.
 
         Args:
             waveform: (samples,) float32 with full scale at 1.
             machine: of the detector.
-            sections: which.
+            sections: the sections as which it is scored.
         """
         logmel = log_mel(waveform, self.member.logmel)
         if self.network is None:
@@ -416,7 +416,7 @@ def silent(waveform: np.ndarray) -> str:
     level, limit = decibel(float(np.var(waveform, dtype=np.float64))), Check().silent
     if level >= limit:
         return ""
-    return f"silent (level {level:.0f} dB, below {limit:.0f} dB); the microphone or its cable may be dead"
+    return f"silent (level {level:.0f} dB, below {limit:.0f} dB); the microphone or its cable may be defective"
 
 
 def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:

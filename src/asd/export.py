@@ -1,7 +1,7 @@
 """A detector as one ONNX graph: from the log-mel to the score.
 
-    logmel  (batch, mels, frames) float32, in dB; frames of the network's window, or of the clips that it sees whole
-    score   (batch, sections) float64, the score as each of the sections; a recording's is the mean over its windows
+    logmel  (batch, mels, frames) float32, in dB; as many frames as the network's window or, without windows, a clip has
+    score   (batch, sections) float64, the score for each section; the score of a recording is the mean over its windows
 
 The batch is dynamic. What else scoring needs is in the graph's metadata: sections, threshold, and the settings of the
 log-mel and the windows, as JSON texts.
@@ -24,14 +24,14 @@ from asd.files import written
 from asd.mel import frames as frame_count
 
 TOLERANCE = 1e-4
-"""How far, relative to torch's score, that of the graph may be."""
+"""Largest difference between the graph's score and torch's, relative to torch's."""
 
 
 class Graph(nn.Module):
     """A detector as one module: (batch, mels, frames) -> (batch, sections).
 
     Raises:
-        InputError: a detector whose score is not the mean over windows of what the graph gives.
+        InputError: the detector's score is not the mean of the graph's scores over windows (see `exportable`).
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -95,8 +95,8 @@ def exportable(detector: Detector) -> Loaded:
     """Return the member of a detector that can be a graph.
 
     Raises:
-        InputError: what cannot: a fusion, detectors other than gaussian and exposure, poolings that need the waveform
-            or quantiles, and windows whose scores are not averaged.
+        InputError: the detector cannot be a graph. Graphs exist for the detectors gaussian and exposure; not for
+            fusions, poolings that need the waveform or quantiles, and windows whose scores are not averaged.
     """
     title, members = detector.description.title, detector.members
     if len(members) > 1:
@@ -126,7 +126,7 @@ def export(detector: Detector, path: Path) -> dict[str, float]:
         difference: the largest, relative to torch's score; latency and torch: median seconds of one row.
 
     Raises:
-        InputError: the packages of the extra `onnx` are not there.
+        InputError: the packages of the extra `onnx` are not installed.
         RuntimeError: the graph's scores are not torch's.
     """
     try:

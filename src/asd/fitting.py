@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = (ROOT / "config/config.yaml", ROOT / "config/my_machines.yaml")
-"""The default settings: of the workflow, and for recordings of one's own."""
+"""The default settings: of the workflow, and for your own recordings."""
 
 
 def configured(files: tuple[Path, ...], folder: Path, machine: str) -> "Settings":
@@ -40,7 +40,7 @@ def configured(files: tuple[Path, ...], folder: Path, machine: str) -> "Settings
         machine: its name.
 
     Raises:
-        InputError: a file that cannot be read, or settings that are refused.
+        InputError: a file cannot be read, or settings are refused.
     """
     import yaml
     from snakemake.utils import update_config
@@ -63,7 +63,7 @@ def machine_of(folder: Path) -> str:
     """Return the name of the machine of a folder: the only one in its manifest, or the folder's name as a name.
 
     Raises:
-        InputError: a manifest of several machines.
+        InputError: the manifest has several machines.
     """
     from asd.own_manifest import read_all
 
@@ -89,7 +89,7 @@ def clips_of(folder: Path, machine: str, test: Path | None, work: Path) -> "pd.D
         The manifest's columns, one row per clip; paths are absolute.
 
     Raises:
-        InputError: no recordings, or a manifest that is refused.
+        InputError: there are no recordings, or the manifest is refused.
     """
     import pandas as pd
 
@@ -109,7 +109,7 @@ def clips_of(folder: Path, machine: str, test: Path | None, work: Path) -> "pd.D
 
 
 def _below(folder: Path) -> list[Path]:
-    """The recordings below a folder, as absolute paths; what is left out is said."""
+    """The recordings below a folder, as absolute paths; what is left out is logged."""
     from asd.own_manifest import recordings_below
     from asd.soundfiles import SUFFIXES, said
 

@@ -2,7 +2,7 @@
 
     log-mel (batch, mels, frames) -> standardise -> backbone -> stages
     stages -> averages over time and per frequency band -> feature vector        for the detectors
-    last stage, averaged alike -> minus its centre: embedding -> section, attribute  for training and CNN-OE
+    last stage, averaged so -> minus its centre: embedding -> section, attribute for training and CNN-OE
 
 With nine stages, one band and a centre of 0 this is the paper's network: 2096 features, an embedding of 1280 values.
 
@@ -25,7 +25,7 @@ from asd.files import written
 from asd.losses import AdaCos
 
 ALL = "all"
-"""The name of the machine of a network that learns from all machines."""
+"""Stands for the machine in a network that learns from all machines."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def make_backbone(name: str, last_stage: int = 9) -> nn.Module:
 
 
 def left_out(last_stage: int) -> tuple[str, ...]:
-    """Return how the names of the tensors of a backbone begin that a network with this last stage does not have."""
+    """Return the prefixes of the names of the backbone's tensors that a network with this last stage does not have."""
     head = ("conv_head.", "bn2.") if last_stage < 9 else ()
     return (*head, *(f"blocks.{block}." for block in range(last_stage - 1, 7)))
 
@@ -208,9 +208,9 @@ def freeze_norms(network: Network) -> None:
 
 
 def hold_stages(network: Network, first: int) -> None:
-    """Leave the stages before `first` (1 to 9) as they are in training: weights and batch norms' statistics alike.
+    """Keep the stages before `first` (1 to 9) unchanged in training: their weights and the batch norms' statistics.
 
-    Their gradients are not computed either. Until the next call of `train` and `requires_grad_`.
+    Their gradients are not computed either. This lasts until the next call of `train` and `requires_grad_`.
     """
     net = network.backbone
     stages = ((net.conv_stem, net.bn1), *((block,) for block in net.blocks), (net.conv_head, net.bn2))

@@ -1,7 +1,6 @@
-"""Alarms: who is told when recordings are anomalous. A program is run, or a web address gets a request.
+"""Alarms about anomalous recordings: a program is run, or a web address gets a request.
 
-Both get one object of JSON. They are told in threads of their own, so that scoring goes on while a receiver is slow or
-down.
+Both get one object of JSON. Each has a thread of its own, so that scoring continues while a receiver is slow or down.
 """
 
 import contextlib
@@ -63,7 +62,7 @@ def post(url: str, alarm: bytes) -> None:
 
     Raises:
         Undelivered: no connection, no answer in time, or an answer other than 2xx. Another try follows if the receiver
-            may be well later: not after other answers of 3xx and 4xx than 408 (time-out) and 429 (too many requests).
+            may work later: not after answers of 3xx and 4xx, except for 408 (time-out) and 429 (too many requests).
     """
     import requests
 
@@ -199,7 +198,7 @@ class Alarms:
             decisions: of the recordings before, for example, before a restart.
 
         Raises:
-            InputError: a number below 1, a program that is not there, or an address that is none.
+            InputError: the number is below 1, the program does not exist, or the address is not valid.
         """
         if after < 1:
             raise InputError(f"--after: found {after}; expected a number of recordings in a row, at least 1")

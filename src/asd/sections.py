@@ -15,7 +15,7 @@ Here is what they share: which rows, the folds, the domains on one scale, window
     section/<number>/…    the fields of the section's dataclass: arrays as checksummed datasets, numbers as attributes
     section/<number>      further attributes: name, the section; divisor (domains,), see `Section`
     held_out/file         (clips,) text, the training clips
-    held_out/score        (clips,) float64, each by a detector that was fitted without it; nan where there was none
+    held_out/score        (clips,) float64, each by a detector that was fitted without it; nan if there was none
     attributes: settings (JSON of asd.settings.Fit)
 """
 
@@ -76,10 +76,10 @@ def fit_rows(
     Args:
         rows: (n, d), n at least 1.
         settings: which detector, and how.
-        domain: (n,) int, 0, 1, … without gaps: the domains whose distances are told apart; all 0 if there is one.
-        target: (n,) bool, the rows of the target domain, also if domains are not told apart.
+        domain: (n,) int, 0, 1, … without gaps: the domains to which distances are computed; all 0 if there is one.
+        target: (n,) bool, the rows of the target domain, also if `domain` does not distinguish them.
         unit: the variance to take if the rows have none.
-        rng: draws what the detector draws.
+        rng: for the random draws of the detector.
     """
     fit = module_of(settings.detector).fit
     further: dict[str, Any] = {"domain": domain, "target": target, "unit": unit, "rng": rng}
@@ -96,7 +96,7 @@ class Section:
     """(domains,) what distances to each domain are divided by (`asd.domains.usual_distances`); 1 if there is one."""
 
     def window_scores(self, rows: np.ndarray) -> np.ndarray:
-        """Return the scores of rows (n, d) as each domain, (n, domains)."""
+        """Return the scores of rows (n, d) for each domain, (n, domains)."""
         return self.fitted.distances(rows) / self.divisor
 
 
@@ -107,7 +107,7 @@ class Sections:
     sections: dict[str, Section]
     """By name."""
     held_out: dict[str, float]
-    """Score of every training clip, by file, each by a detector that was fitted without it; nan where none could."""
+    """Score of every training clip, by file, each by a detector that was fitted without it; nan if there is none."""
     settings: Fit
 
 
@@ -169,7 +169,7 @@ def fit_sections(features: "Features", settings: Fit, rng: np.random.Generator) 
         features: an open features file.
         settings: of the detector. The recordings of a section are dealt into `folds`, domain by domain, and each fold
             is scored by a detector fitted to the others; with fewer recordings, each recording is a fold.
-        rng: deals the recordings, and draws what a detector draws.
+        rng: deals the recordings, and is for the random draws of the detector.
 
     Raises:
         InputError: no training clips, features that are not finite, a damaged file, or settings that do not fit them.
@@ -186,7 +186,7 @@ def fit_sections(features: "Features", settings: Fit, rng: np.random.Generator) 
         held_out.update(zip(clips["file"].iloc[chosen], scores.tolist(), strict=True))
         if np.isnan(scores).all():
             log.warning(
-                f"{where}: a single training recording, which leaves none to score it by; its score is left empty"
+                f"{where}: a single training recording, so no detector is fitted without it; its score is left empty"
             )
     return Sections(sections, held_out, settings)
 
@@ -202,7 +202,7 @@ class _Training:
     fold: np.ndarray
     """(clips,), the fold of each."""
     domain: np.ndarray
-    """(clips,), 0 or 1; all 0 where domains are pooled."""
+    """(clips,), 0 or 1; all 0 if domains are pooled."""
     target: np.ndarray
     """(clips,) bool, whether a clip is known to be of the target domain."""
     where: str
@@ -305,7 +305,7 @@ def _streamed(training: _Training, module: ModuleType, settings: Any) -> Callabl
 
 
 def scores(features: "Features", sections: Sections) -> np.ndarray:
-    """Return the score of every clip, (clips,) float64: held-out for training clips, nan where they have none.
+    """Return the score of every clip, (clips,) float64: held-out for training clips, nan if there is none.
 
     The score is that of the detector of the clip's section; for windows they are pooled over the clip (Narita 2022,
     section 2.2.2: their mean).

@@ -7,7 +7,7 @@ import numpy as np
 from asd.errors import InputError
 
 WHOLE = 1.5
-"""A recording shorter than so many training clips is not cut."""
+"""A recording that is shorter than this number of training clips is not cut."""
 
 
 def step_samples(every: float | None, window: int, rate: int) -> int:
@@ -19,7 +19,7 @@ def step_samples(every: float | None, window: int, rate: int) -> int:
         rate: sample rate in Hz.
 
     Raises:
-        InputError: it is less than a sample, or no number.
+        InputError: it is less than a sample, or not a number.
     """
     if every is None:
         return window
@@ -29,7 +29,7 @@ def step_samples(every: float | None, window: int, rate: int) -> int:
 
 
 def cut(blocks: Iterable[np.ndarray], window: int, every: int, whole: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """Cut sound into windows, of which one begins every so many samples.
+    """Cut sound into windows, one every `every` samples.
 
     Only what a window needs is held in memory. If windows touch or overlap, a last one ends with the sound, so that all
     of it is within a window. Sound that is shorter than a window is one shorter window.

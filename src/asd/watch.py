@@ -2,8 +2,7 @@
 
 The log has one line of JSON per recording, or per step of a long one: its file, size and time of change, by which it is
 recognised, and its result. The lines of a recording are written to the disk at once, so that after a restart the work
-continues where the last run ended. Only one process can write a log at a time;
-a second one is refused.
+continues where the last run ended. Only one process can write a log at a time; a second one is refused.
 """
 
 import io
@@ -68,7 +67,7 @@ class Watched:
         _lock(self.file, log)
         self.done: set[Stamp] = set()
         self.decisions: list[str | None] = []
-        """Of the recordings that were in the log, in its order."""
+        """Decisions on the recordings that were in the log, in its order."""
         for stamp, decision in _known(log):
             self.done.add(stamp)
             self.decisions.append(decision)
@@ -126,7 +125,7 @@ def _lock(file: io.FileIO, log: Path) -> None:
             f"{log}: another asd watch writes this log; end that one, or name another log (--out)"
         ) from None
     except OSError as error:
-        _log.warning("%s: no locks on this file system (%s); see that one asd watch at a time writes it", log, error)
+        _log.warning("%s: no locks on this file system (%s); let only one asd watch write it at a time", log, error)
 
 
 def _known(log: Path) -> Iterator[tuple[Stamp, str | None]]:

@@ -186,7 +186,7 @@ def test_without_labels_the_page_says_so_in_a_line():
 
 @pytest.mark.parametrize(("unknown", "title"), [
     (["fan", "valve", "slider"], "**AUC of all clips**, percent"),
-    (["fan"], "**AUC, harmonic mean of source and target, or of all clips where the column says so**, percent"),
+    (["fan"], "**AUC, harmonic mean of source and target, or of all clips if the column says so**, percent"),
     ([], "**AUC, harmonic mean of source and target**, percent"),
 ])  # fmt: skip
 def test_a_title_says_what_the_columns_are(unknown, title):

@@ -1,4 +1,4 @@
-"""What the decisions are worth: how many anomalies were found, and how many normal clips were flagged.
+"""How good the decisions are: how many anomalies were found, and how many normal clips were flagged.
 
 Per machine, model and section, and per machine over all its sections, from the labelled test clips of the development
 part. These are rates of clips, so their intervals are Wilson's (1927, "Probable inference, the law of succession, and
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from asd.results.ensemble import Scores
 
 RATES = {"found": "anomaly", "false_alarms": "normal"}
-"""metric -> the label of the clips of which it is the flagged share."""
+"""Metric -> label: the metric is the share of flagged clips among the clips with this label."""
 
 EVERY = "all"
 """The column of all sections together."""

@@ -146,7 +146,7 @@ def chosen_model(selection: Path, machine: str) -> str:
     """Read which model was chosen for a machine.
 
     Raises:
-        InputError: the selection says nothing of the machine.
+        InputError: the selection has no row of the machine.
     """
     table = read_table(selection)
     chosen = dict(zip(table["machine"], table["model"], strict=True))

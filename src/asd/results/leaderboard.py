@@ -1,7 +1,7 @@
 """The leaderboard: systems ranked by the challenge's official score, one table per part of a corpus.
 
-A system is a model of ours, with a run per training seed, or a stranger's folder of challenge files. All systems of a
-table are judged on the same clips and on the same bootstrap resamples of them.
+A system is a model of ours, with a run per training seed, or another system's folder of challenge files. All systems of
+a table are judged on the same clips and on the same bootstrap resamples of them.
 
 Two systems differ if the difference of their scores is too large for chance: for other test clips (the bootstrap of
 the recordings) and for other training seeds (of n seeds, n - 1 are drawn with replacement per resample, as with the
@@ -10,7 +10,7 @@ test procedure"). Which pairs differ gives the ranks that a system may have: fro
 better to the number of systems minus that of the worse ones (Mogstad et al. 2024, "Inference for ranks with
 applications to mobility across neighbourhoods and academic achievement across countries").
 
-A system whose settings were chosen by labels of the corpus has no rank: it has seen what the others have not.
+A system whose settings were chosen by labels of the corpus has no rank, since it has an advantage over the others.
 """
 
 import logging
@@ -58,7 +58,7 @@ EXPLAINED = {
     "± is the standard deviation over training seeds, in brackets is the {level} interval over test clips",
     "Better than": "ranks of the systems that are really worse (Holm's correction, {level} for all together)",
     "Network": "trained, untrained (as it was pre-trained) or none; the last two learn nothing but a distribution",
-    "Runs": "training seeds; 1 where no seed matters",
+    "Runs": "training seeds; 1 if no seed matters",
     "Training": "training and fitting on all machines, mean over the runs",
     "Per clip": "from the recording to the score; the start of the processes counts, most of it on a small corpus",
     "Parameters": "of network and detectors, for the largest machine",
@@ -77,7 +77,7 @@ class Entry:
     runs: tuple[str, ...]
     """Keys of its scores, one per training seed."""
     network: str = ""
-    """trained, untrained or none; empty: unknown (a stranger's)."""
+    """trained, untrained or none; empty: unknown (a folder of challenge files)."""
     labels: str = ""
     """What was chosen by labels of this corpus; empty: nothing, so that the system has a rank."""
     training_seconds: float = np.nan
@@ -200,7 +200,7 @@ def parts(scores: Scores, strangers: Scores) -> dict[str, Scores]:
 
 
 def _with_recordings(clips: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """A stranger's clips with the recordings that they are parts of, by which they are resampled like ours."""
+    """Another system's clips with the recordings that they are parts of, by which they are resampled like ours."""
     known = own.set_index(["section", "file"])["recording"]
     named = known.reindex(pd.MultiIndex.from_frame(clips[["section", "file"]])).fillna("")
     return clips.assign(recording=named.to_numpy(str))

@@ -54,10 +54,10 @@ EPSILON = sys.float_info.epsilon
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent with so many digits, halves rounded up.
+    """Return a fraction in percent with this number of decimals, halves rounded up.
 
     Two computations of one figure can differ in the last bit, and then a half would be rounded up in one place and down
-    in the other. Therefore what is a half but for such an error counts as one.
+    in the other. Therefore a value that differs from a half by such an error only counts as a half.
     """
     return f"{np.floor(100 * fraction * 10**digits + 0.5 + 1e-6) / 10**digits:.{digits}f}"
 
@@ -223,7 +223,7 @@ def compare(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> tuple
     """Compare the figures of two systems on the same resamples of the same clips.
 
     The interval of the difference is a normal one with the bootstrap's standard error (Efron and Tibshirani 1993, "An
-    Introduction to the Bootstrap"). Since the resamples are paired, what makes a resample easy for both cancels.
+    Introduction to the Bootstrap"). Since the resamples are paired, an effect of a resample on both systems cancels.
 
     Args:
         first: (…, 1 + resamples), the figure of the first system, and on each resample.
@@ -273,9 +273,9 @@ def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -
     """Return how often each clip of a section enters each stratified bootstrap resample.
 
     Recordings are drawn whole (`asd.corpus.recording_numbers`), with replacement within their domain and label, whose
-    numbers of recordings are fixed by the corpus. Parts of one recording are alike, so that clips would make intervals
-    too narrow. Of n recordings n - 1 are drawn, which makes the variance of a mean right instead of too small by
-    (n - 1) / n (Rao and Wu 1988, "Resampling inference with complex survey data").
+    numbers of recordings are fixed by the corpus. Parts of one recording are alike, so drawing clips would make
+    intervals too narrow. Of n recordings n - 1 are drawn, which makes the variance of a mean right instead of too small
+    by (n - 1) / n (Rao and Wu 1988, "Resampling inference with complex survey data").
 
     Args:
         clips: of one section, one row per clip.
@@ -295,7 +295,7 @@ def resampled(clips: "pd.DataFrame", resamples: int, rng: np.random.Generator) -
 
 
 def halved(clips: "pd.DataFrame", splits: int, rng: np.random.Generator) -> np.ndarray:
-    """Return random halvings of a section's recordings, within domain and label; an odd one falls to either half.
+    """Return random halvings of a section's recordings, within domain and label; an odd one goes to either half.
 
     Args:
         clips: of one section, one row per clip.

@@ -6,8 +6,8 @@ fractions. A row is the figure of a section, or a mean of such figures:
     mean        harmonic or arithmetic, over a machine's sections (`section` is empty) or over all machines' sections
                 (`machine` is empty, too); machines: the arithmetic mean over machines of their harmonic means;
                 pooled: the share of all clips of a machine (`asd.results.alarms`)
-    over        the sections or machines of the mean, those for which the figure is defined; or how many clips a share
-                is of
+    over        the sections or machines of the mean, those for which the figure is defined; or the numbers of clips of
+                a share
     low, high   the bootstrap interval, of a share Wilson's
     selection   for the ensemble: in_sample, chosen by the same labels that judge it; cross_fitted, chosen on other
                 clips (`asd.results.ensemble`)
@@ -45,8 +45,8 @@ def select(metrics: "pd.DataFrame", metric: str, domain: str, numbers: tuple[str
 
     These are harmonic means over a machine's sections, and the arithmetic mean of those over machines (machine "").
 
-    A machine whose clips have labels and lack a domain has no figure of both domains together (total). It then has that
-    of all its clips, and is called "<machine> (all clips)". The average is one of like figures, or undefined.
+    A machine whose clips have labels and lack a domain has no figure of both domains together (total). It then has the
+    figure of all its clips, and is called "<machine> (all clips)". The average is undefined if only some are.
 
     Args:
         metrics: the table, or what a sweep makes of it.

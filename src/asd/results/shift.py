@@ -1,8 +1,8 @@
-"""Whether the recordings without a label differ as a whole from those that were learnt from.
+"""Whether the recordings without a label differ as a whole from the training recordings.
 
 If they are all quieter, or were made with another microphone, their scores are high for that reason, and a list of the
-most suspicious of them says little. This is looked at per section: the unlabelled recordings differ if their median is
-outside the range of nearly all training recordings (5 to 95 %), and by more than a person would overlook.
+most suspicious of them says little. This is examined per section: the unlabelled recordings differ if their median is
+outside the range of nearly all training recordings (5 to 95 %), and at least `LEVEL` or `BAND` from their median.
 """
 
 from typing import TYPE_CHECKING
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from asd.cache import Cache
 
 LEVEL, BAND = 2.0, 4.0
-"""Smallest difference of the level, and of a frequency band beside the others, that is said, in dB."""
+"""Smallest difference of the level, and of a frequency band relative to the others, that is reported, in dB."""
 
 FEWEST = 5
-"""With fewer recordings on either side nothing is said."""
+"""With fewer recordings on either side nothing is reported."""
 
 MOST = 200
-"""Largest number of training and of unlabelled recordings per section that are looked at, evenly chosen."""
+"""Largest number of training and of unlabelled recordings per section that are examined, evenly chosen."""
 
 
 def remarks(cache: "Cache") -> dict[str, str]:
-    """Return what is to be said of the unlabelled recordings of a machine's sections, by section.
+    """Return section -> how its unlabelled recordings differ from the training recordings, as a text; only if they do.
 
     Args:
         cache: an open log-mel cache of the machine.

@@ -22,9 +22,9 @@ BEST, AVERAGE = "Our Best", "Total (Ave.)"
 TABLES = tuple(f"{metric}_{domain}" for metric in ("auc", "pauc") for domain in ("total", "source", "target"))
 
 ENSEMBLES = """\
-Ensemble, in sample: each machine's model is chosen by the labels of the clips that it is then judged on,
-as in the paper, which flatters it. Cross-fitted: what is left where the model is chosen on one half of the
-clips and judged on the other, over many halvings. Without an interval: no resample changes the value."""
+Ensemble, in sample: each machine's model is chosen by the labels of the clips on which it is then judged,
+as in the paper, so its figures are too high. Cross-fitted: the model is chosen on one half of the clips and
+judged on the other, over many halvings. Without an interval: all resamples give the same value."""
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def read_selection(path: Path, scores: Scores) -> pd.DataFrame:
 
 
 def name_empty(made: dict[str, pd.DataFrame]) -> None:
-    """Log which cells of the tables are empty, and over which machines an average is if it is not over all."""
+    """Log which cells of the tables are empty, and the machines of each average that is not over all machines."""
     said: dict[tuple[str, str, str], list[str]] = {}
     for name, table in made.items():
         values = table.drop(columns=AVERAGE)
@@ -197,7 +197,7 @@ def page(metrics: pd.DataFrame, decided: pd.DataFrame, level: float, reading: st
         if all(whole):
             title = f"{title.partition(',')[0]} of all clips"
         elif any(whole):
-            title += ", or of all clips where the column says so"
+            title += ", or of all clips if the column says so"
         parts.append(
             f"**{title}**, percent, development part, with {100 * level:g} % bootstrap intervals\n\n" + markdown(table)
         )
