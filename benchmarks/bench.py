@@ -1,8 +1,8 @@
 """`make bench`: each stage against the plain recipe and against what the hardware allows, in one run.
 
-Every job has a process of its own, which imports and loads what it needs, and then works whenever it is told to: plain,
-ours, plain, ours, and so on, so that what else the machine does falls on both. First a round that is not timed, in
-which memory is measured and the two outcomes are compared. Times are medians, with the shortest and the longest.
+Every job has a process of its own, which imports and loads what it needs, and then works when it is told to: plain,
+ours, plain, ours, and so on, so that other work of the machine affects both. In a first round, which is not timed,
+memory is measured and the two outcomes are compared. Times are medians, with the shortest and the longest.
 
 Reads  nothing. Writes benchmarks/results/<processor>.json, docs/speed.md and docs/speed.svg, and prints the table.
 """
@@ -47,11 +47,11 @@ class Stage:
     threads: int = 2
     repeats: int = 3
     scale: float = 1.0
-    """What the plain recipe's time is multiplied by, where it does a part of the work."""
+    """Factor of the plain recipe's time, if it does a part of the work only."""
     copies: int = 1
-    """Processes that do the job at the same time, each one of its own."""
+    """Processes that do the job at the same time, each the whole job."""
     memory: float = 1.0
-    """The largest share of the plain recipe's memory, where the target names one."""
+    """The largest share of the plain recipe's memory, if there is a target for it."""
 
 
 # A clip of 313 frames has 250 windows of 64 frames at hop 1.
@@ -127,7 +127,7 @@ STAGES = {
 
 
 def serve(name: str, data: Path) -> None:
-    """Be the process of a job: for each line of the input work once, and say how long it took and with what memory."""
+    """Be the process of a job: for each line of the input do it once, and print how long it took and its memory."""
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print is no answer
     work, outcome = getattr(jobs, name)(data)
@@ -163,19 +163,19 @@ class Worker:
         )
 
     def begin(self, what: str) -> None:
-        """Have the job done once."""
+        """Start the job once."""
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
 
     def end(self) -> dict[str, float]:
-        """Wait until it is done, and return what it took."""
+        """Wait until it is done, and return its time and memory."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(f"{self.name} ended:\n{self.process.stderr.read()}")
         return json.loads(answer)
 
     def outcome(self) -> np.ndarray:
-        """What the check left."""
+        """The outcome that the job stored for the comparison."""
         return np.load(self.data / f"{self.name}.npy")
 
     def __enter__(self) -> "Worker":
@@ -187,7 +187,7 @@ class Worker:
 
 
 def together(workers: list[Worker], what: str = "work") -> dict[str, float]:
-    """Have processes do their job at the same time: what the slowest took, processor time and memory of all."""
+    """Run the jobs of processes at the same time; return the time of the slowest, processor time and memory of all."""
     for number, worker in enumerate(workers):
         worker.begin(what if number == 0 else "work")  # they share the file of the outcome
     answers = [worker.end() for worker in workers]
@@ -199,7 +199,13 @@ def together(workers: list[Worker], what: str = "work") -> dict[str, float]:
 
 
 def measure(stage: Stage, data: Path, rate: dict[str, float], repeats: int | None = None) -> dict:
-    """Both sides of a stage in turn.
+    """Measure both sides of a stage in turn, and return a row of the results.
+
+    Args:
+        stage: the stage.
+        data: the folder of the jobs' files.
+        rate: as `limits.rates` measured them.
+        repeats: timed rounds; None: those of the stage.
 
     Raises:
         AssertionError: they do not agree.
@@ -303,7 +309,7 @@ def main() -> None:
     if chosen.serve:
         serve(chosen.serve, chosen.data)
         return
-    # As Python does by default, which some containers forbid.
+    # Bytecode is written, as by default; some containers forbid it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     out = ROOT / f"benchmarks/results/{machine()}.json"
     before = json.loads(out.read_text())["stages"] if out.exists() and chosen.only != names else {}
@@ -333,7 +339,7 @@ def write(out: Path, stages: dict[str, dict], rate: dict[str, dict[str, float]])
 
 
 def in_process(what: str, data: Path, threads: int) -> object:
-    """The value of an expression, in a process of its own with so many threads."""
+    """Return the value of the expression `what`, computed in a process of its own with this number of threads."""
     code = (
         f"import json, pathlib, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"import torch; torch.set_num_threads({threads})\n"
@@ -352,13 +358,13 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of this project and of what the measurements depend on."""
+    """The versions of this project and of the packages that the measurements depend on."""
     names = ("asd", "h5py", "librosa", "numpy", "scikit-learn", "scipy", "snakemake", "timm", "torch")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def told(what: str) -> None:
-    """Say what goes on."""
+    """Print what is being measured."""
     print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 

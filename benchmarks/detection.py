@@ -1,4 +1,4 @@
-"""How well the models of a configuration detect, beside no training at all.
+"""How well the models of a configuration detect, compared with the same models without training.
 
     python benchmarks/detection.py --work /tmp/detection --demo-seeds 1 2 --seeds 1 2 3
     python benchmarks/detection.py --work /tmp/detection --folder /recordings --config config/config.yaml
@@ -9,12 +9,12 @@ and prints Markdown tables. `--confirm True` takes the demo seeds 1 to 5, on whi
 with one training seed, then the first of `CONFIRMED` with two more.
 
 A row of the table (`--table`, by default rows.csv in the working folder) is a corpus, a machine, a model, its settings
-and a training seed. What has a row is not computed again, so that an interrupted run goes on; corpora, log-mels,
-networks and scores are kept in the working folder too.
+and a training seed. Existing rows are not computed again, so that an interrupted run can be continued; corpora,
+log-mels, networks and scores are kept in the working folder too.
 
-"<model> untrained" is the model with the network that its training starts from, after 0 epochs; for a fusion, with such
-members. AUC (source) and (target) have the normal test clips of that domain and all anomalous ones, harmonic mean over
-the sections; AUC is the harmonic mean of the two; AUC (all clips) has all normal clips, arithmetic mean over the
+"<model> untrained" is the model with the network from which its training starts, after 0 epochs; for a fusion, with
+such members. AUC (source) and (target) have the normal test clips of that domain and all anomalous ones, harmonic mean
+over the sections; AUC is the harmonic mean of the two; AUC (all clips) has all normal clips, arithmetic mean over the
 sections.
 """
 
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ("auc_source", "auc_target", "auc", "auc_all")
 COLUMNS = ("corpus", "machine", "model", "seed", *FIGURES, "section_accuracy", "seconds", "settings")
 UNTRAINED = " untrained"
-"""What the name of a model ends with whose network is not trained."""
+"""The end of the name of a model whose network is not trained."""
 MODELS = ("level", "nearest", "spectrum", "global", "local", "fusion")
 CONFIRMED = "fan", "ToyCar", "valve"
 DEMO_SEEDS = 1, 2, 3, 4, 5
@@ -74,11 +74,11 @@ def main(
         config: configuration and overlays, merged as Snakemake merges them.
         set: settings that differ, `train.rate=3e-4` and so on; values are YAML.
         models: entries of the configuration's models; the members of a fusion before it.
-        machines: those of the corpora; by default the configuration's, of a folder all that its manifest lists.
+        machines: those of the corpora; by default those of the configuration or, of a folder, of its manifest.
         demo_seeds: `dataset.demo.seed` of the demo corpora, one each.
-        folder: a folder of recordings with a manifest.csv, one corpus more.
+        folder: a folder of recordings with a manifest.csv, as a further corpus.
         seeds: training seeds.
-        confirm: take demo seeds, machines and training seeds as told above.
+        confirm: use the demo seeds, machines and training seeds that are described above.
         threads: of the computation.
     """
     from asd.device import prepare
@@ -147,11 +147,11 @@ class Corpus:
     name: str
     home: Path
     machines: dict[str, Callable[[Path], "pd.DataFrame"]]
-    """By machine, a function that makes its recordings in a folder where they are not there, and lists them."""
+    """By machine, a function that makes its recordings in a folder if they are missing, and lists them."""
 
     @contextmanager
     def opened(self, machine: str, settings: "Settings") -> Iterator["Cache"]:
-        """The log-mel cache of a machine, open; made where it is not there yet."""
+        """The log-mel cache of a machine, open; it is made if it is missing."""
         from asd.cache import open_cache, write_cache
         from asd.corpus import write_manifest
 
@@ -167,7 +167,14 @@ class Corpus:
 
 
 def corpora(settings: "Settings", demo_seeds: tuple[int, ...], folder: Path | None, work: Path) -> list[Corpus]:
-    """The corpora that are asked for."""
+    """Return a corpus per demo seed, and that of the folder.
+
+    Args:
+        settings: the configuration.
+        demo_seeds: `dataset.demo.seed` of the demo corpora.
+        folder: a folder of recordings with a manifest.csv; None for none.
+        work: the working folder, in which the corpora are made.
+    """
     found = []
     for seed in demo_seeds:
         demo = settings.dataset.demo.model_copy(update={"seed": seed})
@@ -184,7 +191,7 @@ def corpora(settings: "Settings", demo_seeds: tuple[int, ...], folder: Path | No
 
 
 def demo_name(demo: "Demo") -> str:
-    """The name of a demo corpus: its seed, and its sizes where they are not the default ones."""
+    """The name of a demo corpus: its seed, and those of its sizes that are not the default."""
     usual = type(demo)()
     other = [f"{key}{value}" for key, value in demo if key != "seed" and value != getattr(usual, key)]
     return "-".join([f"demo{demo.seed}", *other])
@@ -204,7 +211,11 @@ def synthesised(machine: str, demo: "Demo") -> Callable[[Path], "pd.DataFrame"]:
 
 
 def networks_of(settings: "Settings", model: str) -> list[str]:
-    """The networks that a model rests on, of a fusion those of its members, each with those that it starts from."""
+    """The networks that a model uses, of a fusion those of its members, each with those from which it starts.
+
+    Raises:
+        InputError: there is no such model.
+    """
     if model not in settings.models:
         raise InputError(f"--models: found {model!r}; expected of {', '.join(settings.models)}")
     one = settings.models[model]
@@ -221,7 +232,7 @@ def learns(settings: "Settings", name: str) -> bool:
 
 
 def named(settings: "Settings", models: tuple[str, ...]) -> list[str]:
-    """The models, those that learn also untrained; a classifier's doubt needs training."""
+    """The models, those that learn also untrained; except for the detector exposure, which needs training."""
     names = []
     for model in models:
         networks_of(settings, model)  # refuses what is no model
@@ -245,7 +256,7 @@ class Bench:
     work: Path
 
     def key(self, name: str) -> dict[str, str]:
-        """What a row of a model is known by."""
+        """The cells that identify a row of a model."""
         from asd.settings import canonical
 
         model = self.settings.models[name.removesuffix(UNTRAINED)]
@@ -267,7 +278,7 @@ class Bench:
         return member + UNTRAINED if name.endswith(UNTRAINED) and learns(self.settings, member) else member
 
     def _described(self, network: str, name: str) -> str:
-        """What a network depends on beside corpus and seed."""
+        """What a network depends on besides corpus and seed."""
         from asd.settings import canonical
 
         block = self.settings.networks[network]
@@ -276,7 +287,7 @@ class Bench:
         return f"{block.backbone.file} {block.logmel.file} {canonical(chosen)}"
 
     def scored(self, name: str) -> "pd.DataFrame":
-        """Return the scores of a model, as `asd.scores.read_scores` does, from its file where it has one."""
+        """Return the scores of a model, as `asd.scores.read_scores` does, from its file if there is one."""
         from asd.files import digest
         from asd.scores import read_scores, write_scores
         from asd.threshold import of_sections
@@ -338,7 +349,7 @@ class Bench:
         return self.work / "networks" / f"{digest(' '.join(told))}.safetensors"
 
     def _network(self, network: str, name: str) -> "Network":
-        """Return a network, trained where it has no file yet."""
+        """Return a network; it is trained if it has no file yet."""
         import torch
 
         from asd import network as networks
@@ -371,7 +382,7 @@ class Bench:
         return load(path)
 
     def accuracy(self, name: str) -> float:
-        """The section accuracy in the last epoch of a model's network; nan where there is none."""
+        """The section accuracy in the last epoch of a model's network; nan if there is none."""
         network = self.settings.models[name.removesuffix(UNTRAINED)].network
         if not network or not learns(self.settings, name):
             return np.nan

@@ -1,14 +1,14 @@
-"""`make bench-gpu`: the networks and the log-mel on a GPU, the plain recipe beside each, and the paper's hours by it.
+"""`make bench-gpu`: networks and log-mel on a GPU beside the plain recipe, and the hours of the paper's networks.
 
 It has never run on a GPU; `--device cpu --small` tries every line of it on a processor, with figures that mean nothing.
-The recordings are the generator's, of 10 s; a few hundred are made and repeated to a machine's training set. What
-librosa, audiomentations or scikit-learn are needed for (plain recipes, the equaliser) is left out, and said, where
-they are not installed.
+The recordings are those of the demo's generator, of 10 s; a few hundred are made and repeated to the size of a
+machine's training set. If librosa, audiomentations or scikit-learn are not installed, the rows that need them have no
+plain figure.
 
 The limit of training is the bandwidth of the memory. In bfloat16 a convolution of B1 reads its input and writes its
 output (forwards), reads the gradient of the output and writes that of the input, and reads input and gradient again for
-its weights: three times its values. What lies between (batch norms, SiLU, squeeze and excitation, pooling, the two
-heads, Adam) is counted as nothing, as if all of it were done while a convolution reads or writes; `limits.network`.
+its weights: three times its values. The other layers (batch norms, SiLU, squeeze and excitation, pooling, the two
+heads, Adam) are counted as nothing, as if they were computed while a convolution reads or writes; `limits.network`.
 
 Reads  nothing but config/. Writes benchmarks/results/<device>.json and prints the table.
 """
@@ -61,7 +61,7 @@ SMALL.gaussians, SMALL.features, SMALL.trial = {"50 rows": 50, "300 rows": 300},
 
 
 def recordings(size: SimpleNamespace) -> np.ndarray:
-    """The generator's clips of a fan, (made, samples) int16, by all processors."""
+    """Synthesise clips of a fan with all processors, (made, samples) int16."""
     demo = paper().dataset.demo.model_copy(update={"train_source": math.ceil(size.made / 3), "train_target": 1})
     clips = [clip for clip in plan("fan", demo) if clip.split == "train"][: size.made]
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
@@ -83,7 +83,7 @@ def _merged(below: dict, above: dict) -> dict:
 
 
 def clock(work: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The shortest of a few durations, until the device is done, after one that does not count."""
+    """Return the shortest of a few durations of a call, until the device has finished; a first one is not counted."""
     durations = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
@@ -94,7 +94,7 @@ def clock(work: Callable[[], object], device: torch.device, repeats: int = 3) ->
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was told to."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -110,7 +110,7 @@ def make_network(logmel: torch.Tensor, equalised: bool, device: torch.device) ->
 
 
 def training_rate(name: str, waveform: torch.Tensor, logmel: torch.Tensor, size: SimpleNamespace) -> float:
-    """Clips a second of a network of the paper's, from the second epoch on: the first may compile."""
+    """Clips per second of the training of a network of the paper, from the second epoch on: the first may compile."""
     settings = paper().networks[name].training
     settings = settings.model_copy(update={"epochs": size.epochs, "batch": size.batch or settings.batch})
     network = make_network(logmel, settings.equaliser.probability > 0, logmel.device)
@@ -128,7 +128,7 @@ def training_rate(name: str, waveform: torch.Tensor, logmel: torch.Tensor, size:
 
 
 def plain_training_rate(name: str, waveform: np.ndarray, logmel: np.ndarray, size: SimpleNamespace, device) -> float:
-    """Clips a second of the plain recipe, with a worker a processor, after five steps that do not count."""
+    """Clips per second of the plain recipe, with one worker per processor; the first five steps are not counted."""
     batch = size.batch or paper().networks[name].batch
     number = np.arange(len(logmel))
     mean, deviation = logmel[: size.made].mean(), logmel[: size.made].std()
@@ -147,7 +147,7 @@ def plain_training_rate(name: str, waveform: np.ndarray, logmel: np.ndarray, siz
 
 
 def features_seconds(folder: Path, logmel: np.ndarray, windows: Windows, split: str, device: torch.device) -> float:
-    """The seconds of a features file of some clips, all in: cache read, file written."""
+    """The seconds of a features file of some clips, with reading the cache and writing the file."""
     import pandas as pd
 
     from asd.cache import Cache

@@ -1,7 +1,7 @@
 """`make growth`: how time and memory of each stage grow with clips, windows and machines.
 
-Each size has a process of its own. The exponent of the growth is that between the two largest sizes: 1 where twice as
-much takes twice as long, less where what does not grow still counts.
+Each size has a process of its own. The exponent of the growth is that between the two largest sizes: 1 if twice as much
+takes twice as long, less if a constant part is still large.
 
 Reads  nothing. Writes benchmarks/results/growth-<processor>.json and docs/growth.svg, and prints a table.
 """
@@ -27,7 +27,7 @@ from bench import PAPER, ROOT, machine, told
 CLIPS, WINDOWS, MACHINES = (100, 400, 1600, 6000), (4000, 16000, 64000), (7, 14, 35, 70)
 THREADS = 2
 SHORT = 16000
-"""Samples of the clips that the networks see here: the growth is the same, and sooner measured."""
+"""Samples of the clips that the networks see here: the growth is that of longer clips, and measured sooner."""
 
 
 # --- what is measured, one function per stage: from size and folder to the work -----------------------------
@@ -83,7 +83,7 @@ def features(clips: int, folder: Path) -> Callable[[], object]:
 
 
 def gaussians(clips: int, folder: Path) -> Callable[[], object]:
-    """Gaussians of six sections, scored in five folds: with `clips` clips in all, a row each."""
+    """Gaussians of six sections, scored in five folds, of `clips` clips in all with one row each."""
     return fitted(folder, clips, 1)
 
 
@@ -113,7 +113,7 @@ def bootstrap(clips: int, folder: Path) -> Callable[[], object]:
 
 
 def dry_run(machines: int, folder: Path) -> Callable[[], object]:
-    """`snakemake -n` of the paper's graph with so many machines: building the graph, and going through its schedule."""
+    """`snakemake -n` of the paper's graph with this number of machines: the graph is built and scheduled."""
     overlay = folder / "overlay.yaml"
     names = [f"m{number}" for number in range(machines)]
     overlay.write_text(json.dumps({"dataset": {"kind": "demo"}, "machines": names}))
@@ -208,7 +208,7 @@ def fitted(folder: Path, clips: int, windows: int) -> Callable[[], object]:
 
 
 def one(stage: str, size: int) -> None:
-    """Measure one size in this process, and say so."""
+    """Measure one size in this process, and print the result."""
     with tempfile.TemporaryDirectory() as folder:
         work = STAGES[stage][0](size, Path(folder))
         begin = time.perf_counter()
@@ -272,7 +272,7 @@ def main() -> None:
     out = ROOT / f"benchmarks/results/growth-{machine()}.json"
     stages = json.loads(out.read_text())["stages"] if out.exists() and chosen.only != list(STAGES) else {}
     environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": str(THREADS)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as Python does by default, which some containers forbid
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # bytecode is written, as by default; some containers forbid it
     for stage in chosen.only:
         points = []
         for size in (one for one in STAGES[stage][1] if one <= chosen.largest):

@@ -1,7 +1,7 @@
 """What is measured: each stage's job, as the plain recipe does it and as the library does, on the same files.
 
 `prepare` makes the files. A job is a function of their folder that imports and loads what it needs and returns two
-functions: the work, which is timed, and what is compared of its outcome, which is not.
+functions: the work, which is timed, and a function of its outcome, which returns what is compared.
 """
 
 import os
@@ -20,7 +20,7 @@ ROWS, WINDOWS, FEATURES, NEW = 990, 32000, 2096, 200
 """Training clips of a section, windows of a section, features, rows whose distance is taken."""
 
 RESAMPLES, PLAIN_RESAMPLES = 1000, 10
-"""Bootstrap resamples; those that the plain recipe does, whose time is scaled up."""
+"""Bootstrap resamples of ours, and of the plain recipe, whose time is multiplied accordingly."""
 
 Job = tuple[Callable[[], object], Callable[[object], np.ndarray]]
 
@@ -29,7 +29,7 @@ Job = tuple[Callable[[], object], Callable[[object], np.ndarray]]
 
 
 def prepare(data: Path, stages: list[str]) -> None:
-    """Write what some stages' jobs read."""
+    """Write the files that the jobs of these stages read."""
     rng = np.random.default_rng(0)
     chosen = set(stages)
     if chosen & {"logmel", "logmel2"}:
@@ -187,7 +187,7 @@ def plain_train(data: Path) -> Job:
 
 
 def our_train(data: Path) -> Job:
-    """CNN-GLOBAL at the paper's settings but for the batch."""
+    """CNN-GLOBAL with the paper's settings, except for the batch."""
     import torch
 
     from asd.device import prepare as prepare_device

@@ -1,10 +1,10 @@
 """What the hardware allows: rates measured on the spot, and how long a job must take at least by them.
 
-A limit is the largest of the job's operations over the arithmetic rate and its bytes over the bandwidth of memory or
-disk. Networks are summed layer by layer, each by whichever binds it: a layer reads its input and its weights and
-writes its output once, all else (norms, activations, pooling) costs nothing; training is three times that, for the
-gradients by inputs and by weights. No program can be much faster by the same method; other methods (a coarser number
-format, windows that share work) can.
+A limit is the larger of two times: the job's operations divided by the arithmetic rate, and its bytes divided by the
+bandwidth of memory or disk. Networks are summed layer by layer, each with the larger of its two times: a layer reads
+its input and its weights and writes its output once, and the rest (norms, activations, pooling) costs nothing. Training
+is three times that, for the gradients of inputs and of weights. No program can be much faster by the same method; other
+methods (a coarser number format, windows that share work) can.
 """
 
 import math
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def best(work: Callable[[], object], seconds: float = 0.5) -> float:
-    """The shortest of the durations of a call, over and over for some time."""
+    """The shortest duration of a call, which is repeated for some seconds."""
     shortest, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end or shortest == math.inf:
         begin = time.perf_counter()
@@ -26,11 +26,12 @@ def best(work: Callable[[], object], seconds: float = 0.5) -> float:
 
 
 def rates(folder: Path, device: str = "cpu", seconds: float = 0.5) -> dict[str, float]:
-    """Operations a second in float32, float64 and bfloat16 (matrix products), bytes a second of memory and disk.
+    """Return operations per second in float32, float64, bfloat16 (matrix products), bytes per second of memory and
+    disk.
 
-    With as many threads as torch has, the best of some seconds each. A multiplication and an addition are two
-    operations; memory is read twice and written once; the disk is written and synchronised, and read from what the
-    system has cached.
+    Each is the best of some seconds, with as many threads as torch has. A multiplication and an addition are two
+    operations; memory is read twice and written once; the disk is written and synchronised, and read from the system's
+    cache.
     """
     import torch
 
@@ -92,9 +93,9 @@ def network(rate: dict[str, float], frames: int, batch: int, passes: int = 1, ki
 
 
 def log_mel(rate: dict[str, float], clips: int, samples: int = 160000, disk: bool = True) -> float:
-    """The least seconds of log-mels: a real FFT of 1024 points a frame (2.5 N log2 N), its power (3 a bin), the mel
-    product (two filters touch a bin) and a logarithm (some 20 operations); and a clip's samples and log-mels go to
-    the disk, or (`disk` False) samples come from memory and log-mels go there."""
+    """The least seconds of log-mels: per frame a real FFT of 1024 points (2.5 N log2 N operations), its power (3 per
+    bin), the mel product (two filters per bin) and a logarithm (about 20). A clip's samples and log-mels are written to
+    the disk or, if `disk` is False, samples are read from memory and log-mels are written there."""
     frames = 1 + samples // 512
     operations = frames * (2.5 * 1024 * 10 + 3 * 513 + 4 * 513 + 20 * 224 + 1024)
     size = 2 * samples + 4 * 224 * frames
@@ -104,7 +105,8 @@ def log_mel(rate: dict[str, float], clips: int, samples: int = 160000, disk: boo
 
 def gaussian(rate: dict[str, float], rows: int, features: int, new: int, disk: bool = False) -> float:
     """The least seconds of a fit and `new` distances in float64: a symmetric product over the longer side, a Cholesky
-    factor and a triangular solution over the shorter, a product a distance; `disk`: rows are read from a file."""
+    factor and a triangular solution over the shorter one, one product per distance. `disk`: rows are read from a
+    file."""
     small = min(rows, features)
     operations = rows * features * small + small**3 / 3 + small * small * (features if rows < features else small / 3)
     operations += 2 * new * small * features
@@ -112,7 +114,7 @@ def gaussian(rate: dict[str, float], rows: int, features: int, new: int, disk: b
 
 
 def bootstrap(rate: dict[str, float], sections: int, clips: int, resamples: int) -> float:
-    """The least seconds of resampled figures: one weight per clip is drawn, read and summed up for the nine curves and
-    six counts, eight operations each time; the weights (float64) pass through memory once."""
+    """The least seconds of resampled figures: one weight per clip is drawn, read and summed up for nine curves and six
+    counts, with eight operations each; the weights (float64) are moved through memory once."""
     weights = sections * clips * resamples
     return max(15 * 8 * weights / rate["float64"], 8 * weights / rate["memory"])

@@ -2,7 +2,7 @@
 
 librosa clip by clip into HDF5; a Dataset and a DataLoader that augment sample by sample; timm in float32 with three
 channels and its default layout, a clip's windows as one batch; scikit-learn's LedoitWolf and its mahalanobis; loops
-over roc_auc_score for the bootstrap. They do the same work as the library on the same files, and are held to the same
+over roc_auc_score for the bootstrap. They do the same work as the library on the same files, and must give the same
 results (`bench.py`). Nothing in them is slow on purpose, and nothing is tuned.
 """
 
@@ -52,7 +52,12 @@ def make_dataset(logmel, waveform, section, attribute, kind: str, sections: int,
     Args:
         logmel: (clips, mels, frames) float32.
         waveform: (clips, samples) int16, for CNN-OE's equaliser.
+        section: (clips,) index of the section.
+        attribute: (clips,) index of the attribute.
         kind: global (masks), local (a random window of 64 frames, masks in frequency), oe (equaliser, masks).
+        sections: number of sections; an equalised clip has the label section + sections.
+        mean: of the log-mels.
+        deviation: of the log-mels.
     """
     import torch
     from audiomentations import SevenBandParametricEQ
@@ -130,7 +135,7 @@ def focal(logits, label, gamma: float = 2.0):
 
 
 def train(model, dataset, batch: int, device: str = "cpu", workers: int = 0, alpha: float = 0.4):
-    """An epoch, a step at a time, with mixup of each batch; yields the loss of every step."""
+    """Train for an epoch, with mixup of each batch; yields the loss of every step."""
     import torch
     from torch.utils.data import DataLoader
 

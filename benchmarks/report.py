@@ -3,7 +3,7 @@
 from pathlib import Path
 
 BEGIN, END = "<!-- written by `make bench`: begin -->\n", "<!-- end -->\n"
-"""What stands around the table in speed.md."""
+"""The lines before and after the table in speed.md."""
 
 
 def write(results: dict, folder: Path) -> str:

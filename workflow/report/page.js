@@ -1,5 +1,5 @@
 "use strict";
-// The list of clips: filtered, sorted, drawn as far as it is scrolled; and the viewer that follows the sound.
+// The list of clips, which can be filtered and sorted and is drawn while one scrolls; and the viewer, which follows the sound.
 const data = JSON.parse(document.getElementById("data").textContent);
 const of = (id) => document.getElementById(id);
 const machines = Object.fromEntries(data.machines.map((machine) => [machine.machine, machine]));
@@ -19,7 +19,7 @@ let drawn = 0;
 let current = null;
 let order = { key: "deviation", falling: true };
 
-// What is the same for all clips, the list need not say.
+// The list has no columns for values that are the same for all clips.
 const varied = ["machine", "section", "domain", "label"].filter((key) => new Set(clips.map((clip) => clip[key])).size > 1);
 const labelled = clips.some((clip) => clip.label);
 const columns = ["play", "image", ...varied, "deviation", "verdict", "file"];
@@ -67,7 +67,7 @@ function draw() {
   for (const clip of shown.slice(drawn, drawn + BATCH)) rows.append(row(clip));
   drawn = Math.min(drawn + BATCH, shown.length);
   of("rows").append(rows);
-  // An observer only speaks when the mark comes into view; ask again while it stays there.
+  // An observer reports only when the mark comes into view; observe it again while it stays in view.
   watcher.unobserve(of("more"));
   if (drawn < shown.length) watcher.observe(of("more"));
 }
@@ -104,7 +104,7 @@ function score(clip) { return clip.scores[form.model.value].toPrecision(4); }
 function deviation(clip) { return clip.deviations[form.model.value]?.toFixed(1) ?? "–"; }
 function media(clip, kind) { return address(`${machines[clip.machine].folder}/${clip.row}.${kind}`); }
 
-// Where a file is: beside the page or, in the single-file version, in a block of that name, made a file when asked for.
+// The address of a file: beside the page or, in the single-file version, an object made from the block of that name.
 const made = new Map();
 function address(name) {
   const block = of(name);
@@ -166,7 +166,7 @@ function put(svg, shapes) {
   }));
 }
 
-// The scores of the windows at their middles, and as lines as long as the windows.
+// The scores of the windows: a curve through the middles of the windows, and lines as long as the windows.
 function curve(clip, machine) {
   const windowed = machine.windowed;
   const known = windowed !== null && clip.windows.length > 0;
