@@ -494,7 +494,7 @@ def main() -> None:
         status = tyro.extras.subcommand_cli_from_dict(
             {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__, args=words
         )
-        sys.stdout.flush()  # here, where a reader that has ended is no error
+        sys.stdout.flush()  # here a reader that has ended is no error; at Python's exit it would be one
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141

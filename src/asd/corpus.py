@@ -360,7 +360,7 @@ def check_complete(clips: "pd.DataFrame", where: Path | str) -> None:
     for section, times in clips[training].groupby("section").apply(recording_count, include_groups=False).items():
         if times < 2:
             log.warning(
-                "%s: section %s has a single training recording; nothing can be learnt from one", where, section
+                "%s: section %s has a single training recording; nothing can be learned from one", where, section
             )
     for section in sorted(set(known) - set(clips["section"][~training])):
         log.warning("%s: section %s has no test clips: models learn from it, but nothing is tested", where, section)
@@ -434,7 +434,7 @@ def _is_attributes(text: str) -> bool:
 def recording_numbers(clips: "pd.DataFrame") -> np.ndarray:
     """Return the number of each clip's recording, (clips,) int64, from 0 in the order of their first clips.
 
-    Parts of one recording are alike, so they count as one wherever independent samples are needed.
+    Parts of one recording are alike, so they count as one if independent samples are needed.
 
     Args:
         clips: one row per clip. If `recording` is empty or missing, the clip is a recording of its own.

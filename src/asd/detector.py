@@ -132,7 +132,7 @@ class Score:
     """(bands,), the share of each band of mel bins in the squared distance (`asd.bands.band_shares`), of the first
     member that is a Gaussian of a spectrum; None if there is none."""
     remark: str = ""
-    """What is strange about the recording itself: that it is silent, so that its score says nothing of the machine."""
+    """A fault of the recording itself: it is silent, so its score says nothing about the machine; "" if none."""
 
 
 def write_detector(

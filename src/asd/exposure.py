@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def doubt(logits: torch.Tensor, section: torch.Tensor) -> torch.Tensor:
-    """Return log(1 - p) - log(p) of each row's own class, (rows,), without computing p.
+    """Return the uncertainty log(1 - p) - log(p) of each row's own class, (rows,), without computing p.
 
     1 - p is the sum of the probabilities of the other classes, so the denominator of the softmax cancels. What remains
     is the log-sum-exp of the other logits minus the own logit, which neither overflows nor loses digits if p is near 1.
@@ -69,6 +69,6 @@ def scores(network: Network, cache: "Cache", settings: Windows, device: torch.de
     def logits_of(logmel: torch.Tensor) -> torch.Tensor:
         return network.section(network.embed(network.standardise(logmel)))
 
-    for begin, end, logits in computed(logits_of, cache, rows, device, "doubt"):
+    for begin, end, logits in computed(logits_of, cache, rows, device, "scores"):
         values[begin:end] = doubt(logits, section[begin:end]).double().numpy()
     return np.add.reduceat(values, rows.offsets[:-1]) / np.diff(rows.offsets)

@@ -262,7 +262,7 @@ class _Stages:
         return path
 
     def source(self, name: str) -> Any:
-        """The files of a model that rests on features or on a classifier, as `asd.detector.Source`."""
+        """The files of a model of features or of a classifier, as `asd.detector.Source`."""
         from asd import exposure, sections
         from asd.cache import open_cache
         from asd.detector import Source

@@ -197,7 +197,7 @@ def _warn_of_both_splits(path: Path, clips: "pd.DataFrame") -> None:
         if both := list(splits.index[splits > 1]):
             log.warning(
                 "%s: machine %s: %d recordings have parts in both splits (%s): their test parts score too low, since "
-                "almost the same sound was learnt; put all parts of a recording into one split",
+                "almost the same sound was in the training; put all parts of a recording into one split",
                 *(path, machine, len(both), ", ".join(both[:3]) + (", …" if len(both) > 3 else "")),
             )
 

@@ -1,4 +1,4 @@
-"""Find the faults of a submission, whoever made it: one message per file and kind of fault."""
+"""Find the faults of a submission, ours or another: one message per file and kind of fault."""
 
 from pathlib import Path
 from typing import Any

@@ -168,7 +168,7 @@ def _thousandths(values: np.ndarray) -> list[int]:
 
 
 def _frequencies(settings: "LogMel") -> list[tuple[float, str]]:
-    """Where the frequencies 0.5, 1, 2 … kHz are, as a share of the height of a log-mel, and their names."""
+    """The places of 0.5, 1, 2 … kHz, as a share of the height of a log-mel, and their names."""
     places, names = mel_ticks(settings)
     return [(round((place + 0.5) / settings.mels, 4), name) for place, name in zip(places, names, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The paper's tables (Narita and Tamamori 2022, Tables 3 to 8): checked against themselves, and beside ours.
+"""The paper's tables (Narita and Tamamori 2022, Tables 3 to 8): checked against themselves, and compared with ours.
 
 All values here are percentages, as printed.
 """

@@ -53,7 +53,7 @@ def remarks(cache: "Cache") -> dict[str, str]:
             low, high = (hertz[edge] / 1000 for edge in (edges[band], edges[band + 1] + 1))
             word = "stronger" if bands[band] > 0 else "weaker"
             said.append(
-                f"{abs(bands[band]):.1f} dB {word} from {low:.2f} to {high:.2f} kHz, beside their other frequencies"
+                f"{abs(bands[band]):.1f} dB {word} from {low:.2f} to {high:.2f} kHz, relative to other frequencies"
             )
         if said:
             found[str(section)] = "the unlabelled recordings are as a whole " + ", and ".join(said)

@@ -33,7 +33,7 @@ class Variant(Model):
 
 
 class Leaderboard(Model):
-    """What stands on the leaderboard beside the models that run (see `asd.results.leaderboard`)."""
+    """What the leaderboard has besides the models that run (see `asd.results.leaderboard`)."""
 
     submissions: dict[str, Source] = {}
     """Name of another system -> the folder of its score files, in the form of the challenge."""
