@@ -1,4 +1,4 @@
-"""An EfficientNet on three equal channels, its nine stages or the first of them, and two cosine heads.
+"""An EfficientNet (Tan and Le, ICML 2019) on three equal channels, its nine stages or the first of them, and two heads.
 
     log-mel (batch, mels, frames) -> standardise -> backbone -> stages
     stages -> averages over time and per frequency band -> feature vector        for the detectors

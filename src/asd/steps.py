@@ -64,7 +64,9 @@ def cut(blocks: Iterable[np.ndarray], window: int, every: int, whole: int = 0) -
 def stretch(anomalous: list[bool]) -> tuple[int, int] | None:
     """Return the stretch in which steps are most clearly anomalous: that with the most anomalous minus normal steps.
 
-    A single normal step within a fault does not end it, and single false alarms beside it do not belong to it.
+    This is Kadane's maximum-sum subarray (Bentley 1984, "Programming pearls", Communications of the ACM 27(9)), with +1
+    for an anomalous and -1 for a normal step. A single normal step within a fault does not end it, and single false
+    alarms before or after it do not belong to it.
 
     Args:
         anomalous: of each step, in the order of time.

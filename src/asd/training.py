@@ -245,7 +245,8 @@ def measure(network: Network, spectrograms: Clips, centre: bool = False) -> None
 def learning_rate(step: int, steps: int, warmup: int) -> float:
     """Return the learning rate at a step relative to its peak.
 
-    It rises linearly over the first `warmup` of all `steps`, then falls to 0 along a cosine.
+    It rises linearly over the first `warmup` of all `steps`, then falls to 0 along a cosine (Loshchilov and Hutter,
+    "SGDR", ICLR 2017, equation (5), without restarts).
 
     Args:
         step: from 0.

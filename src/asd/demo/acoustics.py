@@ -175,7 +175,7 @@ def near(turns: np.ndarray, width: float) -> np.ndarray:
 
 
 def level(response: np.ndarray) -> np.ndarray:
-    """A frequency response, scaled so that white noise or an impact has the same energy after it as before."""
+    """A frequency response (samples // 2 + 1,), scaled so that noise and impacts have the same energy after it."""
     return response / np.sqrt(np.mean(np.abs(response) ** 2))
 
 
@@ -281,7 +281,7 @@ def _tilted(samples: int, kind: str) -> np.ndarray:
 
 
 def background(take: Take, kind: str, neighbour: float) -> np.ndarray:
-    """The spectrum of a factory's noise, about 0 dB: broad noise, a neighbouring machine, and single impacts.
+    """The spectrum (samples // 2 + 1,) of a factory's noise, about 0 dB: noise, a neighbouring machine, single impacts.
 
     Args:
         take: the circumstances of the clip.
@@ -301,7 +301,7 @@ def background(take: Take, kind: str, neighbour: float) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def pickup(samples: int, place: str) -> np.ndarray:
-    """The frequency response of a microphone, the same in every clip: a low-pass, one reflection, and a gain.
+    """The frequency response (samples // 2 + 1,) of a microphone, equal in all clips: low-pass, one reflection, gain.
 
     Args:
         samples: of the clip.
