@@ -79,7 +79,7 @@ def main(
         folder: a folder of recordings with a manifest.csv, as a further corpus.
         seeds: training seeds.
         confirm: use the demo seeds, machines and training seeds that are described above.
-        threads: of the computation.
+        threads: number of threads of the computation.
     """
     from asd.device import prepare
     from asd.settings import Compute

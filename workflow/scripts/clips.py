@@ -31,7 +31,7 @@ def main(
         fitted: the detector fitted to these features (HDF5), in the folder of its model.
         spectra: features of the machine's clips from spectra (HDF5), for the curves along the frequency.
         spectra_fitted: the Gaussian fitted to these features (HDF5), in the folder of its model.
-        threads: of the linear algebra.
+        threads: number of threads of the linear algebra.
         out_dir: the folder to write.
     """
     from contextlib import nullcontext

@@ -27,11 +27,11 @@ def main(
     Args:
         members: one JSON object each, the fields of asd.detector.Source: model, title, detector, spectrum, windows, and
             the paths cache, network, fitted, scores.
-        scores: of the machine's clips by this model.
+        scores: the scores of the machine's clips by this model.
         model: its name.
         title: its title.
         fuse: how the scores of a fusion's members become one.
-        weights: of a fusion's members.
+        weights: the weights of a fusion's members.
         out: the detector to write (zip).
     """
     from asd.detector import Source, write_detector

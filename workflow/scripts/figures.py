@@ -29,7 +29,7 @@ def main(
         curves: training curves of the machine's networks.
         scores: scores of the models, the ensemble's among them.
         max_fpr: upper end of the false positive rates of the pAUC.
-        threads: of the linear algebra; the last bits of the map depend on it.
+        threads: number of threads of the linear algebra; the last bits of the map depend on it.
         out_dir: the folder of the figures.
     """
     import logging

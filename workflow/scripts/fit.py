@@ -24,8 +24,8 @@ def main(
 
     Args:
         features: features of the machine's clips (HDF5).
-        settings: of the detector.
-        threads: of the linear algebra; the last bits of the result depend on it.
+        settings: the settings of the detector.
+        threads: number of threads of the linear algebra; the last bits of the result depend on it.
         out: the detector to write (HDF5).
     """
     import numpy as np

@@ -27,7 +27,7 @@ def main(
     Args:
         scores: the members' score files.
         fuse: how standardised scores become one.
-        weights: of the members, in the order of the score files; by default equal.
+        weights: the weights of the members, in the order of the score files; by default equal.
         decision: how the thresholds are found from the fused training scores.
         out: the scores to write.
     """

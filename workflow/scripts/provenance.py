@@ -23,7 +23,7 @@ def main(
     Args:
         configuration: the effective settings, as JSON.
         code: STAGE=DIGEST of the stages' code.
-        manifests: of the machines.
+        manifests: the manifests of the machines.
         files: weights, networks, scores and tables.
         out: the document to write (JSON).
     """

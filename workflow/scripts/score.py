@@ -23,7 +23,7 @@ def main(
         features: features of the machine's clips (HDF5).
         fitted: the detector, fitted to these features (HDF5).
         decision: how the thresholds are found from the training scores.
-        threads: of the linear algebra; the last bits of the result depend on it.
+        threads: number of threads of the linear algebra; the last bits of the result depend on it.
         out: the scores to write.
     """
     from threadpoolctl import threadpool_limits
