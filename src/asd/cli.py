@@ -1,4 +1,4 @@
-"""The command `asd`: make a detector of a folder of recordings; score, watch a folder and export with a detector."""
+"""The command `asd`: make a detector of recordings; with it score recordings, watch a folder, listen, and export."""
 
 import json
 import logging
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asd.detector import Detector, Score
+    from asd.listen import Pcm
     from asd.notify import Alarms
     from asd.settings import LogMel
 
@@ -132,7 +133,7 @@ def score(
     if not recordings:
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
     loaded = _loaded(detector, convert, channel, device, threads)
-    _check_section(loaded, section)
+    _check(loaded, section, every)
     named = _recordings(recordings)
     scored = [rows for rows in _scored(loaded, named, section, every, plot) if rows]
     found = [row for rows in scored for row in rows]
@@ -203,7 +204,7 @@ def watch(
     if not 0 < interval < 86400:
         raise InputError(f"--interval: found {interval}; expected seconds between two looks, more than 0")
     loaded = _loaded(detector, convert, channel, device, threads)
-    _check_section(loaded, section)
+    _check(loaded, section, every)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
     with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:
         watched.ready()
@@ -263,6 +264,120 @@ def _watched(
     return True
 
 
+def listen(
+    *,
+    detector: Path,
+    section: str | None = None,
+    rate: int | None = None,
+    channels: int | None = None,
+    channel: Channel = None,
+    every: float | None = None,
+    after: int = 1,
+    webhook: str | None = None,
+    exec: Program = None,
+    device: str = "cpu",
+    threads: int = 1,
+) -> int:
+    """Score sound as it comes: samples from standard input, until it ends or is interrupted (Ctrl-C).
+
+        arecord -t raw -f S16_LE -r 16000 | asd listen --detector fan.zip >> fan.jsonl
+
+    The input is raw PCM (16 bit, little-endian: S16_LE) or a wav of it. A step as long as the training clips is scored
+    as soon as its sound is there, and printed as a line of JSON. If no sound comes for two seconds, and when the input
+    ends, this is said, and printed as a line with a remark and without a score.
+
+    Exit status: 0; 1 if the input ended before the first step, or an alarm could not be delivered.
+
+    Args:
+        detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
+        section: the section of the machine. By default each step is scored as the section with the lowest standardised
+            score.
+        rate: of the input in Hz; it is resampled if the detector has another one. By default that of a wav's header, or
+            else the detector's.
+        channels: of the input; by default those of a wav's header, or else one.
+        channel: if there are several channels: mix takes their mean, a number takes one channel (from 1).
+        every: seconds from one step to the next; by default the length of the training clips.
+        after: number of anomalous steps in a row that raise an alarm; the next one follows only after a normal step.
+        webhook: an address (http:// or https://) that gets each alarm as JSON, in a POST request.
+        exec: a program that is run at each alarm, and gets the JSON on its standard input. Must be the last option: all
+            words after it are the program and its arguments.
+        device: auto, cpu, cuda or cuda:N.
+        threads: number of threads.
+
+    Raises:
+        InputError: the detector, a setting or the input is wrong.
+    """
+    from asd.listen import Pcm
+    from asd.notify import Alarms
+
+    if sys.stdin.isatty():
+        raise InputError(
+            "standard input is a terminal; expected sound, for example: arecord -t raw -f S16_LE -r 16000 | asd listen "
+            "--detector fan.zip"
+        )
+    loaded = _loaded(detector, False, channel, device, threads)
+    _check(loaded, section, every)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
+    alarms = Alarms(after, exec, webhook)
+    what, settings = f"{loaded.description.machine}, {loaded.description.title}", loaded.description.logmel
+    print(f"listening ({what}; {settings.rate} Hz); Ctrl-C ends it", file=sys.stderr, flush=True)
+    scored, lost = 0, 0
+    try:
+        pcm = Pcm(sys.stdin.fileno(), rate, channels, settings)
+        scored = _listened(loaded, pcm, section, every, alarms)
+    except KeyboardInterrupt:
+        scored = 1
+    finally:
+        lost = alarms.close()
+    return NONE if scored and not lost else INCOMPLETE
+
+
+def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: float | None, alarms: "Alarms") -> int:
+    """Score the input step by step, print the results, and raise alarms; return the number of steps at its end."""
+    from asd.steps import clock, cut, step_samples
+
+    def emit(row: dict) -> None:
+        print(json.dumps(row), flush=True)
+
+    def say(remark: str) -> None:
+        log.warning("%s", remark)
+        emit({"start": pcm.seconds, "remark": remark, "scored": datetime.now(UTC).isoformat()})
+
+    settings, window = detector.description.logmel, detector.description.samples
+    step = step_samples(every, window, settings.rate)
+    scored, before, slow, undecided = 0, "", False, set()
+    for start, waveform in cut(pcm.blocks(say), window, step):
+        if len(waveform) < window:  # the input ended before the first step
+            break
+        begun, second = time.monotonic(), start / settings.rate
+        row = _row(detector, Path(), second, window / settings.rate, detector.score(waveform, settings.rate, section))
+        del row["file"]
+        row["remark"] = "; ".join(filter(None, [row["remark"], pcm.gap_in(second, window / settings.rate)]))
+        row |= {"scored": datetime.now(UTC).isoformat(), "alarm": alarms.raised(row["decision"])}
+        if row["alarm"]:
+            alarms.tell({"machine": detector.description.machine, "in_a_row": alarms.after, **row})
+        emit(row)
+        scored += 1
+        if row["remark"] and row["remark"] != before:
+            log.warning("%s: %s", clock(second), row["remark"])
+        before = row["remark"]
+        if row["decision"] is None and row["section"] not in undecided:
+            undecided.add(row["section"])
+            _warn_of_undecided(detector, [row])
+        took = time.monotonic() - begun
+        if took > step / settings.rate and not slow:
+            slow = True
+            log.warning(
+                "scoring a step took %.2f s, and there is one every %.2f s: if this goes on, results come late, and "
+                "sound may be lost; set --every to more seconds",
+                *(took, step / settings.rate),
+            )
+    say(pcm.end())
+    if not scored:
+        log.error("nothing was scored: a step takes %.2f s", window / settings.rate)
+    return scored
+
+
 def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
     """Write a detector as one ONNX graph from log-mel to score, check it against torch, and print its speed.
 
@@ -300,7 +415,11 @@ def _loaded(path: Path, convert: bool, channel: Channel, device: str, threads: i
     return detector
 
 
-def _check_section(detector: "Detector", section: str | None) -> None:
+def _check(detector: "Detector", section: str | None, every: float | None) -> None:
+    """Refuse a section that the detector does not know, and a step of no length."""
+    from asd.steps import step_samples
+
+    step_samples(every, detector.description.samples, detector.description.logmel.rate)
     if section is not None and section not in detector.description.sections:
         raise InputError(f"--section: found {section}; the detector knows {', '.join(detector.description.sections)}")
 
@@ -492,7 +611,10 @@ def main() -> None:
         words[begin:] = [shlex.join(words[begin:])]
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            {"fit": fit, "score": score, "watch": watch, "export": export}, prog="asd", description=__doc__, args=words
+            {"fit": fit, "score": score, "watch": watch, "listen": listen, "export": export},
+            prog="asd",
+            description=__doc__,
+            args=words,
         )
         sys.stdout.flush()  # here a reader that has ended is no error; at Python's exit it would be one
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded

@@ -113,13 +113,13 @@ def blocks(path: Path, settings: LogMel) -> Iterator[np.ndarray]:
             return
         peak = 0.0
 
-        def mono() -> Iterator[np.ndarray]:
+        def measured() -> Iterator[np.ndarray]:
             nonlocal peak
             for block in _blocks(path, sound):
-                yield (one := _mono(block, settings))
+                yield (one := mono(block, settings))
                 peak = max(peak, float(np.abs(one).max()))
 
-        for block in _resampled(mono(), sound.samplerate, settings.rate):
+        for block in resampled(measured(), sound.samplerate, settings.rate):
             yield to_int16(block)
         if peak > 1:
             log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
@@ -135,7 +135,7 @@ def read_float(path: Path, settings: LogMel) -> tuple[np.ndarray, int]:
         InputError: as in `read`.
     """
     with _opened(path, settings) as sound:
-        return _mono(_decoded(path, sound), settings), sound.samplerate
+        return mono(_decoded(path, sound), settings), sound.samplerate
 
 
 def length(path: Path, settings: LogMel) -> int:
@@ -381,13 +381,22 @@ def _blocks(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> I
         raise InputError(f"{path}: truncated: found {count} samples, the header promises {sound.frames}; copy it again")
 
 
-def _mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
-    """(samples, channels) -> (samples,): the mean of the channels, or the chosen channel."""
+def mono(sound: np.ndarray, settings: LogMel) -> np.ndarray:
+    """Return the mean of the channels, or the chosen channel: (samples, channels) -> (samples,)."""
     return sound[:, settings.channel - 1] if isinstance(settings.channel, int) else sound.mean(1)
 
 
-def _resampled(sound: Iterable[np.ndarray], found: int, rate: int) -> Iterator[np.ndarray]:
-    """Blocks (samples,) float32 at another rate; together they are as long as `_resampled_length` says."""
+def resampled(sound: Iterable[np.ndarray], found: int, rate: int) -> Iterator[np.ndarray]:
+    """Yield sound at another rate, as it comes.
+
+    Args:
+        sound: blocks (samples,) float32.
+        found: their rate in Hz.
+        rate: the rate in Hz to which they are resampled.
+
+    Yields:
+        Blocks (samples,) float32; together they are as long as `length` says.
+    """
     if found == rate:
         yield from sound
         return
