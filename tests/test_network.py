@@ -91,7 +91,7 @@ def test_bands_are_pytorchs_adaptive_means_and_stages_after_the_last_are_left_ou
     description = describe(network.description.backbone, mels=mels, bands=bands, last_stage=last)
     short = Network(description).eval()
     names = short.state_dict()
-    assert not any(name.startswith(tuple(f"backbone.{one}" for one in networks.left_out(last))) for name in names)
+    assert not {f"backbone.{one}" for one in networks.left_out(description.backbone, last)} & {*names}
     kept = {name: value for name, value in network.state_dict().items() if name.startswith("backbone.")}
     short.load_state_dict({**names, **{name: value for name, value in kept.items() if name in names}})
     with torch.inference_mode():
@@ -150,12 +150,72 @@ def test_the_same_seed_gives_the_same_heads():
     assert not torch.equal(one.section.weight, Network(describe(), torch.Generator().manual_seed(2)).section.weight)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b99"])
-def test_a_backbone_without_the_nine_stages_is_refused(name):
-    with pytest.raises(
-        InputError, match=re.escape(f"backbone.name: {'timm knows no ' if '99' in name else ''}'{name}'")
-    ):
-        make_backbone(name)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_backbone("efficientnet_b99"), "backbone.name: timm knows no 'efficientnet_b99'"),
+        (lambda: make_backbone("resnet18", 9), "last_stage: found 9, but resnet18 has 5 stages; set networks.<name>"),
+        (
+            lambda: Network(describe("vit_tiny_patch16_224", last_stage=3)),
+            "backbone.name: 'vit_tiny_patch16_224' does not take log-mels of 224 mel bins and any number of frames",
+        ),
+        (
+            lambda: networks.hold_stages(Network(describe("resnet18", last_stage=3)), 4),
+            "train.first_stage: found 4, but the network ends with stage 3",
+        ),
+    ],
+)
+def test_a_backbone_or_a_stage_that_there_is_not_is_refused(make, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet18", [64, 64, 128, 256]), ("convnext_atto", [40, 80, 160])])
+def test_another_backbone_has_the_stages_that_timm_lists(name, channels, tmp_path):
+    last = len(channels)
+    network = Network(describe(name, last_stage=last, bands=3)).eval()
+    whole = make_backbone(name).eval()
+    whole.load_state_dict(network.backbone.state_dict(), strict=False)
+    x = torch.randn(2, 224, 64)
+    with torch.inference_mode():
+        image = x[:, None].expand(-1, 3, -1, -1)
+        expected = whole.forward_intermediates(image, intermediates_only=True)[:last]
+        for stage, other in zip(network.stages(x), expected, strict=True):
+            torch.testing.assert_close(stage, other)
+        bands = [torch.nn.functional.adaptive_avg_pool2d(stage, (3, 1)).flatten(1) for stage in expected]
+        torch.testing.assert_close(network.features(x), torch.cat(bands, 1))
+    assert network.widths == [3 * one for one in channels]
+    names = networks.left_out(name, last)
+    assert {*network.backbone.state_dict(), *names} == {*whole.state_dict()}
+    assert names
+    networks.save(tmp_path / "fan.safetensors", network)
+    read = load(tmp_path / "fan.safetensors").for_scoring()
+    with torch.inference_mode():
+        torch.testing.assert_close(read.vectors(x), network.vectors(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_the_first_stages_of_another_backbone_are_held(name):
+    network = Network(describe(name, last_stage=3)).train()
+    networks.hold_stages(network, 3)
+    held, learns = (
+        {"resnet18": ("conv1", "bn1", "layer1"), "convnext_atto": ("stem", "stages.0", "stages.1")},
+        {
+            "resnet18": "layer2",
+            "convnext_atto": "stages.2",
+        },
+    )
+    for key, parameter in network.backbone.named_parameters():
+        assert key.startswith((*held[name], learns[name])), key
+        assert parameter.requires_grad == key.startswith(learns[name]), key
+    before = {key: value.clone() for key, value in network.backbone.state_dict().items()}
+    network.embed(torch.randn(2, 224, 64)).square().sum().backward()
+    for key, value in network.backbone.state_dict().items():
+        if key.startswith(held[name]):
+            assert torch.equal(value, before[key]), key  # also the statistics of batch norms
+    norms = [key for key in before if "running_mean" in key and key.startswith(learns[name])]
+    assert all(not torch.equal(network.backbone.state_dict()[key], before[key]) for key in norms)
+    assert bool(norms) == (name == "resnet18")
 
 
 def damage(path: Path, how: str):

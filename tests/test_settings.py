@@ -102,7 +102,6 @@ def test_entries_inherit_and_override():
         ({"networks": None}, "networks"),
         ({"networks": {"global": 3}}, "networks.global"),
         ({"train": 3}, "train"),
-        ({"backbone": {"name": "resnet18"}}, "'resnet18' is not an EfficientNet"),
     ],
 )
 def test_what_is_wrong_is_refused_with_the_path_of_its_key(overlay, message):

@@ -1,5 +1,7 @@
 """An EfficientNet (Tan and Le, ICML 2019) on three equal channels, its nine stages or the first of them, and two heads.
 
+The backbone can be any other convolutional network of timm, with the stages that timm lists for it.
+
     log-mel (batch, mels, frames) -> standardise -> backbone -> stages
     stages -> averages over time and per frequency band -> feature vector        for the detectors
     last stage, averaged so -> minus its centre: embedding -> section, attribute for training and CNN-OE
@@ -93,7 +95,13 @@ class Network(nn.Module):
     @torch.no_grad()
     def _widths(self) -> list[int]:
         """The features of each stage, found with a few frames."""
-        stages = self.eval().stages(torch.zeros(1, self.description.mels, 32))
+        try:
+            stages = self.eval().stages(torch.zeros(1, self.description.mels, 32))
+        except (AssertionError, RuntimeError) as error:  # how timm says that an image has the wrong size
+            raise InputError(
+                f"backbone.name: {self.description.backbone!r} does not take log-mels of {self.description.mels} mel "
+                f"bins and any number of frames ({error}); take a convolutional network, such as resnet18"
+            ) from None
         self.train()
         return [pooled.shape[1] for pooled in map(self.pool, stages)]
 
@@ -102,15 +110,20 @@ class Network(nn.Module):
         return (logmel - self.mean) / self.deviation
 
     def stages(self, standardised: torch.Tensor) -> list[torch.Tensor]:
-        """Return the stages of the paper's Table 2 up to the last one, each (batch, channels, height, width).
+        """Return the stages up to the last one, each (batch, channels, height, width).
 
-        The backbone expects three equal channels. Three equal channels through a kernel give the same as one channel
-        through the kernel's sum over the channels, which is what is computed.
+        Those of an EfficientNet are the nine of the paper's Table 2. The backbone expects three equal channels. Three
+        equal channels through a kernel give the same as one channel through the kernel's sum over the channels, which
+        is what is computed. Other networks get three channels, and have the stages that timm lists for them.
 
         Args:
             standardised: (batch, mels, frames).
         """
         net = self.backbone
+        if not has_nine_stages(net):
+            image = standardised.unsqueeze(1).expand(-1, 3, -1, -1)
+            last = self.description.last_stage
+            return net.forward_intermediates(image, indices=list(range(last)), stop_early=True, intermediates_only=True)
         image = standardised.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         kernel = {"weight": net.conv_stem.weight.sum(1, keepdim=True)}
         outputs = [net.bn1(torch.func.functional_call(net.conv_stem, kernel, (image,)))]
@@ -144,8 +157,8 @@ class Network(nn.Module):
         return self.features(self.standardise(logmel))
 
     def for_scoring(self) -> "Network":
-        """Return the network with its batch norms folded, in place."""
-        return fold(self)
+        """Return the network; that of an EfficientNet has its batch norms folded, in place."""
+        return fold(self) if has_nine_stages(self.backbone) else self
 
     def embed(self, standardised: torch.Tensor) -> torch.Tensor:
         """Return the embedding, the pooled last stage without its centre: (batch, last of `widths`), float32."""
@@ -166,11 +179,21 @@ def band_means(rows: int, bands: int) -> torch.Tensor:
     return matrix
 
 
-def make_backbone(name: str, last_stage: int = 9) -> nn.Module:
+def has_nine_stages(net: nn.Module) -> bool:
+    """Return whether a network of timm is an EfficientNet with the nine stages of the paper's Table 2."""
+    parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
+    return all(hasattr(net, part) for part in parts) and isinstance(net.conv_stem, nn.Conv2d)
+
+
+def make_backbone(name: str, last_stage: int | None = None) -> nn.Module:
     """Build timm's network of this name up to a stage, without its classifier and with random weights.
 
+    Args:
+        name: timm's.
+        last_stage: None: the whole network.
+
     Raises:
-        InputError: timm has no such network, or it lacks the nine stages.
+        InputError: timm has no such network, or it has fewer stages, or none.
     """
     import timm
 
@@ -178,22 +201,28 @@ def make_backbone(name: str, last_stage: int = 9) -> nn.Module:
         net = timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
         raise InputError(f"backbone.name: timm knows no {name!r} ({error}); for example efficientnet_b1") from None
-    parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
-    if not all(hasattr(net, part) for part in parts) or len(net.blocks) != 7:
+    nine = has_nine_stages(net) and len(net.blocks) == 7
+    if not nine and not (hasattr(net, "forward_intermediates") and getattr(net, "feature_info", None)):
+        raise InputError(f"backbone.name: timm knows no stages of {name!r}; take another one, such as efficientnet_b1")
+    stages = 9 if nine else len(net.feature_info)
+    if last_stage and last_stage > stages:
         raise InputError(
-            f"backbone.name: {name!r} does not have the nine stages of the paper's Table 2 (a stem, seven blocks, a "
-            "head convolution); expected an EfficientNet such as efficientnet_b1"
+            f"last_stage: found {last_stage}, but {name} has {stages} stages; set networks.<name>.last_stage to "
+            f"{stages} or less, and the stages of detectors (mvg.stages) likewise"
         )
-    net.blocks = net.blocks[: last_stage - 1]
-    if last_stage < 9:
-        net.conv_head = net.bn2 = nn.Identity()
+    if nine and last_stage:
+        net.blocks = net.blocks[: last_stage - 1]
+        if last_stage < 9:
+            net.conv_head = net.bn2 = nn.Identity()
+    elif last_stage:
+        net.prune_intermediate_layers(list(range(last_stage)), prune_norm=True, prune_head=True)
     return net.to(memory_format=torch.channels_last)
 
 
-def left_out(last_stage: int) -> tuple[str, ...]:
-    """Return the prefixes of the names of the backbone's tensors that a network with this last stage does not have."""
-    head = ("conv_head.", "bn2.") if last_stage < 9 else ()
-    return (*head, *(f"blocks.{block}." for block in range(last_stage - 1, 7)))
+def left_out(name: str, last_stage: int) -> tuple[str, ...]:
+    """Return the names of the tensors of a backbone that a network with this last stage does not have."""
+    kept = make_backbone(name, last_stage).state_dict()
+    return tuple(key for key in make_backbone(name).state_dict() if key not in kept)
 
 
 def freeze_norms(network: Network) -> None:
@@ -208,14 +237,35 @@ def freeze_norms(network: Network) -> None:
 
 
 def hold_stages(network: Network, first: int) -> None:
-    """Keep the stages before `first` (1 to 9) unchanged in training: their weights and the batch norms' statistics.
+    """Keep the stages before `first` (from 1) unchanged in training: their weights and the batch norms' statistics.
 
     Their gradients are not computed either. This lasts until the next call of `train` and `requires_grad_`.
+
+    Raises:
+        InputError: the network ends before.
     """
     net = network.backbone
+    if first > network.description.last_stage:
+        raise InputError(
+            f"train.first_stage: found {first}, but the network ends with stage {network.description.last_stage}"
+        )
+    if not has_nine_stages(net):
+        if first > 1:
+            _hold_up_to(net, net.feature_info[first - 2]["module"])
+        return
     stages = ((net.conv_stem, net.bn1), *((block,) for block in net.blocks), (net.conv_head, net.bn2))
     for part in (part for stage in stages[: first - 1] for part in stage):
         part.requires_grad_(False).eval()
+
+
+def _hold_up_to(net: nn.Module, last: str) -> None:
+    """Leave the layers of a network of timm up to the module of this name as they are, in the order of its modules."""
+    names = [name for name, _ in net.named_modules()]
+    end = max(place for place, name in enumerate(names) if name == last or name.startswith(f"{last}."))
+    for _, module in list(net.named_modules())[: end + 1]:
+        module.training = False  # of this layer alone, since a container may have later ones, too
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
 
 
 def fold(network: Network) -> Network:

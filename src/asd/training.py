@@ -133,7 +133,7 @@ def begin(
     network = Network(description, torch.Generator().manual_seed(settings.seed))
     prefix = "backbone." if weights else ""
     new = ("section.", "mean", "deviation", "centre", *([] if attributes else ["attribute."]))
-    new += left_out(settings.last_stage) if weights else ()
+    new += left_out(description.backbone, settings.last_stage) if weights else ()
     kept = {prefix + key: value for key, value in tensors.items() if not key.startswith(new)}
     state = network.state_dict()
     strange = [key for key, value in kept.items() if key not in state or state[key].shape != value.shape]

