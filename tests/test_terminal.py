@@ -1,5 +1,7 @@
 """What a run says on the terminal: enough, and no more."""
 
+import random
+
 import pytest
 
 from asd.terminal import Job, Progress, duration, earlier_seconds
@@ -38,6 +40,46 @@ def test_the_time_left_is_that_of_earlier_runs_until_this_one_says_more():
     progress.end(number["a"], 121)
     # Training takes 20 s now, of which b has spent 20; tables as long.
     assert progress.left(121) == pytest.approx(20 / (40 / 21))
+
+
+def expected_left(progress: Progress, now: float) -> float | None:
+    """The time that is left from all jobs one by one, as `Progress.left` describes it."""
+    done = [job for job in progress.jobs.values() if job.took is not None]
+    coming = [job for job in progress.jobs.values() if job.took is None]
+    times = []
+    for job in coming:
+        same = [one.took for one in done if one.stage == job.stage]
+        times.append(sum(same) / len(same) if same else job.earlier)
+    known = [one for one in times if one is not None]
+    if 2 * (len(done) + len(known)) < len(progress.jobs):
+        return None
+    usual = sum(known) / len(known) if known else sum(job.took for job in done) / len(done)
+    spent = [0 if job.begun is None else now - job.begun for job in coming]
+    rest = sum(max((usual if one is None else one) - gone, 0) for one, gone in zip(times, spent, strict=True))
+    return rest / max((sum(job.took for job in done) + sum(spent)) / (now - progress.began), 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_time_left_is_that_of_all_jobs_one_by_one(seed):
+    rng = random.Random(seed)
+    jobs = {
+        number: Job(rng.choice("abcd"), rng.choice("xyz"), earlier=rng.choice([None] * 4 + [rng.uniform(1, 50)]))
+        for number in range(60)
+    }
+    progress, now, seen = Progress(jobs, 0), 0.0, set()
+    while any(job.took is None for job in jobs.values()):
+        now += rng.uniform(0, 10)
+        number = rng.choice([number for number, job in jobs.items() if job.took is None])
+        if jobs[number].begun is None and rng.random() < 0.9:
+            progress.begin([number], now)
+        elif rng.random() < 0.2:
+            progress.fail(number)
+        else:
+            progress.end(number, now)
+        expected = expected_left(progress, now)
+        seen.add(expected is None)
+        assert progress.left(now) == (None if expected is None else pytest.approx(expected))
+    assert seen == {True, False}
 
 
 def test_nothing_is_promised_while_most_is_unknown():

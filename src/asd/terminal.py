@@ -65,18 +65,57 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+@dataclass
+class Stage:
+    """What is known of a stage's jobs.
+
+    Attributes:
+        ended: number of jobs that have ended.
+        took: seconds that these took together.
+        waiting: number of jobs that have not begun.
+        known: number of those that an earlier run had.
+        earlier: seconds that they took there together.
+    """
+
+    ended: int = 0
+    took: float = 0.0
+    waiting: int = 0
+    known: int = 0
+    earlier: float = 0.0
+
+    def wait(self, job: Job, number: int) -> None:
+        """Count a job as waiting (1), or no longer (-1)."""
+        self.waiting += number
+        if job.earlier is not None:
+            self.known += number
+            self.earlier += number * job.earlier
+
+
 class Progress:
-    """How far the jobs of a run are; times are in seconds of any clock."""
+    """How far the jobs of a run are; times are in seconds of any clock.
+
+    It keeps sums, so that what the end of a job takes does not grow with the number of jobs.
+    """
 
     def __init__(self, jobs: dict[int, Job], now: float) -> None:
         """Take the jobs that are to run (number -> job) at the time `now`."""
         self.jobs = jobs
         self.began = now
+        self.running: dict[int, Job] = {}
+        self.stages: dict[str, Stage] = {}
+        self.same: dict[tuple[str, str], list[Job]] = {}
+        for job in jobs.values():
+            self.stages.setdefault(job.stage, Stage()).wait(job, 1)
+            self.same.setdefault((job.stage, job.machine), []).append(job)
+        self.coming = {of: len(same) for of, same in self.same.items()}
+        self.widths = [max(map(len, names), default=0) for names in zip(*self.same, strict=True)]
 
     def begin(self, numbers: Iterable[int], now: float) -> None:
         """Note that jobs have begun; other numbers than those of the run are left alone."""
         for number in numbers:
             if job := self.jobs.get(number):
+                self._leave(number, job)
+                self.running[number] = job
                 job.begun = now
 
     def end(self, number: int, now: float) -> str:
@@ -84,14 +123,23 @@ class Progress:
         job = self.jobs.get(number)
         if job is None:
             return ""
+        self._leave(number, job)
         job.took = now - (self.began if job.begun is None else job.begun)
-        same = [one for one in self.jobs.values() if (one.stage, one.machine) == (job.stage, job.machine)]
-        if any(one.took is None for one in same):
+        stage, of = self.stages[job.stage], (job.stage, job.machine)
+        stage.ended += 1
+        stage.took += job.took
+        self.coming[of] -= 1
+        if self.coming[of]:
             return ""
-        stages, machines = ([getattr(one, key) for one in self.jobs.values()] for key in ("stage", "machine"))
+        same = self.same[of]
         took = duration(sum(one.took or 0 for one in same)) + (f" in {len(same)} jobs" if len(same) > 1 else "")
-        stage, machine = job.stage.ljust(max(map(len, stages))), job.machine.ljust(max(map(len, machines)))
+        stage, machine = (name.ljust(width) for name, width in zip(of, self.widths, strict=True))
         return f"{self._count()}  {stage}  {machine}  {took}" + self._left(now) + _warned(same)
+
+    def _leave(self, number: int, job: Job) -> None:
+        """Take a job from those that wait or run."""
+        if self.running.pop(number, None) is None:
+            self.stages[job.stage].wait(job, -1)
 
     def fail(self, number: int) -> str:
         """Return the lines that say that a job has failed: its name, and the end of its log.
@@ -101,6 +149,8 @@ class Progress:
         job = self.jobs.get(number)
         if job is None:
             return f"failed: job {number}"
+        self._leave(number, job)
+        self.stages[job.stage].wait(job, 1)
         job.begun = None
         said = tail(job.log) if job.log else []
         if not said:
@@ -111,7 +161,7 @@ class Progress:
 
     def waiting(self, now: float) -> str:
         """Return a line that says which jobs run, how far the one that began first is, and the time that is left."""
-        running = [one for one in self.jobs.values() if one.begun is not None and one.took is None]
+        running = list(self.running.values())  # a copy, since jobs begin and end in other threads
         if not running:
             return ""
         first = min(running, key=lambda one: one.begun or 0)
@@ -131,22 +181,27 @@ class Progress:
         in an earlier run, or else the mean of the known times. As many jobs are expected to run at the same time as
         until now.
         """
-        done = [job for job in self.jobs.values() if job.took is not None]
-        coming = [job for job in self.jobs.values() if job.took is None]
-        stages: dict[str, list[float]] = {}
-        for job in done:
-            stages.setdefault(job.stage, []).append(job.took or 0)
-        times = [sum(own) / len(own) if (own := stages.get(job.stage)) else job.earlier for job in coming]
-        known = [one for one in times if one is not None]
-        if 2 * (len(done) + len(known)) < len(self.jobs) or now <= self.began:
+        running, ended = list(self.running.values()), sum(one.ended for one in self.stages.values())
+        took = sum(one.took for one in self.stages.values())
+        means = {name: one.took / one.ended for name, one in self.stages.items() if one.ended}
+        waiting = known = 0
+        rest = 0.0
+        for name, one in self.stages.items():
+            waiting += one.waiting
+            known += one.waiting if name in means else one.known
+            rest += means[name] * one.waiting if name in means else one.earlier
+        times = [means.get(job.stage, job.earlier) for job in running]
+        sure = [one for one in times if one is not None]
+        if 2 * (ended + known + len(sure)) < len(self.jobs) or now <= self.began:
             return None
-        usual = sum(known or [job.took or 0 for job in done]) / (len(known) or len(done))
-        spent = [now - job.begun if job.begun is not None else 0 for job in coming]
-        rest = sum(max((usual if one is None else one) - gone, 0) for one, gone in zip(times, spent, strict=True))
-        return rest / max((sum(job.took or 0 for job in done) + sum(spent)) / (now - self.began), 1)
+        usual = (rest + sum(sure)) / (known + len(sure)) if known or sure else took / ended
+        spent = [now - (job.begun or 0) for job in running]
+        rest += (waiting - known) * usual
+        rest += sum(max((usual if one is None else one) - gone, 0) for one, gone in zip(times, spent, strict=True))
+        return rest / max((took + sum(spent)) / (now - self.began), 1)
 
     def _count(self) -> str:
-        done, total = sum(job.took is not None for job in self.jobs.values()), len(self.jobs)
+        done, total = sum(one.ended for one in self.stages.values()), len(self.jobs)
         return f"{done:>{len(str(total))}} of {total}"
 
     def _left(self, now: float) -> str:
