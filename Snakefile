@@ -39,7 +39,7 @@ rule all:
         SWEPT,
         SUSPICIOUS,
         PROVENANCE,
-        rules.report.output.page,
+        PAGE,
         [VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
 
 

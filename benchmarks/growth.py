@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 from bench import PAPER, ROOT, machine, told
 
-CLIPS, WINDOWS, MACHINES = (100, 400, 1600, 6000), (4000, 16000, 64000), (7, 14, 35, 70)
+CLIPS, WINDOWS, MACHINES = (100, 400, 1600, 6000), (4000, 16000, 64000), (7, 35, 175, 700)
 THREADS = 2
 SHORT = 16000
 """Samples of the clips that the networks see here: the growth is that of longer clips, and measured sooner."""

@@ -86,6 +86,12 @@ FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 SPECTRA = f"{RESULTS}/features/{{spectrum}}/{{machine}}.h5"
 FITTED = f"{RESULTS}/fitted/{{model}}/{{machine}}.h5"
 SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
+# Files of rules that take the files of all machines. They are named by these paths and not as `rules.tables.output`:
+# if an input is of that kind, Snakemake computes for each of a rule's inputs a hash of them all.
+SELECTION = f"{RESULTS}/ensemble/selection.csv"
+METRICS = f"{RESULTS}/tables/metrics.csv"
+RANKED = f"{RESULTS}/tables/suspicious.csv"
+PAGE = f"{RESULTS}/report/index.html"
 COMPUTE = flags(settings.compute)
 BLOCKS = [settings, *settings.networks.values()]
 # What the wildcards `logmel` and `backbone` stand for.

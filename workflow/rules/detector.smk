@@ -50,7 +50,7 @@ rule detector:
 rule chosen_detector:
     """Copy the detector of the model that the ensemble chose for a machine."""
     input:
-        selection=rules.ensemble.output.selection,
+        selection=SELECTION,
         detectors=expand(DETECTOR, model=CANDIDATES, allow_missing=True),
     output:
         detector=f"{RESULTS}/detectors/{{machine}}.zip",

@@ -2,6 +2,7 @@
 # outputs: results/ensemble/selection.csv, results/scores/ensemble/<machine>.csv
 
 ALL_SCORES = expand(SCORES, model=settings.run_models, machine=settings.machines)
+CHOSEN_SCORES = expand(SCORES, model="ensemble", machine=settings.machines)
 CANDIDATES = list(dict.fromkeys([*settings.chosen_from, settings.fallback]))
 
 
@@ -10,8 +11,8 @@ rule ensemble:
     input:
         scores=expand(SCORES, model=CANDIDATES, machine=settings.machines),
     output:
-        selection=f"{RESULTS}/ensemble/selection.csv",
-        scores=expand(SCORES, model="ensemble", machine=settings.machines),
+        selection=SELECTION,
+        scores=CHOSEN_SCORES,
     log:
         f"{RESULTS}/logs/ensemble.log",
     benchmark:

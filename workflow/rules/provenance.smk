@@ -25,9 +25,9 @@ rule provenance:
         weights=expand(WEIGHTS, backbone=dict.fromkeys(settings.networks[name].backbone.file for name in RUN_NETWORKS)),
         networks=network_paths(RUN_NETWORKS),
         scores=ALL_SCORES,
-        selection=rules.ensemble.output.selection,
+        selection=SELECTION,
         tables=TABLES,
-        metrics=rules.tables.output.metrics,
+        metrics=METRICS,
     output:
         document=PROVENANCE,
     log:

@@ -77,7 +77,7 @@ rule clips:
     input:
         cache=cache_path(settings.models[SHOWN].network, "{machine}"),
         features=WINDOW_FEATURES,
-        selection=rules.ensemble.output.selection,
+        selection=SELECTION,
         fitted=[fitted_path(name, "{machine}") for name in WINDOWED[:1]],
         spectra=[features_path(name, "{machine}") for name in SPECTRAL[:1]],
         spectra_fitted=[fitted_path(name, "{machine}") for name in SPECTRAL[:1]],
@@ -122,14 +122,14 @@ rule clips:
 rule report:
     """Write the page of the run."""
     input:
-        metrics=rules.tables.output.metrics,
-        selection=rules.ensemble.output.selection,
-        suspicious=rules.suspicious.output.table,
+        metrics=METRICS,
+        selection=SELECTION,
+        suspicious=RANKED,
         versus=[VERSUS_PAPER] if settings.dataset.kind == "dcase2022" else [],
         figures=expand(FIGURES, machine=settings.machines),
         clips=expand(CLIPS, machine=settings.machines),
     output:
-        page=f"{RESULTS}/report/index.html",
+        page=PAGE,
         verdict=f"{RESULTS}/report/verdict.rst",
         models=report(
             directory(f"{RESULTS}/figures/models"),
@@ -175,7 +175,7 @@ rule report:
 rule single:
     """Write the page as one file that contains its figures, pictures and sounds."""
     input:
-        page=rules.report.output.page,
+        page=PAGE,
         clips=rules.report.input.clips,
     output:
         page=f"{RESULTS}/report/single.html",

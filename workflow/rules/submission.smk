@@ -12,9 +12,9 @@ rule submission:
     """Write, check and pack systems in the form of the challenge."""
     input:
         scores=ALL_SCORES,
-        ensemble=rules.ensemble.output.scores,
-        selection=rules.ensemble.output.selection,
-        metrics=rules.tables.output.metrics,
+        ensemble=CHOSEN_SCORES,
+        selection=SELECTION,
+        metrics=METRICS,
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
         caches=sorted({cache_path(network, machine) for network in RUN_NETWORKS for machine in settings.machines}),
         networks=network_paths(RUN_NETWORKS),

@@ -2,17 +2,17 @@
 # outputs: results/tables/suspicious.csv, the test clips of all machines, the most suspicious first
 
 # Your own recordings are ranked in every run, with labels or without.
-SUSPICIOUS = [f"{RESULTS}/tables/suspicious.csv"] if settings.dataset.kind == "folder" else []
+SUSPICIOUS = [RANKED] if settings.dataset.kind == "folder" else []
 
 
 rule suspicious:
     """Rank the test clips of all machines."""
     input:
-        scores=rules.ensemble.output.scores,
+        scores=CHOSEN_SCORES,
         # SHOWN is defined in report.smk.
         caches=lambda wildcards: [cache_path(settings.models[SHOWN].network, machine) for machine in settings.machines],
     output:
-        table=f"{RESULTS}/tables/suspicious.csv",
+        table=RANKED,
     log:
         f"{RESULTS}/logs/suspicious.log",
     benchmark:

@@ -7,7 +7,7 @@ SWEPT = [f"{RESULTS}/tables/sweep.csv"] if settings.variants else []
 rule sweep:
     """Write each combination of values with its mean and spread over the seeds."""
     input:
-        metrics=rules.tables.output.metrics,
+        metrics=METRICS,
     output:
         table=f"{RESULTS}/tables/sweep.csv",
         page=f"{RESULTS}/tables/sweep.md",

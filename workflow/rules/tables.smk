@@ -10,10 +10,10 @@ rule tables:
     """Write the paper's tables, and every figure at full precision."""
     input:
         scores=ALL_SCORES,
-        selection=rules.ensemble.output.selection,
+        selection=SELECTION,
     output:
         tables=report(TABLES, caption="../report/tables.rst", category="Tables"),
-        metrics=f"{RESULTS}/tables/metrics.csv",
+        metrics=METRICS,
         comparison=f"{RESULTS}/tables/comparison.csv",
         summary=f"{RESULTS}/tables/summary.md",
     log:
