@@ -169,7 +169,7 @@ def identity(
 
     Args:
         network: the network with which training starts.
-        data: the training set, a dataclass of tensors, of clips that are streamed, and None for what it does not have.
+        data: the training set, a dataclass of tensors or streamed clips; None for those that it does not have.
         logmel: settings of the log-mels.
         compute: device, threads and determinism.
         device: the device that was chosen.

@@ -19,13 +19,13 @@ PART = 256
 
 @dataclass(frozen=True)
 class Streamed:
-    """Clips that are read when they are asked for. It has those parts of a tensor that a training uses.
+    """Clips that are read when they are needed; with the methods of a tensor that training uses.
 
     A batch of it has the same values as a batch of the tensor that holds all clips.
     """
 
     read: Callable[[Sequence[int]], np.ndarray]
-    """Returns the clips with some row numbers of the cache, in this order: `Cache.read_logmel` of an open cache."""
+    """(row numbers of the cache) -> these clips, in this order: `Cache.read_logmel` of an open cache."""
     rows: np.ndarray
     """(clips,), the row numbers of all clips."""
     device: torch.device
@@ -60,9 +60,9 @@ Clips = torch.Tensor | Streamed
 def read_clips(
     parts: list[tuple[Callable[[Sequence[int]], np.ndarray], torch.device]], rows: np.ndarray
 ) -> list[Clips]:
-    """Return what an open cache has of some clips: on the device, or streamed if that is too much.
+    """Return the log-mels or waveforms of clips in an open cache: on the device, or streamed if they are too large.
 
-    What is on the device takes half of its memory at most, and of a processor's also at most `HELD` bytes.
+    On the device they take at most half of its memory; in the memory of a processor also at most `HELD` bytes.
 
     Args:
         parts: for each result how it is read (as `Streamed.read`) and where it is put.

@@ -48,7 +48,7 @@ class TrainingSet:
     spectrograms: Clips
     """(clips, mels, frames), float32, in dB."""
     waveform: Clips | None
-    """(clips, samples), int16; only if the equaliser needs it, and where it is computed."""
+    """(clips, samples), int16, on the device of the equaliser; None without an equaliser."""
     section: torch.Tensor
     """(clips,), index into the section labels."""
     attribute: torch.Tensor
