@@ -2,8 +2,8 @@
 
 A kind is a class `Network(description)`, a module of torch with
 
-    description         a dataclass of what it takes to build it again, except for its tensors; `kind` is its name here
-    hears               "logmel" or "waveform": what it takes of a clip
+    description         a dataclass of what is needed to build it again, except for its tensors; `kind` is its name here
+    hears               "logmel" or "waveform": its input
     widths              the numbers of its features, side by side: one, or one per stage
     vectors(heard)      (batch, mels, frames) log-mels, or (batch, samples) int16 -> (batch, sum of widths) features
     for_scoring()       itself, or a faster network with the same features
@@ -44,7 +44,7 @@ def load(path: Path):
     """Read a network of any kind, in evaluation mode, on the CPU.
 
     Raises:
-        InputError: a damaged file, one that is no network, or tensors that do not fit the description.
+        InputError: the file is damaged or not a network, or its tensors do not fit the description.
     """
     tensors, metadata = network.read(path)
     if metadata["content"] != "network":
