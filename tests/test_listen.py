@@ -115,7 +115,7 @@ def test_channels_and_another_rate_as_in_a_file(tmp_path, sound, channel, index)
         ("wav", (STRICT, None, 2), "--channels: found 2, but the header of the wav says 1"),
         (b"", (STRICT, 0), "--rate: found 0; expected a number of at least 1"),
         (b"", (STRICT, None, -1), "--channels: found -1"),
-        (b"12345678", (STRICT, None, 2), "2 channels; say which one is to be heard"),
+        (b"12345678", (STRICT, None, 2), "2 channels; choose one of them"),
         (b"12345678", (LogMel(channel=3), None, 2), "--channel: found 3, but the input has 2"),
     ],
 )

@@ -283,8 +283,8 @@ def listen(
         arecord -t raw -f S16_LE -r 16000 | asd listen --detector fan.zip >> fan.jsonl
 
     The input is raw PCM (16 bit, little-endian: S16_LE) or a wav of it. A step as long as the training clips is scored
-    as soon as its sound is there, and printed as a line of JSON. If no sound comes for two seconds, and when the input
-    ends, this is said, and printed as a line with a remark and without a score.
+    as soon as its sound is complete, and printed as a line of JSON. If no sound comes for two seconds, and when the
+    input ends, there is a warning, and a line with a remark and without a score is printed.
 
     Exit status: 0; 1 if the input ended before the first step, or an alarm could not be delivered.
 
@@ -292,9 +292,9 @@ def listen(
         detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
         section: the section of the machine. By default each step is scored as the section with the lowest standardised
             score.
-        rate: of the input in Hz; it is resampled if the detector has another one. By default that of a wav's header, or
-            else the detector's.
-        channels: of the input; by default those of a wav's header, or else one.
+        rate: rate of the input in Hz; it is resampled if the detector has another one. By default that of a wav's
+            header, or else the detector's.
+        channels: number of channels of the input; by default that of a wav's header, or else one.
         channel: if there are several channels: mix takes their mean, a number takes one channel (from 1).
         every: seconds from one step to the next; by default the length of the training clips.
         after: number of anomalous steps in a row that raise an alarm; the next one follows only after a normal step.
@@ -368,7 +368,7 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
         if took > step / settings.rate and not slow:
             slow = True
             log.warning(
-                "scoring a step took %.2f s, and there is one every %.2f s: if this goes on, results come late, and "
+                "scoring a step took %.2f s, and there is one every %.2f s: if this continues, results come late, and "
                 "sound may be lost; set --every to more seconds",
                 *(took, step / settings.rate),
             )

@@ -42,8 +42,8 @@ class Pcm:
             settings: which channel is taken, and the rate to which sound is resampled.
 
         Raises:
-            InputError: another format, a header that contradicts the arguments, or several channels of which none is
-                chosen.
+            InputError: the input has another format, its header contradicts the arguments, or it has several channels
+                and none is chosen.
         """
         for name, value in (("--rate", rate), ("--channels", channels)):
             if value is not None and value < 1:
@@ -51,11 +51,11 @@ class Pcm:
         self.descriptor, self.settings = descriptor, settings
         self.rest = b""
         self.bytes_left: int | None = None
-        """Of the samples of a wav whose header has a length."""
+        """Bytes of samples that are to come, if the header of a wav says their number."""
         self.gaps: list[tuple[float, float]] = []
         """(seconds of sound before it, its length in seconds) of each gap."""
         self.seconds = 0.0
-        """Of sound that was read."""
+        """Seconds of sound that were read."""
         header = self._header()
         for name, given, value in (("--rate", rate, header[0]), ("--channels", channels, header[1])):
             if None not in (given, value) and given != value:
@@ -64,8 +64,8 @@ class Pcm:
         self.channels = channels or header[1] or 1
         if self.channels > 1 and settings.channel == "mono":
             raise InputError(
-                f"standard input: {self.channels} channels; say which one is to be heard (--channel 1), or take their "
-                "mean (--channel mix)"
+                f"standard input: {self.channels} channels; choose one of them (--channel 1), or take their mean "
+                "(--channel mix)"
             )
         if isinstance(settings.channel, int) and settings.channel > self.channels:
             raise InputError(
@@ -80,7 +80,7 @@ class Pcm:
         return data
 
     def _header(self) -> tuple[int | None, int | None]:
-        """Read what comes before the samples; return the rate and the channels, None if it does not say."""
+        """Read what comes before the samples; return the rate and the number of channels, None if they are unknown."""
         begin = self._exactly(4)
         if name := next((name for magic, name in OTHERS.items() if begin.startswith(magic)), None):
             raise InputError(

@@ -189,8 +189,8 @@ def make_backbone(name: str, last_stage: int | None = None) -> nn.Module:
     """Build timm's network of this name up to a stage, without its classifier and with random weights.
 
     Args:
-        name: timm's.
-        last_stage: None: the whole network.
+        name: timm's name.
+        last_stage: the last stage that is built; None: the whole network.
 
     Raises:
         InputError: timm has no such network, or it has fewer stages, or none.
@@ -259,7 +259,7 @@ def hold_stages(network: Network, first: int) -> None:
 
 
 def _hold_up_to(net: nn.Module, last: str) -> None:
-    """Leave the layers of a network of timm up to the module of this name as they are, in the order of its modules."""
+    """Keep the layers of a network of timm unchanged in training, from the first to the module of this name."""
     names = [name for name, _ in net.named_modules()]
     end = max(place for place, name in enumerate(names) if name == last or name.startswith(f"{last}."))
     for _, module in list(net.named_modules())[: end + 1]:
