@@ -279,12 +279,11 @@ class Bench:
 
     def _described(self, network: str, name: str) -> str:
         """What a network depends on besides corpus and seed."""
-        from asd.settings import canonical
 
         block = self.settings.networks[network]
         chosen = block.training.model_copy(update={"seed": 0})
-        chosen = chosen.model_copy(update={"epochs": 0}) if name.endswith(UNTRAINED) else chosen
-        return f"{block.backbone.file} {block.logmel.file} {canonical(chosen)}"
+        chosen = chosen.untrained if name.endswith(UNTRAINED) else chosen
+        return f"{block.backbone.file if block.starts else ''} {block.logmel.file} {chosen.flags}"
 
     def scored(self, name: str) -> "pd.DataFrame":
         """Return the scores of a model, as `asd.scores.read_scores` does, from its file if there is one."""
@@ -363,7 +362,7 @@ class Bench:
             return load(path)
         chosen = block.training.model_copy(update={"seed": self.seed})
         if name.endswith(UNTRAINED):
-            chosen = chosen.model_copy(update={"epochs": 0})
+            chosen = chosen.untrained
         start, kind = None, KINDS[block.kind]
         if block.warm_start:
             self._network(block.warm_start, name)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from torch.nn import functional
 
-from asd.losses import LARGEST_SCALE, SMALLEST_SCALE, AdaCos, adaptive_scale, focal, mixed_focal
+from asd.losses import LARGEST_SCALE, SMALLEST_SCALE, AdaCos, adaptive_scale, focal, make_loss, mixed_focal
+from asd.settings import CosineLoss
 
 
 def seeded(seed=0):
@@ -272,3 +273,83 @@ def test_mixed_focal_weighs_each_clip_by_itself():
     a, b = (published_focal(logits.double().numpy(), labels.numpy(), 2.0) for labels in (first, second))
     found = mixed_focal(logits, first, second, weight, 2.0)
     np.testing.assert_allclose(found, weight.numpy() * a + (1 - weight.numpy()) * b, rtol=1e-5)
+
+
+# --- losses of soft labels ----------------------------------------------------------------------------------
+
+
+def plain_loss(kind, embedding, centres, first, second, weight, scale, margin=0.5):
+    """The mean loss in numpy, class by class and clip by clip."""
+    total = 0.0
+    unit = centres / np.linalg.norm(centres, axis=2, keepdims=True)
+    for x, one, other, share in zip(embedding, first, second, weight, strict=True):
+        x = x / np.linalg.norm(x)
+        for label, part in ((one, share), (other, 1 - share)):
+            logits = []
+            for number, own in enumerate(unit):
+                if kind == "subcluster_adacos":
+                    logits.append(logsumexp([scale * x @ centre for centre in own]))
+                elif kind == "adaproj":
+                    projected = sum((x @ centre) * centre for centre in own)
+                    logits.append(scale * x @ projected / np.linalg.norm(projected))
+                else:
+                    angle = math.acos(x @ own[0])
+                    moved = (
+                        math.cos(angle + margin)
+                        if angle + margin <= math.pi
+                        else x @ own[0] - margin * math.sin(margin)
+                    )
+                    logits.append(scale * (moved if number == label else x @ own[0]))
+            total += part * (logsumexp(logits) - logits[label])
+    return total / len(embedding)
+
+
+@pytest.mark.parametrize("kind", ["subcluster_adacos", "adaproj", "arcface"])
+def test_losses_of_soft_labels_have_the_values_and_gradients_of_plain_ones(kind):
+    draw = np.random.default_rng(0)
+    centres = 1 if kind == "arcface" else 3
+    loss = make_loss(6, 4, CosineLoss(kind=kind, centres=3))
+    count = {"subcluster_adacos": 12, "adaproj": 4, "arcface": 4}[kind]
+    assert loss.scale.item() == pytest.approx(max(math.sqrt(2) * math.log(count - 1), SMALLEST_SCALE))
+    assert loss.weight.shape == (4 * centres, 6)
+    loss.double()
+    first, second = np.array([0, 1, 2, 3, 3]), np.array([0, 2, 1, 0, 3])
+    weight, embedding = np.array([1.0, 0.7, 0.2, 0.5, 0.0]), draw.normal(size=(5, 6))
+    embedding[4] = -loss.weight.detach().numpy()[3]  # an angle of 180 degrees, above pi - margin
+    embedding[4] += 0.01 * draw.normal(size=6)
+    given = torch.from_numpy(embedding).requires_grad_()
+    losses, logits = loss(given, *(torch.from_numpy(one) for one in (first, second, weight)))
+    losses.mean().backward()
+    assert logits.shape == (5, 4)
+
+    def plain(embedding, weights):
+        shaped = weights.reshape(4, centres, 6)
+        return plain_loss(kind, embedding, shaped, first, second, weight, loss.scale.item())
+
+    weights = loss.weight.detach().numpy()
+    assert losses.mean().item() == pytest.approx(plain(embedding, weights), rel=1e-6)
+    for values, gradient, function in (
+        (embedding, given.grad, lambda one: plain(one, weights)),
+        (weights, loss.weight.grad, lambda one: plain(embedding, one)),
+    ):
+        for index in np.ndindex(*values.shape):
+            step = np.zeros_like(values)
+            step[index] = 1e-6
+            slope = (function(values + step) - function(values - step)) / 2e-6
+            assert gradient[index].item() == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["subcluster_adacos", "adaproj", "arcface"])
+def test_losses_of_soft_labels_stay_finite_where_an_embedding_is_a_centre(kind):
+    loss = make_loss(4, 2, CosineLoss(kind=kind, centres=2))
+    embedding = loss.weight.detach()[:1].clone().requires_grad_()
+    labels = torch.zeros(1, dtype=torch.int64)
+    loss(embedding, labels, labels, torch.ones(1))[0].sum().backward()
+    assert embedding.grad.isfinite().all()
+    assert loss.weight.grad.isfinite().all()
+
+
+def test_fixed_centres_and_a_scale_of_ones_own():
+    loss = make_loss(4, 2, CosineLoss(trainable=False, scale=30.0))
+    assert not loss.weight.requires_grad
+    assert loss.scale == 30

@@ -20,7 +20,7 @@ from conftest import merged
 from snakemake.api import SnakemakeApi
 from snakemake.settings import types as snakemake
 
-from asd.settings import DETECTORS, Model, load
+from asd.settings import DETECTORS, Model, Network, load
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "weights", "logmel", "train", "features", "spectra", "fit", "score", "fuse", "ensemble", "tables"]
@@ -34,7 +34,7 @@ BASE = {
         "mix": {"title": "Mix", "spectrum": "ranked", "detector": "gmm"},
         "fusion": {"members": ["spectrum", "global", "local", "plain"], "weights": [6, 1, 1, 1]},
     },
-    "run_models": ["global", "local", "oe", "plain", "spectrum", "near", "mix", "fusion"],
+    "run_models": ["global", "local", "oe", "plain", "spectrum", "near", "mix", "fusion", "waveform"],
     "paper_models": ["global", "local", "oe", "plain"],
 }
 
@@ -77,6 +77,7 @@ OTHERS = {
     "spectra.ranked.decays": [1.0, 0.9],
     "paper_models": ["global"],
     "models.oe.detector": "gaussian",
+    "waveform.resolutions": [1024, 4096],
 }
 
 
@@ -161,6 +162,9 @@ NOT_RUN = ("networks.untrained.*", "spectra.mean.*", "spectra.level.*", *(f"mode
 LEFT_OUT = ("submission.*", "networks.global.*", "networks.plain.*", "models.plain.*", *ALIKE, *NOT_RUN)
 LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domains", "spectra.*.quantiles")
 LEFT_OUT += ("train.kind", "networks.*.kind")  # another kind has other keys
+# What the network of the waveform does not have; of the settings that it has the top-level block is tried.
+LEFT_OUT += tuple(f"networks.waveform.{key}*" for key in Network.model_fields if key not in ("scope", "seed"))
+LEFT_OUT += ("networks.*.waveform.*", "train.waveform.*", "models.waveform.*")
 LEFT_OUT += ("models.global.spectrum", "models.local.spectrum", "models.oe.spectrum")
 LEFT_OUT += ("models.spectrum.network", "models.near.network", "models.mix.network")
 LEFT_OUT += tuple(f"models.[!f]*.{key}" for key in ("members", "weights", "fuse"))
@@ -247,6 +251,8 @@ CODE = {
     "src/asd/losses.py": TRAINED,
     "src/asd/training.py": TRAINED,
     "src/asd/checkpoint.py": TRAINED,
+    "src/asd/loop.py": TRAINED,
+    "src/asd/waveform.py": ["train", "features", "fit", "score", "tables"],
     "src/asd/features.py": STAGES[4:],
     "src/asd/spectra.py": ["spectra", "fit", "score", "fuse", "tables"],
     "src/asd/gaussian.py": LATER,

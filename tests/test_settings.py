@@ -66,6 +66,19 @@ def test_entries_inherit_and_override():
     assert loaded.models["local"].mvg.covariance == "ledoit_wolf"
 
 
+def test_a_network_of_another_kind_takes_its_own_block_and_of_train_what_all_kinds_have():
+    changes = {"train": {"epochs": 7, "seed": 5}, "waveform": {"steps": 9, "loss": {"centres": 3}}}
+    loaded = settings.load(configuration(changes | {"networks": {"waveform": {"waveform": {"batch": 8}}}}))
+    network = loaded.networks["waveform"]
+    own = network.waveform
+    assert (network.seed, own.steps, own.loss.centres, own.batch) == (5, 9, 3, 8)
+    flags = network.training.flags
+    assert flags.startswith("--kind waveform --scope all --seed 5 --waveform.batch 8 ")
+    assert "epochs 7" not in flags
+    assert "waveform" not in loaded.networks["global"].training.flags
+    assert settings.load(loaded.model_dump()) == loaded
+
+
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
@@ -102,6 +115,21 @@ def test_entries_inherit_and_override():
         ({"networks": None}, "networks"),
         ({"networks": {"global": 3}}, "networks.global"),
         ({"train": 3}, "train"),
+        ({"networks": {"global": {"kind": "wavform"}}}, "found 'wavform'"),
+        (
+            {"networks": {"waveform": {"window": 64}}},
+            "networks.waveform.window: this is a setting of the kind",
+        ),
+        (
+            {"networks": {"waveform": {"warm_start": "global"}}},
+            "those of the kind waveform are in networks.wave",
+        ),
+        ({"networks": {"waveform": {"waveform": {"step": 3}}}}, "networks.waveform.waveform.step: unknown key"),
+        ({"waveform": {"resolutions": []}}, "waveform.resolutions"),
+        ({"waveform": {"loss": {"kind": "adacos"}}}, "waveform.loss.kind"),
+        ({"train": {"kind": "waveform"}}, "train.kind: found 'waveform'; each entry of networks has its own"),
+        ({"train": {"waveform": {"steps": 3}}}, "train.waveform: this block is at the top of the configuration"),
+        ({"models": {"waveform": {"detector": "exposure"}}}, "models.waveform.detector: exposure needs a"),
     ],
 )
 def test_what_is_wrong_is_refused_with_the_path_of_its_key(overlay, message):

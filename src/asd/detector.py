@@ -43,6 +43,7 @@ from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
 from asd.settings import Check, DetectorName, LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
+from asd.waveform import of_recording, pieces
 
 LAYOUT = 4
 
@@ -230,15 +231,29 @@ class Loaded:
             sections: the sections as which it is scored.
         """
         logmel = log_mel(waveform, self.member.logmel)
-        if self.network is None:
-            rows = self._pooled(waveform, logmel)[None]
+        if self.network is None or self.network.hears == "waveform":
+            rows = self._embedded(waveform) if self.network else self._pooled(waveform, logmel)[None]
             return {section: self.fitted.sections[section].window_scores(rows) for section in sections}
         return self._of_windows(logmel, machine, sections)
 
+    @torch.inference_mode()
+    def _embedded(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the features of the pieces of a recording, (pieces, values), by a network that hears the waveform."""
+        device = next(self.network.parameters()).device
+        heard = of_recording(torch.from_numpy(as_int16(waveform)), self.network.description.samples)
+        return torch.cat([self.network.vectors(some.to(device)).cpu() for some in heard.split(16)]).numpy()
+
+    def times(self, windows: int, samples: int) -> np.ndarray:
+        """Return the seconds at the middles of the windows of a recording of so many samples, (windows,)."""
+        logmel, cut_in = self.member.logmel, self.member.windows
+        if self.network and self.network.hears == "waveform":
+            length = self.network.description.samples
+            return (pieces(samples, length) + min(length, samples) / 2) / logmel.rate
+        return window_times(windows, cut_in.test_hop, cut_in.window or frame_count(samples, logmel), logmel)
+
     def _pooled(self, waveform: np.ndarray, logmel: np.ndarray) -> np.ndarray:
         """Return the features of a recording without a network, (d,) float32 as a features file keeps them."""
-        samples = np.rint(waveform * soundfiles.FULL_SCALE).clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1)
-        return features(logmel, samples.astype(np.int16), self.member.spectrum, self.member.logmel).astype(np.float32)
+        return features(logmel, as_int16(waveform), self.member.spectrum, self.member.logmel).astype(np.float32)
 
     @property
     def tells_bands(self) -> bool:
@@ -345,9 +360,7 @@ class Detector:
         for loaded, scores in zip(self.members, by_member, strict=True):
             _, curve = loaded.of_clip(scores[nearest])
             if loaded.member.windows.window or len(self.members) == 1:
-                cut_in = loaded.member.windows
-                frames = cut_in.window or frame_count(len(waveform), loaded.member.logmel)
-                times, windows = window_times(len(curve), cut_in.test_hop, frames, loaded.member.logmel), curve
+                times, windows = loaded.times(len(curve), len(waveform)), curve
                 break
         limit = self.description.thresholds[nearest]
         decision = None if limit is None else score > limit
@@ -409,6 +422,12 @@ class Detector:
         if fault := soundfiles.fault_of(waveform):
             raise InputError(f"waveform: {fault}")
         return waveform.astype(np.float32)
+
+
+def as_int16(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform (samples,) of full scale 1 as a log-mel cache keeps it, int16."""
+    scaled = np.rint(waveform * soundfiles.FULL_SCALE)
+    return scaled.clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1).astype(np.int16)
 
 
 def silent(waveform: np.ndarray) -> str:

@@ -96,7 +96,7 @@ def exportable(detector: Detector) -> Loaded:
 
     Raises:
         InputError: the detector cannot be a graph. Graphs exist for the detectors gaussian and exposure; not for
-            fusions, poolings that need the waveform or quantiles, and windows whose scores are not averaged.
+            fusions, networks and poolings that need the waveform, quantiles, and windows whose scores are not averaged.
     """
     title, members = detector.description.title, detector.members
     if len(members) > 1:
@@ -110,6 +110,8 @@ def exportable(detector: Detector) -> Loaded:
     elif member.spectrum and (member.spectrum.needs_waveform or "quantiles" in member.spectrum.pool):
         pool = ", ".join(member.spectrum.pool)
         reason = f"a spectrum of {pool}, {member.spectrum.scale}; expected mean, deviation or gwrp of db"
+    elif loaded.network and loaded.network.hears == "waveform":
+        reason = "a network of the waveform; expected one of log-mels"
     elif fitted and member.windows.window:
         nearest = any(len(section.divisor) > 1 for section in fitted.sections.values())
         if nearest or fitted.settings.window_pooling.kind != "mean":

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from asd import network, training
+from asd import network, training, waveform
 from asd.errors import InputError
 
 
@@ -37,6 +37,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "efficientnet": Kind(network.Description, network.Network, training.prepared, training.train),
+    "waveform": Kind(waveform.Description, waveform.Network, waveform.prepared, waveform.train),
 }
 
 

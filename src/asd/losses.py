@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from asd.settings import CosineLoss as Settings
+
 SMALLEST_SCALE = math.sqrt(2) * math.log(2)
 """The initial scale for three classes. For two, the published initial scale is 0, and there would be no gradient."""
 LARGEST_SCALE = 1000.0
@@ -129,3 +131,118 @@ def mixed_focal(logits: Tensor, first: Tensor, second: Tensor, weight: Tensor, g
         (batch,) losses.
     """
     return weight * focal(logits, first, gamma) + (1 - weight) * focal(logits, second, gamma)
+
+
+# --- losses of soft labels, for networks of the waveform ----------------------------------------------------
+
+
+class CosineLoss(nn.Module):
+    """Cross-entropy of a softmax over classes, each with several centres of length 1; see the classes below.
+
+    The scale is constant: sqrt(2) log(N - 1), AdaCos's initial one, if the softmax is over N logits.
+
+    Args:
+        features: number of values of an embedding.
+        classes: at least 2.
+        centres: of each class.
+        trainable: whether the centres learn, or stay as they are drawn.
+        scale: 0: the one above.
+        logits: N.
+    """
+
+    def __init__(self, features: int, classes: int, centres: int, trainable: bool, scale: float, logits: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes * centres, features), requires_grad=trainable)
+        nn.init.xavier_uniform_(self.weight)
+        scale = scale or max(math.sqrt(2) * math.log(logits - 1), SMALLEST_SCALE)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        self.classes = classes
+
+    def cosine(self, embedding: Tensor) -> Tensor:
+        """Return the cosines (batch, classes, centres) between embeddings (batch, features) and centres."""
+        cosine = functional.linear(functional.normalize(embedding.to(self.weight)), functional.normalize(self.weight))
+        return cosine.unflatten(1, (self.classes, -1))
+
+    def logits(self, embedding: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return the logits (batch, classes) of embeddings (batch, features); with a margin for a label (batch,)."""
+        raise NotImplementedError
+
+    def forward(self, embedding: Tensor, first: Tensor, second: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cross-entropy with labels mixed by mixup, (batch,), and the logits without margin.
+
+        Args:
+            embedding: (batch, features).
+            first: (batch,) labels of the clips, int64.
+            second: (batch,) labels of their partners, int64.
+            weight: (batch,) weight of the first, from 0 to 1.
+        """
+        losses = [
+            functional.cross_entropy(self.logits(embedding, one), one, reduction="none") for one in (first, second)
+        ]
+        with torch.no_grad():
+            plain = self.logits(embedding)
+        return weight * losses[0] + (1 - weight) * losses[1], plain
+
+
+class SubclusterAdaCos(CosineLoss):
+    """Sub-cluster AdaCos: a softmax over all centres, whose probabilities are summed per class.
+
+    Wilkinghoff 2021, "Sub-Cluster AdaCos: Learning Representations for Anomalous Sound Detection", IJCNN.
+    """
+
+    def logits(self, embedding: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return log sum over the centres of exp(scale cos), (batch, classes): its softmax is that of the classes."""
+        return (self.scale * self.cosine(embedding)).logsumexp(2)
+
+
+class AdaProj(CosineLoss):
+    """AdaProj: the cosine between an embedding and its projection onto the subspace of a class.
+
+    Wilkinghoff 2024, "AdaProj: Adaptively Scaled Angular Margin Subspace Projections for Anomalous Sound Detection
+    with
+    Auxiliary Classification Tasks", DCASE. The projection is the sum of the centres, each times its scalar product with
+    the embedding; the centres are not made orthogonal. Unlike the paper's, the scale does not follow the batches.
+    """
+
+    def logits(self, embedding: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return scale times cosine, (batch, classes)."""
+        centres = functional.normalize(self.weight).unflatten(0, (self.classes, -1))
+        projected = torch.einsum("bck,ckd->bcd", self.cosine(embedding), centres)
+        return self.scale * functional.cosine_similarity(embedding[:, None].to(projected), projected, 2)
+
+
+class ArcFace(CosineLoss):
+    """ArcFace: the angle to the centre of the own class is enlarged by a margin (Deng et al. 2019, CVPR)."""
+
+    margin = 0.5
+
+    def logits(self, embedding: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return scale times cosine, (batch, classes); of the angle plus margin for the label."""
+        cosine = self.cosine(embedding).squeeze(2)
+        if label is None:
+            return self.scale * cosine
+        own = cosine.gather(1, label[:, None])
+        # cos(a + m) by the angle's cosine and sine, kept from an infinite slope where the cosine is 1.
+        sine = (1 - own.square()).clamp_min(1e-7).sqrt()
+        enlarged = own * math.cos(self.margin) - sine * math.sin(self.margin)
+        # An angle above pi - m would get smaller by the margin; there it goes on linearly, as in the published code.
+        beyond = own < -math.cos(self.margin)
+        enlarged = torch.where(beyond, own - self.margin * math.sin(self.margin), enlarged)
+        return self.scale * cosine.scatter(1, label[:, None], enlarged)
+
+
+def make_loss(features: int, classes: int, settings: Settings) -> CosineLoss:
+    """Return a loss; its centres are drawn (Glorot, uniform) with PyTorch's own generator.
+
+    Args:
+        features: number of values of an embedding.
+        classes: at least 2.
+        settings: of the loss.
+    """
+    centres = 1 if settings.kind == "arcface" else settings.centres
+    logits = classes * centres if settings.kind == "subcluster_adacos" else classes
+    kind = {"subcluster_adacos": SubclusterAdaCos, "adaproj": AdaProj, "arcface": ArcFace}[settings.kind]
+    made = kind(features, classes, centres, settings.trainable, settings.scale, logits)
+    if settings.kind == "arcface":
+        made.margin = settings.margin
+    return made

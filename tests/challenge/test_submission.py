@@ -19,7 +19,9 @@ from conftest import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from asd import waveform
 from asd.challenge import checker, submission
 from asd.challenge import meta as form
 from asd.challenge.checker import faults
@@ -371,9 +373,19 @@ def test_complexity_is_what_the_layers_do(tmp_path):
     products = counted(net, 64, 40)
     weights = sum(parameter.numel() for parameter in net.backbone.parameters())
     path = tmp_path / "fan.safetensors"
-    assert form.network_complexity(path, 64, 40, 5, exposure=False) == Complexity(weights, 5 * products)
+    assert form.network_complexity(path, 64, 40, 0, 5, exposure=False) == Complexity(weights, 5 * products)
     head = 3 * 1280
-    assert form.network_complexity(path, 64, 40, 1, exposure=True) == Complexity(weights + head, products + head)
+    assert form.network_complexity(path, 64, 40, 0, 1, exposure=True) == Complexity(weights + head, products + head)
+
+
+def test_complexity_of_a_network_of_the_waveform(tmp_path):
+    net = waveform.Network(waveform.Description("fan", 16000, 160000, (1024,), ("a", "b"), "")).eval()
+    save(tmp_path / "fan.safetensors", net)
+    found = form.network_complexity(tmp_path / "fan.safetensors", 64, 40, 160000, 1, exposure=False)
+    assert found.parameters == 2_495_568
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net.embed(torch.zeros(1, 160000))
+    assert found.macs == counter.get_total_flops() // 2 > 1e7
 
 
 def of_rank(rank):

@@ -38,7 +38,7 @@ from asd.errors import InputError
 from asd.files import contents, digest, written
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
-from asd.settings import DETECTORS, flags, load
+from asd.settings import DETECTORS, NETWORKS, flags, load
 from asd.expansion import expand as expand_sweep
 from asd.own_manifest import manifest_of, recordings_of
 from snakemake.exceptions import WorkflowError
@@ -123,6 +123,12 @@ def code_of_detector(script):
     """A digest of the code that a script runs for a model; it does not depend on the detectors that others have."""
     digests = {one: code(script, unused=set(DETECTORS) - {one}) for one in DETECTORS}
     return lambda wildcards: digests[settings.models[wildcards.model].detector]
+
+
+def code_of_kind(script):
+    """A digest of the code that a script runs for a network; it does not depend on the kinds that others have."""
+    digests = {one: code(script, unused=set(NETWORKS) - {one}) for one in NETWORKS}
+    return lambda wildcards: digests[settings.networks[wildcards.network].kind]
 
 
 def command(*arguments, python="python"):
@@ -335,9 +341,10 @@ def training_needs(wildcards, input):
     training = settings.networks[wildcards.network].training
     shapes = [shape_of(cache) for cache in input.cache]
     clips = sum(shape[0] for shape in shapes)
+    batch, epochs = training.plan(max(clips, 1))
     one = shapes[0][1] * (training.window or min(shape[2] for shape in shapes))
     held = min(HELD, sum(os.path.getsize(cache) for cache in input.cache))
-    return needs("train", min(training.batch, clips) * one, training.epochs * clips * one, held)
+    return needs("train", batch * one, epochs * clips * one, held)
 
 
 def scoring_needs(network, cache):

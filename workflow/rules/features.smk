@@ -22,7 +22,7 @@ rule features:
         runtime=lambda wildcards, input, attempt: attempt * scoring_needs(wildcards.network, input.cache)["runtime"],
     params:
         script=f"{SCRIPTS}/features.py",
-        code=code("features"),
+        code=code_of_kind("features"),
         settings=lambda wildcards: flags(settings.networks[wildcards.network].windows),
         compute=COMPUTE,
     shell:

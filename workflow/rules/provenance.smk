@@ -22,7 +22,12 @@ rule provenance:
     """Record what made the tables, so that they can be made again."""
     input:
         manifests=expand(rules.download.output.manifest, machine=settings.machines),
-        weights=expand(WEIGHTS, backbone=dict.fromkeys(settings.networks[name].backbone.file for name in RUN_NETWORKS)),
+        weights=expand(
+            WEIGHTS,
+            backbone=dict.fromkeys(
+                settings.networks[name].backbone.file for name in RUN_NETWORKS if settings.networks[name].starts
+            ),
+        ),
         networks=network_paths(RUN_NETWORKS),
         scores=ALL_SCORES,
         selection=SELECTION,

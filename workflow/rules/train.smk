@@ -28,7 +28,7 @@ rule train:
         runtime=lambda wildcards, input, attempt: attempt * training_needs(wildcards, input)["runtime"],
     params:
         script=f"{SCRIPTS}/train.py",
-        code=code("train"),
+        code=code_of_kind("train"),
         settings=lambda wildcards: settings.networks[wildcards.network].training.flags,
         start=lambda wildcards: "--start" if start_of(wildcards) else "",
         compute=COMPUTE,

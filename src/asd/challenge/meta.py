@@ -57,13 +57,14 @@ class Complexity:
         return Complexity(self.parameters + other.parameters, self.macs + other.macs)
 
 
-def network_complexity(path: Path, mels: int, frames: int, windows: int, exposure: bool) -> Complexity:
+def network_complexity(path: Path, mels: int, frames: int, samples: int, windows: int, exposure: bool) -> Complexity:
     """Count the parameters and operations of a network, by a forward pass that computes shapes only.
 
     Args:
         path: the network.
         mels: mel bins.
         frames: frames of a window, or of the whole clip.
+        samples: samples of a clip, for a network that hears the waveform.
         windows: windows per clip.
         exposure: whether the section head scores; the features need no head. The attribute head never scores.
     """
@@ -71,12 +72,17 @@ def network_complexity(path: Path, mels: int, frames: int, windows: int, exposur
     from torch.utils.flop_counter import FlopCounterMode
 
     from asd.kinds import load
+    from asd.losses import AdaCos
 
     network = load(path).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.embed(network.standardise(torch.empty(1, mels, frames, device="meta")))
+        if network.hears == "waveform":
+            network.embed(torch.empty(1, samples, device="meta"))
+        else:
+            network.embed(network.standardise(torch.empty(1, mels, frames, device="meta")))
     head = network.section.weight.numel() if exposure else 0  # a weight, a product
-    parameters = sum(parameter.numel() for parameter in network.backbone.parameters())
+    heads = sum(len(one.weight.flatten()) for one in network.children() if isinstance(one, AdaCos))
+    parameters = sum(parameter.numel() for parameter in network.parameters()) - heads
     return Complexity(parameters + head, windows * (counter.get_total_flops() // 2 + head))
 
 
@@ -112,9 +118,10 @@ def clip_complexity(settings: "Settings", model: str, cache: Path, network: Path
 
     with open_cache(cache) as opened:
         mels = opened.settings.mels
+        samples = opened.samples
         rows = cut(np.array([False]), opened.frames, settings.networks[settings.models[model].network].windows)
     windows = len(rows.clip)
-    count = network_complexity(network, mels, rows.window, windows, exposure=fitted is None)
+    count = network_complexity(network, mels, rows.window, samples, windows, exposure=fitted is None)
     return count if fitted is None else count + fitted_complexity(fitted, windows)
 
 
@@ -205,8 +212,8 @@ def description(
         name: max(count.parameters for (model, _), count in complexity.items() if model == name)
         for name in system.parts
     }
-    backbones = list(dict.fromkeys(network.backbone.name for network in networks))
-    pretrained, data = _external(list(dict.fromkeys(network.backbone.weights for network in networks)))
+    backbones = list(dict.fromkeys(one.backbone.name if one.starts else one.kind for one in networks))
+    pretrained, data = _external(list(dict.fromkeys(one.backbone.weights for one in networks if one.starts)))
     return {
         "submission": {
             "label": label,
@@ -283,6 +290,8 @@ def _augmentations(settings: "Settings", networks: list[str]) -> list[str]:
 
 
 def _augmented(training: "Training") -> list[str]:
+    if training.kind == "waveform":
+        return ["mixup"] if training.waveform.mixup else []
     on = {
         "mixup": training.mixup.alpha,
         "time masking": training.time_masks.count * training.time_masks.width,

@@ -10,6 +10,7 @@ from asd.settings.models import Decision, Fit, Scored, Threshold, WindowPooling
 from asd.settings.networks import (
     NETWORKS,
     Backbone,
+    CosineLoss,
     Equaliser,
     Faults,
     Masks,
@@ -17,6 +18,7 @@ from asd.settings.networks import (
     Network,
     Spectrum,
     Training,
+    Waveform,
     Windows,
 )
 from asd.settings.recordings import Check, Dataset, Demo, Folder, LogMel, Parts, Published, Transfer

@@ -13,12 +13,13 @@ from asd.releases import releases
 from asd.settings.block import Name, Target
 from asd.settings.detectors import DETECTORS, STAGED, Detectors
 from asd.settings.models import Scored, Threshold
-from asd.settings.networks import Backbone, Network, Spectrum, Training
+from asd.settings.networks import COMMON, NETWORKS, Backbone, Kinds, Network, Spectrum, Training
 from asd.settings.recordings import Check, Dataset, LogMel
 from asd.settings.results import Compute, Ensemble, Leaderboard, Metrics, Submission, Variant
 
 HANDED_DOWN = (
     ("networks", "train", None),
+    *(("networks", block, block) for block in NETWORKS.values() if block),
     ("networks", "logmel", "logmel"),
     ("networks", "backbone", "backbone"),
     *(("models", block, block) for block in DETECTORS.values()),
@@ -28,7 +29,7 @@ HANDED_DOWN = (
 block for these settings (None: the entry itself)."""
 
 
-class Settings(Detectors):
+class Settings(Detectors, Kinds):
     """The complete, effective configuration: with all defaults, and with shared settings copied into the entries.
 
     The blocks of the detectors are the settings of all models, except for those that their entries set.
@@ -78,7 +79,8 @@ class Settings(Detectors):
             if not isinstance(data.get(entries), dict) or not isinstance(data.get(common, {}), dict):
                 continue  # the fields' own validation says what is wrong
             data[entries] = {
-                name: _inherit(entry, data.get(common, {}), inner) for name, entry in data[entries].items()
+                name: _inherit(entry, _for(entry, data.get(common, {}), common), inner)
+                for name, entry in data[entries].items()
             }
         return data
 
@@ -103,7 +105,17 @@ class Settings(Detectors):
             raise ValueError(f"spectra: {both[0]!r} is an entry of networks too; rename one of them")
         if strange := [name for name in self.paper_models if name not in self.models]:
             raise ValueError(f"paper_models: {strange[0]!r} is not an entry of models ({', '.join(self.models)})")
-        for name in self.networks:
+        if self.train.kind != "efficientnet":
+            raise ValueError(f"train.kind: found {self.train.kind!r}; each entry of networks has its own")
+        for block in filter(None, NETWORKS.values()):
+            if getattr(self.train, block) != type(self.train).model_fields[block].default:
+                raise ValueError(f"train.{block}: this block is at the top of the configuration: {block}")
+        for name, network in self.networks.items():
+            if network.strange:
+                raise ValueError(
+                    f"networks.{name}.{network.strange[0]}: this is a setting of the kind efficientnet; those of the "
+                    f"kind {network.kind} are in networks.{name}.{NETWORKS[network.kind]}"
+                )
             self.warm_starts(name)
         if strange := sorted(set(self.variants) - set(self.models)):
             raise ValueError(f"variants: {strange[0]!r} is not an entry of models; only a sweep writes this; remove it")
@@ -140,6 +152,11 @@ class Settings(Detectors):
                 raise ValueError(f"{where}.{kind}: {entry!r} is not an entry of {known} ({', '.join(entries)})")
         if model.members and model.detector != "gaussian":
             raise ValueError(f"{where}.detector: a fusion has no detector, only its members have; remove the key")
+        if model.network and model.detector == "exposure" and self.networks[model.network].kind != "efficientnet":
+            raise ValueError(
+                f"{where}.detector: exposure needs a classifier of sections; a network of kind "
+                f"{self.networks[model.network].kind} has none"
+            )
         if model.spectrum and model.detector == "exposure":
             raise ValueError(f"{where}.detector: exposure needs the classifier of a network; a spectrum has none")
         block = DETECTORS.get(model.detector, "")
@@ -226,6 +243,14 @@ class Settings(Detectors):
     def chosen_from(self) -> list[str]:
         """The models that the ensemble chooses from, which are the rows of the paper's tables."""
         return [name for name in self.paper_models if name in self.run_models] or self.run_models
+
+
+def _for(entry: Any, block: dict, name: str) -> dict:
+    """The keys of a common block that an entry takes: of `train`, networks that are no efficientnet take a few."""
+    if name != "train":
+        return block
+    other = isinstance(entry, dict) and entry.get("kind", "efficientnet") != "efficientnet"
+    return {key: value for key, value in block.items() if key != "kind" and (key in COMMON or not other)}
 
 
 def _inherit(entry: Any, common: dict, inner: str | None) -> Any:

@@ -1,5 +1,6 @@
 """What the features come from: networks and their training, and spectra."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -64,12 +65,76 @@ class Faults(Model):
     """Largest change of a steady fault, in dB. Pulses and bursts are up to twice as strong."""
 
 
-class Training(Model):
+class CosineLoss(Model):
+    """The loss of a network of kind waveform."""
+
+    kind: Literal["subcluster_adacos", "adaproj", "arcface"] = "subcluster_adacos"
+    """subcluster_adacos: a softmax over all centres, summed per class. adaproj: the cosine to the projection onto a
+    class's centres. arcface: one centre per class, and a margin."""
+    centres: int = Field(16, ge=1)
+    """Centres of a class (subcluster_adacos, adaproj)."""
+    trainable: bool = True
+    """Whether the centres learn, or stay as they are drawn."""
+    scale: float = Field(0.0, ge=0)
+    """The factor of the cosines; 0: sqrt(2) log(N - 1), where the softmax is over N logits."""
+    margin: float = Field(0.5, ge=0, lt=math.pi)
+    """What arcface adds to the angle, in radians."""
+
+
+class Waveform(Model):
+    """The kind waveform: spectrogram branches and a branch of the whole clip's spectrum (`asd.waveform`)."""
+
+    resolutions: Annotated[list[Annotated[int, Field(ge=128)]], Field(min_length=1)] = [1024]
+    """Samples of a window of the spectrogram of each spectrogram branch; hops are half of it. The recipe has 1024, or
+    256, 1024 and 4096."""
+    epochs: int = Field(16, ge=0)
+    """Passes over the training clips, if `steps` is 0."""
+    steps: int = Field(0, ge=0)
+    """Steps, rounded up to whole epochs: as many for few clips as for many. With 0 epochs and 0 steps the network keeps
+    its random weights."""
+    batch: int = Field(64, ge=2)
+    """Clips per step."""
+    rate: float = Field(1e-3, gt=0)
+    """Learning rate of AdamW."""
+    mixup: float = Field(0.5, ge=0, le=1)
+    """Share of the clips that are mixed with another one, with a weight drawn from 0 to 1."""
+    loss: CosineLoss = CosineLoss()
+
+    def plan(self, clips: int) -> tuple[int, int]:
+        """Return the clips per step and the number of epochs of a training on so many clips."""
+        batch = min(self.batch, clips)
+        return batch, -(-self.steps // (clips // batch)) if self.steps else self.epochs
+
+    @property
+    def untrained(self) -> "Waveform":
+        """The same, with nothing to train."""
+        return self.model_copy(update={"epochs": 0, "steps": 0})
+
+
+class Kinds(Model):
+    """The kinds of networks besides efficientnet: a block of settings for each, which has its name.
+
+    A block has a method `plan` and a property `untrained`.
+    """
+
+    waveform: Waveform = Waveform()
+    """Settings of the kind waveform; in an entry of `networks` those that differ from the top-level block."""
+
+
+NETWORKS = {"efficientnet": "", **{kind: kind for kind in Kinds.model_fields}}
+"""The kinds of networks, and the block with the settings of each; "": no block, but the entry itself."""
+
+COMMON = ("kind", "scope", "seed")
+"""The settings of training that all kinds have."""
+
+
+class Training(Kinds):
     """Training of one network."""
 
-    kind: Literal["efficientnet"] = "efficientnet"
-    """efficientnet: a pre-trained EfficientNet on log-mels. The settings below that are in no block of another kind's
-    name are of this kind, except for `scope` and `seed`, which all kinds have."""
+    kind: Literal[tuple(NETWORKS)] = "efficientnet"
+    """efficientnet: a pre-trained EfficientNet on log-mels. waveform: spectrogram branches and a branch of the whole
+    clip's spectrum, with random weights; its settings are in the block `waveform`. Except for `scope` and `seed`, all
+    settings that are not in such a block are of an efficientnet."""
     scope: Literal["machine", "all"] = "machine"
     """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
     section, and of machine and attribute; meant for machines with one section."""
@@ -127,17 +192,21 @@ class Training(Model):
         kept = {key for key, name in names.items() if name in (*COMMON, block) or (not block and name not in blocks)}
         return flags_of({key: value for key, value in flat(self).items() if key in kept})
 
+    def plan(self, clips: int) -> tuple[int, int]:
+        """Return the clips per step and the number of epochs of a training on so many clips."""
+        block = NETWORKS[self.kind]
+        return getattr(self, block).plan(clips) if block else (min(self.batch, clips), self.epochs)
+
     @property
     def learns(self) -> bool:
         """Whether there is anything to train."""
-        return self.epochs > 0
+        return self.plan(1)[1] > 0
 
-
-NETWORKS = {"efficientnet": ""}
-"""The kinds of networks, and the block with the settings of each; "": no block, but the entry itself."""
-
-COMMON = ("kind", "scope", "seed")
-"""The settings of training that all kinds have."""
+    @property
+    def untrained(self) -> "Training":
+        """The same, with nothing to train."""
+        block = NETWORKS[self.kind]
+        return self.model_copy(update={block: getattr(self, block).untrained} if block else {"epochs": 0})
 
 
 class Windows(Model):
@@ -169,10 +238,19 @@ class Network(Training):
     @classmethod
     def _norm_without_weights(cls, data: Any) -> Any:
         """Take `batch` as the default of `norm` without pre-trained weights, which have no statistics to freeze."""
+        if isinstance(data, dict) and data.get("kind", "efficientnet") != "efficientnet":
+            return data
         backbone = data.get("backbone") if isinstance(data, dict) else None
         weights = backbone.get("weights") if isinstance(backbone, dict) else getattr(backbone, "weights", None)
         random = weights == "none" and not data.get("warm_start")
         return {**data, "norm": "batch"} if random and "norm" not in data else data
+
+    @property
+    def strange(self) -> list[str]:
+        """The settings of an efficientnet that a network of another kind sets."""
+        shared = {*COMMON, "logmel", "backbone", *NETWORKS.values()}
+        own = {key: field.default for key, field in type(self).model_fields.items() if key not in shared}
+        return [key for key, default in own.items() if self.kind != "efficientnet" and getattr(self, key) != default]
 
     @property
     def training(self) -> Training:
