@@ -1,5 +1,6 @@
 """Sound from a pipe: samples, headers, gaps and the end; and what `asd listen` makes of it."""
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 import soundfile
 from detectors import asd, with_threshold
 
-from asd import listen
+from asd import cli, listen
 from asd.errors import InputError
 from asd.listen import Pcm
 from asd.settings import LogMel
@@ -216,6 +217,25 @@ def test_an_input_of_which_nothing_is_scored(words, tmp_path, monkeypatch, capsy
         found, _, err = asd(monkeypatch, capsys, *words, *more)
     assert found == status
     assert message in caplog.text + err
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_a_closed_input_and_a_full_disk_are_said(long, words, monkeypatch, capsys, stream):
+    def full(text: str, **options) -> None:
+        if "file" not in options:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        print(text, **options)
+
+    with long.open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", file if stream == "stdout" else None)
+        monkeypatch.setattr(cli, "print", full, raising=False)
+        status, _, err = asd(monkeypatch, capsys, *words)
+    assert status == 2
+    said = {
+        "stdin": "standard input is closed; expected sound",
+        "stdout": "standard output: cannot be written (No space left on device)",
+    }
+    assert said[stream] in err
 
 
 def command(words: tuple) -> subprocess.Popen:

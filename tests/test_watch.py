@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,12 @@ def test_a_full_disk_is_said_and_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     again = Watched(tmp_path, log)
     again.ready()
     assert again.ready() == [second]
+
+
+def test_a_device_as_the_log_is_not_read(tmp_path):
+    put(tmp_path / "a.wav", b"1", 1)
+    watched = Watched(tmp_path, Path("/dev/full"))
+    watched.ready()
+    with pytest.raises(InputError, match=r"/dev/full: cannot be written \(No space left on device\)"):
+        watched.append(watched.ready()[0], [{"score": 1.5}])
+    watched.close()

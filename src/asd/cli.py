@@ -310,9 +310,10 @@ def listen(
     from asd.listen import Pcm
     from asd.notify import Alarms
 
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
+        found = "closed" if sys.stdin is None else "a terminal"
         raise InputError(
-            "standard input is a terminal; expected sound, for example: arecord -t raw -f S16_LE -r 16000 | asd listen "
+            f"standard input is {found}; expected sound, for example: arecord -t raw -f S16_LE -r 16000 | asd listen "
             "--detector fan.zip"
         )
     loaded = _loaded(detector, False, channel, device, threads)
@@ -337,7 +338,12 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
     from asd.steps import clock, cut, step_samples
 
     def emit(row: dict) -> None:
-        print(json.dumps(row), flush=True)
+        try:
+            print(json.dumps(row), flush=True)
+        except BrokenPipeError:  # its reader has ended
+            raise
+        except OSError as error:
+            raise InputError(f"standard output: cannot be written ({error.strerror}), so the listening ends") from None
 
     def say(remark: str) -> None:
         log.warning("%s", remark)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from asd.errors import InputError
@@ -106,7 +107,8 @@ class Watched:
                 lines = lines[self.file.write(lines) :]
             os.fsync(self.file.fileno())
         except OSError as error:
-            os.ftruncate(self.file.fileno(), before)
+            with suppress(OSError):  # not of a device
+                os.ftruncate(self.file.fileno(), before)
             raise InputError(
                 f"{self.log}: cannot be written ({error.strerror}), so the watch ends; {stamp[0]} is scored again at "
                 "the next start"
@@ -130,7 +132,7 @@ def _lock(file: io.FileIO, log: Path) -> None:
 
 def _known(log: Path) -> Iterator[tuple[Stamp, str | None]]:
     """The recordings in a log and their decisions; an incomplete last line (after a power cut) is removed."""
-    if not log.exists():
+    if not log.is_file():  # a device, such as /dev/null, may have no end
         return
     data = log.read_bytes()
     whole = data.rfind(b"\n") + 1
