@@ -21,6 +21,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.settings import types as snakemake
 
 from asd.settings import DETECTORS, Model, Network, load
+from asd.settings.networks import Kinds
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "weights", "logmel", "train", "features", "spectra", "fit", "score", "fuse", "ensemble", "tables"]
@@ -164,7 +165,9 @@ LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domai
 LEFT_OUT += ("train.kind", "networks.*.kind")  # another kind has other keys
 # What the network of the waveform does not have; of the settings that it has the top-level block is tried.
 LEFT_OUT += tuple(f"networks.waveform.{key}*" for key in Network.model_fields if key not in ("scope", "seed"))
-LEFT_OUT += ("networks.*.waveform.*", "train.waveform.*", "models.waveform.*")
+LEFT_OUT += ("models.waveform.*",)
+LEFT_OUT += tuple(f"{entry}.{kind}.*" for entry in ("networks.*", "train") for kind in Kinds.model_fields)
+LEFT_OUT += tuple(f"{kind}.*" for kind in Kinds.model_fields if kind != "waveform")  # no network of the base has it
 LEFT_OUT += ("models.global.spectrum", "models.local.spectrum", "models.oe.spectrum")
 LEFT_OUT += ("models.spectrum.network", "models.near.network", "models.mix.network")
 LEFT_OUT += tuple(f"models.[!f]*.{key}" for key in ("members", "weights", "fuse"))

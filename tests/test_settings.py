@@ -1,5 +1,6 @@
 """The configuration: refused where wrong, handed down, and canonical as flags."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,39 @@ def test_the_papers_configuration_is_valid():
     assert paper.networks["oe"].batch == 100  # handed down from train
     assert paper.networks["oe"].equaliser.probability == 0.5
     assert paper.dataset.name == "dcase2022"
+
+
+BASELINES = yaml.safe_load((ROOT / "config/baselines.yaml").read_text())
+
+
+def test_the_baselines_are_valid_and_have_the_published_settings():
+    loaded = settings.load(configuration(BASELINES))
+    ae, mobilenet = loaded.networks["ae"], loaded.networks["mobilenet"]
+    assert ae.training.flags == (
+        "--autoencoder.batch 512 --autoencoder.epochs 100 --autoencoder.rate 0.001 --autoencoder.validation last "
+        "--kind autoencoder --scope machine --seed 42"
+    )
+    assert (ae.logmel.mels, ae.windows.window) == (128, 0)
+    assert (loaded.networks["ae_later"].autoencoder.batch, mobilenet.mobilenet.rate) == (256, 1e-5)
+    assert mobilenet.windows == settings.Windows(window=64, hop=8, test_hop=1)
+    assert loaded.trained_as("ae_later") == "ae_later"
+    assert set(loaded.run_models) >= set(BASELINES["models"])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"detector": "exposure"},
+            "models.ae.detector: exposure needs a classifier of sections; a network of kind auto",
+        ),
+        ({"detector": "gaussian"}, "models.ae.mvg.stages: found stage 6; the network ae ends with stage 3"),
+        ({"value": {"stages": [4]}}, "models.ae.value.stages: found stage 4; the network ae ends with stage 3"),
+    ],
+)
+def test_what_an_autoencoder_does_not_have_is_refused(model, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        settings.load(configuration(BASELINES, {"models": {"ae": model}}))
 
 
 def test_entries_inherit_and_override():
@@ -160,7 +194,7 @@ def test_a_manifest_does_not_depend_on_how_recordings_are_fetched():
 
 def test_a_slice_holds_what_its_stage_depends_on():
     network = settings.Network(window=64, hop=8, warm_start="x")
-    assert "hop" not in settings.flags(network.training)
+    assert "hop" not in network.training.flags
     assert settings.flags(network.windows) == "--hop 8 --test_hop 1 --window 64"
     # Whole clips have no hop, so changing it changes nothing.
     assert settings.Network(hop=3).windows == settings.Network(hop=5).windows

@@ -268,7 +268,7 @@ class Loaded:
 
     @torch.inference_mode()
     def _of_windows(self, logmel: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
-        device = self.network.mean.device
+        device = next(self.network.parameters()).device
         rows = cut(np.array([False]), logmel.shape[1], self.member.windows)
         windows = torch.from_numpy(logmel).to(device).unfold(1, rows.window, 1)[:, rows.start].transpose(0, 1)
         size = max(1, FRAMES_AT_ONCE[device.type] // rows.window)

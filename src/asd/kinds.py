@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from asd import network, training, waveform
+from asd import autoencoder, mobilenet, network, training, waveform
 from asd.errors import InputError
 
 
@@ -38,6 +38,8 @@ class Kind(NamedTuple):
 KINDS = {
     "efficientnet": Kind(network.Description, network.Network, training.prepared, training.train),
     "waveform": Kind(waveform.Description, waveform.Network, waveform.prepared, waveform.train),
+    "autoencoder": Kind(autoencoder.Description, autoencoder.Network, autoencoder.prepared, autoencoder.train),
+    "mobilenet": Kind(mobilenet.Description, mobilenet.Network, mobilenet.prepared, mobilenet.train),
 }
 
 

@@ -5,7 +5,7 @@ REPORTED = [*settings.run_models, "ensemble"]
 # The models with features of a network: those of windows (their scores over time are drawn) and of whole clips (they
 # are mapped).
 ON_NETWORKS = [name for name in SCORED if settings.models[name].fitted and settings.models[name].network]
-WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[name].network].window]
+WINDOWED = [name for name in ON_NETWORKS if settings.networks[settings.models[name].network].windows.window]
 MAPPED = [name for name in ON_NETWORKS if name not in WINDOWED] or ON_NETWORKS
 MAPPED = [name for name in MAPPED if settings.models[name].network in TRAINED_NETWORKS] or MAPPED
 SHOWN = (WINDOWED or settings.run_models)[0]  # the model whose log-mels are shown

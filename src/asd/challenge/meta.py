@@ -233,7 +233,7 @@ def description(
                 "machine_learning_method": _listed(
                     [*(f"CNN ({name})" for name in backbones), *(_method(part) for part in parts)]
                 ),
-                "aggregation_method": "average" if any(network.window for network in networks) else None,
+                "aggregation_method": "average" if any(network.windows.window for network in networks) else None,
                 "domain_adaptation_method": None,
                 "domain_generalization_method": "classification of sections and attributes, both domains as one",
                 "ensemble_method_subsystem_count": len(parts) if len(parts) > 1 else None,

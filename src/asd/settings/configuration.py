@@ -13,7 +13,7 @@ from asd.releases import releases
 from asd.settings.block import Name, Target
 from asd.settings.detectors import DETECTORS, STAGED, Detectors
 from asd.settings.models import Scored, Threshold
-from asd.settings.networks import COMMON, NETWORKS, Backbone, Kinds, Network, Spectrum, Training
+from asd.settings.networks import COMMON, NETWORKS, Backbone, Kinds, Network, Spectrum, Training, Windows
 from asd.settings.recordings import Check, Dataset, LogMel
 from asd.settings.results import Compute, Ensemble, Leaderboard, Metrics, Submission, Variant
 
@@ -32,7 +32,8 @@ block for these settings (None: the entry itself)."""
 class Settings(Detectors, Kinds):
     """The complete, effective configuration: with all defaults, and with shared settings copied into the entries.
 
-    The blocks of the detectors are the settings of all models, except for those that their entries set.
+    The blocks of the detectors and of the kinds of networks are the settings of all models and networks, except for
+    those that their entries set.
     """
 
     dataset: Dataset = Dataset()
@@ -152,7 +153,7 @@ class Settings(Detectors, Kinds):
                 raise ValueError(f"{where}.{kind}: {entry!r} is not an entry of {known} ({', '.join(entries)})")
         if model.members and model.detector != "gaussian":
             raise ValueError(f"{where}.detector: a fusion has no detector, only its members have; remove the key")
-        if model.network and model.detector == "exposure" and self.networks[model.network].kind != "efficientnet":
+        if model.network and model.detector == "exposure" and not self.networks[model.network].classifies:
             raise ValueError(
                 f"{where}.detector: exposure needs a classifier of sections; a network of kind "
                 f"{self.networks[model.network].kind} has none"
@@ -161,11 +162,10 @@ class Settings(Detectors, Kinds):
             raise ValueError(f"{where}.detector: exposure needs the classifier of a network; a spectrum has none")
         block = DETECTORS.get(model.detector, "")
         if model.network and block in STAGED:
-            last, found = self.networks[model.network].last_stage, getattr(model, block).stages[-1]
-            if found > last:
+            last, found = self.networks[model.network].stages, getattr(model, block).stages[-1]
+            if found > last > 1:
                 raise ValueError(
-                    f"{where}.{block}.stages: found stage {found}; the network {model.network} ends with stage {last} "
-                    f"(networks.{model.network}.last_stage)"
+                    f"{where}.{block}.stages: found stage {found}; the network {model.network} ends with stage {last}"
                 )
         if model.spectrum:
             for block in STAGED:
@@ -183,7 +183,7 @@ class Settings(Detectors, Kinds):
             len(model.weights) != len(model.members) or model.fuse != "mean" or not sum(model.weights)
         ):
             raise ValueError(f"{where}.weights: one per member, not all 0, and with fuse: mean; found {model.weights}")
-        window = self.networks[model.network] if model.network else Network()
+        window = self.networks[model.network].windows if model.network else Windows()
         if model.window_pooling.kind != "mean":
             if not window.window or model.detector == "exposure":
                 raise ValueError(f"{where}.window_pooling: only for a fitted detector on a network that sees windows")

@@ -92,6 +92,16 @@ class Gmm(Grown):
     likelihood: the negative log-likelihood of the mixture."""
 
 
+class Value(Detector):
+    """The features themselves as scores: of a network whose stages are scores, such as an autoencoder."""
+
+    detector = "value"
+    method = "score of the network"
+
+    stages: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(min_length=1, max_length=1)] = [1]
+    """Which stage of the network is the score."""
+
+
 class Detectors(Model):
     """The table: a block of settings for each detector. A model can have blocks of its own."""
 
@@ -101,6 +111,8 @@ class Detectors(Model):
     """Settings of the nearest neighbours."""
     gmm: Gmm = Gmm()
     """Settings of the Gaussian mixture."""
+    value: Value = Value()
+    """Which value of a network is the score."""
 
 
 DETECTORS: dict[str, str] = {field.annotation.detector: block for block, field in Detectors.model_fields.items()}

@@ -1,7 +1,7 @@
 """What the features come from: networks and their training, and spectra."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -111,6 +111,55 @@ class Waveform(Model):
         return self.model_copy(update={"epochs": 0, "steps": 0})
 
 
+class Official(Model):
+    """What the kinds of the challenge's official baselines share."""
+
+    def plan(self, clips: int) -> tuple[int, int]:
+        """Return the clips per step, at most, and the number of epochs of a training on so many clips."""
+        return min(self.batch, clips), self.epochs
+
+    @property
+    def untrained(self) -> "Official":
+        """The same, with nothing to train."""
+        return self.model_copy(update={"epochs": 0})
+
+
+class Autoencoder(Official):
+    """The kind autoencoder: the official baseline (`asd.autoencoder`). It takes whole clips of log-mels."""
+
+    stages: ClassVar[int] = 3
+
+    epochs: int = Field(100, ge=0)
+    """Passes over the training clips."""
+    batch: int = Field(512, ge=2)
+    """Inputs of five frames per step. 2020 to 2022: 512; 2023 to 2026: 256."""
+    rate: float = Field(1e-3, gt=0)
+    """Learning rate of Adam."""
+    validation: Literal["last", "random"] = "last"
+    """Which tenth of the inputs is not learned from: the last one, as in 2020 to 2022, or a random one, as later."""
+
+
+class Mobilenet(Official):
+    """The kind mobilenet: MobileNetV2 as the official baseline of 2021 and 2022 (`asd.mobilenet`)."""
+
+    classifies: ClassVar[bool] = True
+
+    epochs: int = Field(20, ge=0)
+    """Passes over the training windows."""
+    batch: int = Field(32, ge=2)
+    """Windows per step."""
+    rate: float = Field(1e-5, gt=0)
+    """Learning rate of Adam."""
+    momentum: float = Field(0.001, gt=0, le=1)
+    """Share of a batch in the running statistics of the batch norms. The baseline's 0.001 needs thousands of steps."""
+    window: int = Field(64, ge=32)
+    """Frames of a window."""
+    hop: int = Field(8, ge=1)
+    """Frames from one window of a training clip to the next."""
+    test_hop: int = Field(1, ge=1)
+    """Frames from one window of a test clip to the next."""
+
+
 class Kinds(Model):
     """The kinds of networks besides efficientnet: a block of settings for each, which has its name.
 
@@ -119,6 +168,10 @@ class Kinds(Model):
 
     waveform: Waveform = Waveform()
     """Settings of the kind waveform; in an entry of `networks` those that differ from the top-level block."""
+    autoencoder: Autoencoder = Autoencoder()
+    """Settings of the official autoencoder."""
+    mobilenet: Mobilenet = Mobilenet()
+    """Settings of the official MobileNetV2."""
 
 
 NETWORKS = {"efficientnet": "", **{kind: kind for kind in Kinds.model_fields}}
@@ -133,8 +186,9 @@ class Training(Kinds):
 
     kind: Literal[tuple(NETWORKS)] = "efficientnet"
     """efficientnet: a pre-trained EfficientNet on log-mels. waveform: spectrogram branches and a branch of the whole
-    clip's spectrum, with random weights; its settings are in the block `waveform`. Except for `scope` and `seed`, all
-    settings that are not in such a block are of an efficientnet."""
+    clip's spectrum. autoencoder, mobilenet: the official baselines. These begin with random weights, and each has its
+    settings in the block of its name. Except for `scope` and `seed`, all settings that are not in such a block are of
+    an efficientnet."""
     scope: Literal["machine", "all"] = "machine"
     """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
     section, and of machine and attribute; meant for machines with one section."""
@@ -208,6 +262,11 @@ class Training(Kinds):
         block = NETWORKS[self.kind]
         return self.model_copy(update={block: getattr(self, block).untrained} if block else {"epochs": 0})
 
+    @property
+    def own(self) -> Any:
+        """The settings of its kind."""
+        return getattr(self, NETWORKS[self.kind]) if NETWORKS[self.kind] else self
+
 
 class Windows(Model):
     """How clips are cut into windows when features or scores are computed."""
@@ -258,6 +317,16 @@ class Network(Training):
         return part(Training, self)
 
     @property
+    def stages(self) -> int:
+        """The number of stages whose features lie side by side."""
+        return self.last_stage if self.own is self else getattr(self.own, "stages", 1)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it has a classifier of sections."""
+        return self.own is self or getattr(self.own, "classifies", False)
+
+    @property
     def starts(self) -> bool:
         """Whether it starts from pre-trained weights or from another network; else from random weights."""
         return self.kind == "efficientnet"
@@ -265,7 +334,10 @@ class Network(Training):
     @property
     def windows(self) -> Windows:
         """The slice that features and scores depend on."""
-        return Windows(window=self.window, hop=self.hop, test_hop=self.test_hop) if self.window else Windows()
+        own = self.own
+        if not getattr(own, "window", 0):
+            return Windows()
+        return Windows(window=own.window, hop=own.hop, test_hop=own.test_hop)
 
 
 class Spectrum(Model):
