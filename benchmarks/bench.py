@@ -96,6 +96,13 @@ STAGES = {
         lambda rate: limits.network(rate, 64, 250 * jobs.SCORED),
         (1e-3, 0),
     ),
+    "waveform": Stage(
+        "waveform",
+        f"network of the waveform, {jobs.TRAINED} clips: an epoch, features, nearest neighbours; asdkit's data path",
+        1.0,
+        lambda rate: limits.waveform(rate, 160000, jobs.TRAINED, passes=4),
+        (1e-3, 1e-5),
+    ),
     "section": Stage(
         "section",
         f"Gaussian, {jobs.ROWS} × {jobs.FEATURES}: fit, {jobs.NEW} distances",

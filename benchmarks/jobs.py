@@ -16,6 +16,9 @@ import plain
 CLIPS, TRAINED, BATCH, SCORED = 200, 64, 32, 2
 """Recordings of the log-mel stage; clips of a training epoch (and of the features), of a step; clips cut at hop 1."""
 
+REFERENCES = 48
+"""Of the clips of a training epoch, those to which the others' distances are taken."""
+
 ROWS, WINDOWS, FEATURES, NEW = 990, 32000, 2096, 200
 """Training clips of a section, windows of a section, features, rows whose distance is taken."""
 
@@ -34,7 +37,7 @@ def prepare(data: Path, stages: list[str]) -> None:
     chosen = set(stages)
     if chosen & {"logmel", "logmel2"}:
         _recordings(data, rng, "all", CLIPS, "train")
-    if chosen & {"train", "features", "local"}:
+    if chosen & {"train", "features", "local", "waveform"}:
         _networks(data, rng)
     mixing = rng.standard_normal((200, FEATURES), np.float32) / 15
     if chosen & {"local", "section", "windows"}:
@@ -70,7 +73,8 @@ def _networks(data: Path, rng: np.random.Generator) -> None:
     """Caches of training and test clips, and a B1 with random weights for them."""
     import torch
 
-    from asd.cache import write_cache
+    from asd import waveform
+    from asd.cache import open_cache, write_cache
     from asd.network import Description, Network, save
     from asd.settings import LogMel, Training
 
@@ -91,6 +95,8 @@ def _networks(data: Path, rng: np.random.Generator) -> None:
     with torch.no_grad():  # batch norms of random weights need statistics
         network.train().embed(network.standardise(logmel[:16]))
     save(data / "network.safetensors", network.eval())
+    with open_cache(data / "clips.h5") as cache:
+        save(data / "waveform.safetensors", waveform.prepared(None, cache, _waveform(), None, torch.device("cpu"))[0])
 
 
 def _scores(data: Path, rng: np.random.Generator) -> None:
@@ -279,6 +285,70 @@ def our_local(data: Path) -> Job:
             return scores(opened, sections)
 
     return work, lambda found: found
+
+
+# --- a network of the waveform ------------------------------------------------------------------------------
+
+
+def _waveform():
+    """The settings of the network of the waveform, an epoch."""
+    from asd.settings import Training
+
+    return Training(kind="waveform", waveform={"epochs": 1, "batch": BATCH})
+
+
+def plain_waveform(data: Path) -> Job:
+    """With the layers and the loss of the library: what differs is how clips reach them, and what is done per step."""
+    import sklearn.neighbors  # noqa: F401 (imported before the clock starts)
+    import torch
+
+    from asd.kinds import load
+    from asd.losses import make_loss
+
+    torch.set_num_threads(_threads())
+    network = load(data / "waveform.safetensors")
+    labels = network.description.labels
+    loss = make_loss(network.widths[0], len(labels), _waveform().waveform.loss)
+    dataset = plain.make_wavs(sorted((data / "wav/clips/train").glob("*.wav")), np.arange(TRAINED) % len(labels))
+
+    def scores() -> np.ndarray:
+        rows = plain.embed_wavs(network, dataset)
+        return plain.nearest(rows[:REFERENCES], rows[REFERENCES:])
+
+    before = scores()
+    return lambda: (list(plain.train_wavs(network, loss, dataset, BATCH)), scores()), lambda _: before
+
+
+def our_waveform(data: Path) -> Job:
+    import torch
+
+    from asd import knn, waveform
+    from asd.cache import open_cache
+    from asd.device import prepare as prepare_device
+    from asd.features import write_features
+    from asd.kinds import load
+    from asd.settings import Compute, Knn, Windows
+
+    device = prepare_device(Compute(device="cpu", threads=_threads()))
+    network = load(data / "waveform.safetensors")
+    label = torch.arange(TRAINED) % len(network.description.labels)
+
+    def scores(cache) -> np.ndarray:
+        write_features(data / "our-waveform.h5", network, cache, Windows(), device)
+        rows = _read(data / "our-waveform.h5", "features")
+        settings, domain = Knn(metric="cosine", neighbours=1, density="none"), np.zeros(REFERENCES, np.int64)
+        fitted = knn.fit(rows[:REFERENCES], settings, domain, np.random.default_rng(0))
+        return fitted.distances(rows[REFERENCES:])[:, 0]
+
+    def work() -> np.ndarray:
+        with open_cache(data / "clips.h5") as cache:
+            clips = waveform.TrainingSet(torch.from_numpy(cache.read_waveform(range(TRAINED))), label)
+            waveform.train(network, clips, _waveform(), cache.settings)
+            return scores(cache)
+
+    with open_cache(data / "clips.h5") as cache:
+        before = scores(cache)
+    return work, lambda _: before
 
 
 # --- Gaussians ----------------------------------------------------------------------------------------------

@@ -69,26 +69,54 @@ def layers(frames: int, batch: int) -> list[tuple[float, float, float]]:
     import timm
     import torch
 
-    net, found = timm.create_model("efficientnet_b1", num_classes=0, in_chans=1).eval(), []
+    net = timm.create_model("efficientnet_b1", num_classes=0, in_chans=1).eval()
+    return counted(net, torch.zeros(1, 1, 224, frames), batch)
+
+
+@cache
+def waveform_layers(samples: int, batch: int) -> list[tuple[float, float, float]]:
+    """The convolutions and dense layers of the network of the waveform, as of `layers`; its transforms cost nothing."""
+    import torch
+
+    from asd.waveform import Description, Network
+
+    net = Network(Description("fan", 16000, samples, (1024,), ("a", "b"), "")).eval()
+    return counted(net, torch.zeros(1, samples), batch)
+
+
+def counted(net, x, batch: int) -> list[tuple[float, float, float]]:
+    """Operations, values read and written, and weights of the layers of a network on a batch of inputs such as `x`."""
+    import torch
+
+    found = []
 
     def note(module, inputs, output) -> None:
         operations = 2 * output.numel() * module.weight[0].numel()
         found.append((operations * batch, (inputs[0].numel() + output.numel()) * batch, module.weight.numel()))
 
     for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d):
+        if isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear):
             module.register_forward_hook(note)
     with torch.no_grad():
-        net(torch.zeros(1, 1, 224, frames))
+        getattr(net, "embed", net)(x)
     return found
 
 
 def network(rate: dict[str, float], frames: int, batch: int, passes: int = 1, kind: str = "float32") -> float:
     """The least seconds of a batch through B1; passes: 1 forwards, 3 with both gradients."""
+    return passes * _through(rate, layers(frames, batch), kind)
+
+
+def waveform(rate: dict[str, float], samples: int, batch: int, passes: int = 1) -> float:
+    """The least seconds of a batch through the network of the waveform; passes as of `network`."""
+    return passes * _through(rate, waveform_layers(samples, batch), "float32")
+
+
+def _through(rate: dict[str, float], through: list[tuple[float, float, float]], kind: str) -> float:
     width = {"float32": 4, "bfloat16": 2}[kind]
-    return passes * sum(
+    return sum(
         max(operations / rate[kind], width * (values + weights) / rate["memory"])
-        for operations, values, weights in layers(frames, batch)
+        for operations, values, weights in through
     )
 
 

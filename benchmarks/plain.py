@@ -158,6 +158,65 @@ def train(model, dataset, batch: int, device: str = "cpu", workers: int = 0, alp
         yield loss.item()
 
 
+# --- a network of the waveform, as asdkit trains it ---------------------------------------------------------
+
+
+def make_wavs(wavs, label):
+    """A Dataset that reads a recording each time that it is asked for it: (samples,) float32, label."""
+    import soundfile
+    import torch
+    from torch.utils.data import Dataset
+
+    class Wavs(Dataset):
+        def __len__(self) -> int:
+            return len(wavs)
+
+        def __getitem__(self, clip: int):
+            waveform, _ = soundfile.read(wavs[clip], dtype="float32")
+            return torch.from_numpy(waveform), int(label[clip])
+
+    return Wavs()
+
+
+def train_wavs(network, loss, dataset, batch: int, mixup: float = 0.5):
+    """An epoch, a step at a time, with mixup of half of the waveforms; yields loss and norm of the gradient per step.
+
+    Spectrum and spectrogram are computed within the network, from each batch.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    network.train()
+    parameters = [one for module in (network, loss) for one in module.parameters() if one.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, 1e-3)
+    for x, label in DataLoader(dataset, batch, shuffle=True):
+        order = torch.randperm(len(x))
+        weight = torch.where(torch.rand(len(x)) < mixup, torch.rand(len(x)), 1.0)
+        mixed = weight[:, None] * x + (1 - weight[:, None]) * x[order]
+        losses, _ = loss(network.embed(mixed), label, label[order], weight)
+        optimiser.zero_grad()
+        losses.mean().backward()
+        norm = torch.nn.utils.get_total_norm([one.grad for one in parameters])
+        optimiser.step()
+        yield losses.mean().item(), norm.item()
+
+
+def embed_wavs(network, dataset) -> np.ndarray:
+    """The embeddings of recordings, one after the other: (clips, values)."""
+    import torch
+
+    network.eval()
+    with torch.no_grad():
+        return np.concatenate([network.embed(dataset[clip][0][None]).numpy() for clip in range(len(dataset))])
+
+
+def nearest(references: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The cosine distance of each row to the nearest reference: (rows,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=1, metric="cosine").fit(references).kneighbors(rows)[0][:, 0]
+
+
 # --- features and scores ------------------------------------------------------------------------------------
 
 

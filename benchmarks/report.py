@@ -40,7 +40,10 @@ def table(results: dict) -> str:
     rate = results["rates"]["2"]
     lines += [
         "",
-        "- plain: `benchmarks/plain.py`; ~ marks a time that is extrapolated from fewer resamples.",
+        "- plain: `benchmarks/plain.py`; ~ marks a time that is extrapolated from fewer resamples. For the network of "
+        "the waveform it is the data path of asdkit (arXiv:2507.10264), rebuilt from its description and not asdkit "
+        "itself: recordings are read from disk at each epoch, their spectra are computed within the network, and "
+        "features are computed clip by clip. Both sides have the same layers and loss.",
         "- of the limit: the least time that the operations or bytes take (`benchmarks/limits.py`), divided by our "
         f"time. With two threads this machine computes {rate['float32'] / 1e9:.0f} (float32) and "
         f"{rate['float64'] / 1e9:.0f} (float64) billion operations per second, moves {rate['memory'] / 1e9:.1f} GB/s "

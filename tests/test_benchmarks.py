@@ -10,11 +10,13 @@ import pandas as pd
 import plain
 import pytest
 import report
+import soundfile
 import torch
 
-from asd import audio, gaussian
+from asd import audio, gaussian, knn, waveform
+from asd.losses import make_loss
 from asd.results import metrics
-from asd.settings import LogMel, Mvg
+from asd.settings import CosineLoss, Knn, LogMel, Mvg
 
 
 def test_the_plain_log_mel_is_ours():
@@ -40,6 +42,29 @@ def test_the_plain_gaussian_is_ours():
     rows = np.random.default_rng(0).normal(size=(50, 30))
     found = gaussian.fit(rows[:40], Mvg()).distances(rows[40:])[:, 0]
     np.testing.assert_allclose(plain.distances(plain.fit(rows[:40]), rows[40:]), found, rtol=1e-6)
+
+
+def test_the_plain_embeddings_of_recordings_are_ours(tmp_path):
+    rng, wavs = np.random.default_rng(0), [tmp_path / f"{number}.wav" for number in range(6)]
+    for wav in wavs:
+        soundfile.write(wav, 0.1 * rng.standard_normal(80000), 16000, subtype="PCM_16")
+    network = waveform.Network(waveform.Description("fan", 16000, 80000, (1024,), ("a", "b"), "")).eval()
+    clips = plain.make_wavs(wavs, np.arange(6) % 2)
+    rows = plain.embed_wavs(network, clips)
+    with torch.no_grad():
+        ours = network.vectors(torch.from_numpy(np.stack([soundfile.read(wav, dtype="int16")[0] for wav in wavs])))
+    np.testing.assert_allclose(rows, ours.numpy(), rtol=0, atol=1e-5)
+    fitted = knn.fit(ours.numpy()[:4], Knn(metric="cosine"), np.zeros(4, np.int64), rng)
+    np.testing.assert_allclose(plain.nearest(rows[:4], rows[4:]), fitted.distances(ours.numpy()[4:])[:, 0], atol=1e-6)
+    steps = np.array(list(plain.train_wavs(network, make_loss(network.widths[0], 2, CosineLoss()), clips, 3)))
+    assert steps.shape == (2, 2)
+    assert np.isfinite(steps).all()
+    assert (steps[:, 1] > 0).all()
+
+
+def test_the_weights_of_the_network_of_the_waveform_are_as_many_as_counted_elsewhere():
+    """2.50 million without those of the loss, at 10 s and one resolution."""
+    assert sum(weights for _, _, weights in limits.waveform_layers(160000, 1)) == pytest.approx(2.5e6, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "oe"])
