@@ -275,6 +275,42 @@ def caches_of(wildcards):
     return [cache_path(wildcards.network, machine) for machine in machines]
 
 
+def benchmarks_of(model):
+    """The benchmark files of the jobs that train a model (training), and of those that score by it (scoring)."""
+    entry = settings.models[model]
+    if entry.members:
+        jobs = [benchmarks_of(member) for member in entry.members]
+        own = [f"{RESULTS}/benchmarks/fuse/{model}/{machine}.tsv" for machine in settings.machines]
+        found = {kind: [path for one in jobs for path in one[kind]] for kind in ("training", "scoring")}
+        return {
+            "training": list(dict.fromkeys(found["training"])),
+            "scoring": list(dict.fromkeys(found["scoring"])) + own,
+        }
+    block = settings.networks[entry.network] if entry.network else settings
+    stages = {"score": model}
+    if entry.fitted:
+        stages["features" if entry.network else "spectra"] = entry.rests_on
+    scoring = [f"{DATA}/benchmarks/logmel/{block.logmel.file}/{machine}.tsv" for machine in settings.machines]
+    scoring += [
+        f"{RESULTS}/benchmarks/{stage}/{name}/{machine}.tsv"
+        for stage, name in stages.items()
+        for machine in settings.machines
+    ]
+    networks = network_paths([entry.network, *settings.warm_starts(entry.network)]) if entry.network else []
+    training = [
+        path.replace(f"{RESULTS}/networks", f"{RESULTS}/benchmarks/train").replace(".safetensors", ".tsv")
+        for path in networks
+    ]
+    if entry.fitted:
+        training += [f"{RESULTS}/benchmarks/fit/{model}/{machine}.tsv" for machine in settings.machines]
+    return {"training": training, "scoring": scoring}
+
+
+def words(flag, values):
+    """A flag with its values, for the shell; nothing if there are none."""
+    return shlex.join([flag, *values]) if values else ""
+
+
 def weights_file(wildcards):
     """The file from which a backbone's weights are taken, if any."""
     weights = BACKBONES[wildcards.backbone].weights

@@ -10,42 +10,6 @@ for name, folder in STRANGERS.items():
         raise WorkflowError(f"leaderboard.submissions: {name}: {folder}: no such folder; expected one of score files")
 
 
-def benchmarks_of(model):
-    """The benchmark files of the jobs that train a model (training), and of those that score by it (scoring)."""
-    entry = settings.models[model]
-    if entry.members:
-        jobs = [benchmarks_of(member) for member in entry.members]
-        own = [f"{RESULTS}/benchmarks/fuse/{model}/{machine}.tsv" for machine in settings.machines]
-        found = {kind: [path for one in jobs for path in one[kind]] for kind in ("training", "scoring")}
-        return {
-            "training": list(dict.fromkeys(found["training"])),
-            "scoring": list(dict.fromkeys(found["scoring"])) + own,
-        }
-    block = settings.networks[entry.network] if entry.network else settings
-    stages = {"score": model}
-    if entry.fitted:
-        stages["features" if entry.network else "spectra"] = entry.rests_on
-    scoring = [f"{DATA}/benchmarks/logmel/{block.logmel.file}/{machine}.tsv" for machine in settings.machines]
-    scoring += [
-        f"{RESULTS}/benchmarks/{stage}/{name}/{machine}.tsv"
-        for stage, name in stages.items()
-        for machine in settings.machines
-    ]
-    networks = network_paths([entry.network, *settings.warm_starts(entry.network)]) if entry.network else []
-    training = [
-        path.replace(f"{RESULTS}/networks", f"{RESULTS}/benchmarks/train").replace(".safetensors", ".tsv")
-        for path in networks
-    ]
-    if entry.fitted:
-        training += [f"{RESULTS}/benchmarks/fit/{model}/{machine}.tsv" for machine in settings.machines]
-    return {"training": training, "scoring": scoring}
-
-
-def words(flag, values):
-    """A flag with its values, for the shell; nothing if there are none."""
-    return shlex.join([flag, *values]) if values else ""
-
-
 rule leaderboard:
     """Rank the models and the submissions."""
     input:
