@@ -9,6 +9,7 @@ import pytest
 import yaml
 from conftest import call, merged
 from ranked import HOSTILE, make_leaderboard, write_submission
+from scipy.stats import ttest_ind
 from scored import scored
 from sklearn.metrics import roc_auc_score
 
@@ -18,6 +19,7 @@ from asd.report import figures
 from asd.results import leaderboard
 from asd.results.leaderboard import Entry
 from asd.results.long_form import part_figures
+from asd.results.metrics import compare
 from asd.settings import Metrics, load
 
 ROOT = Path(__file__).parents[2]
@@ -51,13 +53,31 @@ def test_holm_by_hand():
     assert leaderboard.holm(np.array([])).size == 0
 
 
-def test_the_deviation_between_seeds_is_in_the_resamples():
-    """Three runs whose clips make no difference: the variance is that of a mean of three."""
-    runs = np.repeat([[0.5], [0.6], [0.8]], 20_001, axis=1)
-    mean = leaderboard.over_seeds(runs, np.random.default_rng(0))
-    assert mean[0] == pytest.approx(1.9 / 3)
-    assert mean[1:].var() == pytest.approx(np.var([0.5, 0.6, 0.8], ddof=1) / 3, rel=0.03)
-    np.testing.assert_array_equal(leaderboard.over_seeds(runs[:1], np.random.default_rng(0)), runs[0])
+def test_a_difference_of_runs_alone_is_welchs_test():
+    """If the clips make (almost) no difference, what is left is Welch's t test of the runs."""
+    first, second = [0.5, 0.6, 0.8], [0.4, 0.45]
+    still = 1e-9 * np.random.default_rng(0).normal(size=50)
+    runs = [np.array(one)[:, None] + np.append(0, still) * sign for one, sign in ((first, 1), (second, -1))]
+    value, low, high, p = leaderboard.difference(*runs, level=0.95)
+    expected = ttest_ind(first, second, equal_var=False)
+    assert value == pytest.approx(np.mean(first) - np.mean(second))
+    assert p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-6)
+
+
+def test_a_difference_of_single_runs_is_that_of_the_paired_bootstrap():
+    rng = np.random.default_rng(0)
+    first, second = 0.8 + rng.normal(0, 0.02, 201), 0.75 + rng.normal(0, 0.02, 201)
+    expected = compare(first, second, 0.95)
+    value, low, high, p = leaderboard.difference(first[None], second[None], 0.95)
+    assert (value, low, high) == pytest.approx([float(one) for one in expected[:3]])
+    assert p == pytest.approx(2 * (1 - expected[3]))
+
+
+def test_nothing_is_said_of_a_difference_that_no_resample_changes():
+    same = np.full((1, 21), 0.7)
+    assert np.isnan(leaderboard.difference(same, same - 0.1, 0.95)[1:]).all()
+    assert np.isnan(leaderboard.difference(same[:, :1], same[:, :1] - 0.1, 0.95)[1:]).all()
 
 
 def test_ranks_by_hand():

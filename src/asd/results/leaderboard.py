@@ -4,11 +4,11 @@ A system is a model of ours, with a run per training seed, or another system's f
 a table are judged on the same clips and on the same bootstrap resamples of them.
 
 Two systems differ if the difference of their scores is too large for chance: for other test clips (the bootstrap of
-the recordings) and for other training seeds (of n seeds, n - 1 are drawn with replacement per resample, as with the
-recordings). The p values of all pairs of a table are corrected by Holm (1979, "A simple sequentially rejective multiple
-test procedure"). Which pairs differ gives the ranks that a system may have: from 1 plus the number of systems that are
-better to the number of systems minus that of the worse ones (Mogstad et al. 2024, "Inference for ranks with
-applications to mobility across neighbourhoods and academic achievement across countries").
+the recordings) and for other training seeds (the deviation between the runs). The p values of all pairs of a table are
+corrected by Holm (1979, "A simple sequentially rejective multiple test procedure"). Which pairs differ gives the ranks
+that a system may have: from 1 plus the number of systems that are better to the number of systems minus that of the
+worse ones (Mogstad et al. 2024, "Inference for ranks with applications to mobility across neighbourhoods and academic
+achievement across countries").
 
 A system whose settings were chosen by labels of the corpus has no rank, since it has an advantage over the others.
 """
@@ -26,7 +26,7 @@ import pandas as pd
 from asd.files import read_table
 from asd.results.ensemble import Scores, same_clips, selection
 from asd.results.long_form import PARTS, name_undefined
-from asd.results.metrics import ALL, Figures, compare, generator, interval, joined, judged, mean_figures, percent
+from asd.results.metrics import ALL, Figures, interval, joined, judged, mean_figures, percent
 from asd.results.metrics import sections as labelled
 from asd.results.tables import markdown
 
@@ -247,23 +247,6 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def over_seeds(runs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean over the runs, and on each resample of the clips the mean over runs that are resampled, too.
-
-    Args:
-        runs: (runs, 1 + resamples) the figure of each run, and on each resample of the clips.
-        rng: draws the runs.
-
-    Returns:
-        (1 + resamples,). Of n runs n - 1 are drawn with replacement, so that the variance is that of a mean of n.
-    """
-    seeds, resamples = runs.shape[0], runs.shape[1] - 1
-    if seeds == 1:
-        return runs[0]
-    drawn = rng.integers(seeds, size=(seeds - 1, resamples))
-    return np.append(runs[:, 0].mean(), runs[:, 1:][drawn, np.arange(resamples)].mean(axis=0))
-
-
 def differences(rows: list[Entry], values: dict[str, np.ndarray], settings: "Metrics") -> pd.DataFrame:
     """Compare every pair of systems.
 
@@ -276,19 +259,45 @@ def differences(rows: list[Entry], values: dict[str, np.ndarray], settings: "Met
         One row per pair: first, second, difference (first - second), low and high (of this pair alone), p (two-sided),
         p_corrected (Holm), real (whether p_corrected is below 1 - level).
     """
-    # Each row draws the same seeds: a fusion and its member with the same seed share a network.
-    means = {
-        row.title: over_seeds(np.stack([values[run] for run in row.runs]), generator(settings.seed, "leaderboard"))
-        for row in rows
-    }
-    compared = []
-    for first, second in combinations(means, 2):
-        difference, low, high, better = compare(means[first], means[second], settings.level)
-        p = 2 * min(better, 1 - better)
-        compared.append((first, second, float(difference), float(low), float(high), p))
+    runs = {row.title: np.stack([values[run] for run in row.runs]) for row in rows}
+    compared = [
+        (first, second, *difference(runs[first], runs[second], settings.level))
+        for first, second in combinations(runs, 2)
+    ]
     table = pd.DataFrame(compared, columns=["first", "second", "difference", "low", "high", "p"])
     table["p_corrected"] = holm(table["p"].to_numpy(float))
     return table.assign(real=table["p_corrected"] < 1 - settings.level)
+
+
+def difference(first: np.ndarray, second: np.ndarray, level: float) -> tuple[float, float, float, float]:
+    """Compare the mean figures of two systems over their runs.
+
+    The variance of the difference is that of the bootstrap of the clips, plus that of the mean over the runs of each
+    system. Since the latter is estimated from few runs, the distribution is Student's t with the degrees of freedom of
+    Welch and Satterthwaite (Satterthwaite 1946, "An approximate distribution of estimates of variance components").
+
+    Args:
+        first: (runs, 1 + resamples) the figure of each run of the first system, and on each resample of the clips.
+        second: the same for the second system, whose number of runs may be another.
+        level: coverage of the interval.
+
+    Returns:
+        The difference (first - second), the ends of its interval, and the two-sided p value; without resamples, and if
+        all of them agree, only the difference.
+    """
+    from scipy.stats import t
+
+    paired = first.mean(axis=0) - second.mean(axis=0)
+    clips = paired[1:].var(ddof=1) if len(paired) > 2 else np.nan
+    of_runs = [(one[:, 0].var(ddof=1) / len(one), len(one) - 1) for one in (first, second) if len(one) > 1]
+    variance = clips + sum(own for own, _ in of_runs)
+    if not variance > 1e-24:
+        return paired[0], np.nan, np.nan, np.nan
+    uncertain = sum(own**2 / freedom for own, freedom in of_runs)
+    freedom = variance**2 / uncertain if uncertain else np.inf
+    error = np.sqrt(variance)
+    reach = t.ppf((1 + level) / 2, freedom) * error
+    return paired[0], paired[0] - reach, paired[0] + reach, 2 * t.sf(abs(paired[0]) / error, freedom)
 
 
 def board(rows: list[Entry], figures: dict[str, Figures], settings: "Metrics") -> tuple[pd.DataFrame, pd.DataFrame]:
