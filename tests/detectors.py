@@ -57,6 +57,7 @@ def make_detectors(folder: Path, cache_path: Path) -> Path:
                     write_spectra(features, cache, SPECTRUM)
                 else:
                     write_features(features, network, cache, WINDOWS[model], torch.device("cpu"))
+                source["features"] = str(features)
                 source["fitted"] = str(folder / f"{model}-fitted.h5")
                 with open_features(features) as opened:
                     fitted = sections.fit_sections(opened, FITS[model], np.random.default_rng(0))
@@ -74,7 +75,16 @@ def make_detectors(folder: Path, cache_path: Path) -> Path:
 
 def packed(folder: Path, model: str, members: list[str], **fusion) -> None:
     scores, out = folder / model / "fan.csv", folder / model / "fan.zip"
-    call("detector", members=members, scores=scores, model=model, title=model.upper(), out=out, **fusion)
+    call(
+        "detector",
+        members=members,
+        scores=scores,
+        model=model,
+        title=model.upper(),
+        decision=Decision(),
+        out=out,
+        **fusion,
+    )
 
 
 def damaged(path: Path, source: Path, **contents: bytes | None) -> Path:

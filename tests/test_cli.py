@@ -16,11 +16,15 @@ import pandas as pd
 import pytest
 import soundfile
 from detectors import asd, with_threshold
+from test_fitting import normals
 
 from asd import cli
 from asd.detector import Detector
 
-HEADER = ["file", "start", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark"]
+HEADER = [
+    *("file", "start", "score", "decision", "section", "threshold", "standardised"),
+    *("worst", "seconds", "level", "remark"),
+]
 
 
 @pytest.mark.parametrize(("limit", "status", "word"), [(0.0, 3, "anomalous"), (1e9, 0, "normal")])
@@ -52,6 +56,26 @@ def test_without_a_threshold_nothing_is_decided(detectors, recordings, tmp_path,
     assert caplog.text.count("section 01: 6 scored training recordings are too few for a threshold") == 1
     _, out, _ = asd(monkeypatch, capsys, *words, "--format", "jsonl")
     assert [(row["decision"], row["threshold"]) for row in map(json.loads, out.splitlines())] == [(None, None)] * 2
+
+
+def test_the_decision_is_a_wanted_rate_of_false_alarms(detectors, recordings, tmp_path, monkeypatch, capsys, caplog):
+    detector, some = detectors / "spectrum/fan.zip", list(recordings.values())
+    words = ("--detector", detector, "--section", "00", *some)
+    found = {}
+    for rate in (("0.1",), ("0.5",), ("360/hour", "--period", "5")):
+        _, out, _ = asd(monkeypatch, capsys, "score", "--format", "jsonl", "--false-alarms", *rate, *words)
+        found[rate[0]] = {json.loads(line)["threshold"] for line in out.splitlines()}
+    assert found["0.1"] == {Detector.load(detector).description.thresholds["00"]}
+    assert found["360/hour"] == found["0.5"]
+    assert max(found["0.5"]) < min(found["0.1"])
+    assert caplog.messages == []
+    (tmp_path / "inbox").mkdir()
+    shutil.copy(some[0], tmp_path / "inbox")
+    words = ("watch", tmp_path / "inbox", "--detector", detector, "--once", "--interval", "0.01")
+    assert asd(monkeypatch, capsys, *words, "--false-alarms", "1/day")[0] == 0
+    (row,) = map(json.loads, (tmp_path / "inbox/asd.jsonl").read_text().splitlines())
+    assert row["threshold"] > max(found["0.1"])
+    assert "rarer than 12 training recordings can tell" in caplog.text
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
@@ -242,6 +266,11 @@ def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, 
         (("--detector", "none.zip", "a.wav"), "none.zip: not a readable detector"),
         (("--detector", "oe/fan.zip", "--section", "07", "a.wav"), "--section: found 07; the detector knows 00, 01"),
         (("--detector", "oe/fan.zip"), "found no recordings; name them"),
+        (("--detector", "oe/fan.zip", "--false-alarms", "few", "a.wav"), "--false-alarms: found few; expected a share"),
+        (
+            ("--detector", "oe/fan.zip", "--period", "60", "a.wav"),
+            "--period: found 60, but no --false-alarms in a time",
+        ),
         (("--detector", "oe/fan.zip", "--device", "gpu", "a.wav"), "--device: .* found 'gpu'"),
         (("--detector", "oe/fan.zip", "--channel", "0", "a.wav"), "--channel: .* found 0"),
         (("--detector", "oe/fan.zip", "--plot", "oe/fan.zip", "a.wav"), "File exists: 'oe/fan.zip'"),
@@ -333,3 +362,29 @@ def test_an_alarm_that_is_not_delivered_is_in_the_log(detectors, recordings, tmp
     assert out.endswith("ALARM\n")
     assert json.loads((tmp_path / "asd.jsonl").read_text())["alarm"]
     assert "--webhook http://127.0.0.1:9: alarms that are not delivered: 1; the log has them" in caplog.text
+
+
+@pytest.mark.parametrize("gain", [1, 3])
+def test_another_gain_is_said_once_and_a_few_anomalies_are_none(tmp_path, monkeypatch, capsys, caplog, gain):
+    cli.fit(normals(tmp_path / "fan", 12), out=tmp_path / "fan.zip")
+    inbox = normals(tmp_path / "inbox", 24, seed=1)
+    for number, path in enumerate(sorted(inbox.iterdir())):
+        sound = soundfile.read(path)[0]
+        fault = 0.5 * np.sin(np.arange(16000)) if number % 4 == 0 else 0
+        soundfile.write(path, gain * sound + fault, 16000)
+    caplog.clear()
+    capsys.readouterr()
+    words = ("--detector", tmp_path / "fan.zip", inbox)
+    _, out, _ = asd(monkeypatch, capsys, "score", "--format", "jsonl", *words)
+    _, seen, _ = asd(monkeypatch, capsys, "watch", "--once", "--interval", "0.01", *words)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert sum(row["decision"] == "anomalous" for row in rows) >= 6
+    assert len(seen.splitlines()) == 24
+    said = [message for message in caplog.messages if "as a whole" in message]
+    if gain == 1:
+        assert said == []
+        return
+    at_once, watched = said
+    assert at_once.startswith("section 00: the 24 recordings are as a whole 9.")
+    assert watched.startswith("section 00: the last 20 recordings are as a whole 9.")
+    assert "dB louder than the training recordings" in watched

@@ -19,6 +19,10 @@ from hypothesis.extra.numpy import arrays
 from asd.detector import Detector
 from asd.errors import InputError
 from asd.scores import read_scores
+from asd.settings import Decision
+from asd.threshold import of_sections
+
+KEPT = ("network.safetensors", "fitted.h5", "features.h5")
 
 
 @pytest.mark.parametrize("model", [*WINDOWS, "spectrum", "fusion"])
@@ -164,14 +168,21 @@ def test_no_decision_on_a_score_that_is_not_finite(detectors, recordings):
         {"network": b"\0" * 100},
         {"fitted": b"\0" * 100},
         {"detector": b"{}"},
-        {"detector": b'{"layout": 1}'},
+        {"training": None},
         {"detector": b"\x80\x04."},
     ],
 )
 def test_a_damaged_detector_is_named(detectors, tmp_path, contents):
     path = damaged(tmp_path / "fan.zip", detectors / "global/fan.zip", **contents)
-    with pytest.raises(InputError, match=r"fan\.zip: not a readable detector .* make it with snakemake"):
+    with pytest.raises(InputError, match=r"fan\.zip: not a readable detector .* make it with asd fit"):
         Detector.load(path)
+
+
+def test_a_detector_of_another_layout_says_which(detectors, tmp_path):
+    said = b'{"layout": 4, "versions": {"asd": "0.3.0"}}'
+    old = damaged(tmp_path / "fan.zip", detectors / "global/fan.zip", detector=said)
+    with pytest.raises(InputError, match=r"it has layout 4, written by asd 0\.3\.0; this asd reads layout 5\); make"):
+        Detector.load(old)
 
 
 def test_a_flipped_byte_and_a_missing_file_are_named(detectors, tmp_path):
@@ -186,12 +197,14 @@ def test_a_flipped_byte_and_a_missing_file_are_named(detectors, tmp_path):
 def test_the_same_detector_is_the_same_bytes_and_no_pickle(detectors, cache_path, tmp_path):
     source = {"model": "local", "title": "LOCAL", "detector": "gaussian", "windows": WINDOWS["local"].model_dump()}
     source |= {"cache": str(cache_path), "network": str(detectors / "fan.safetensors")}
-    source |= {"fitted": str(detectors / "local-fitted.h5"), "scores": str(detectors / "local/fan.csv")}
+    source |= {"features": str(detectors / "local.h5"), "fitted": str(detectors / "local-fitted.h5")}
+    source |= {"scores": str(detectors / "local/fan.csv")}
     again = {"scores": detectors / "local/fan.csv", "model": "local", "title": "LOCAL", "out": tmp_path / "fan.zip"}
-    call("detector", members=[json.dumps(source)], **again)
+    call("detector", members=[json.dumps(source)], decision=Decision(), **again)
     assert (tmp_path / "fan.zip").read_bytes() == (detectors / "local/fan.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "fan.zip") as archive:
-        assert archive.namelist() == ["detector.json", "local/network.safetensors", "local/fitted.h5"]
+        names = ["detector.json", "training.csv", *(f"local/{one}" for one in KEPT)]
+        assert archive.namelist() == names
         said = json.loads(archive.read("detector.json"))
     assert said["sections"] == ["00", "01"]
     assert said["versions"]["torch"]
@@ -225,6 +238,30 @@ def test_the_nearest_section_is_that_of_the_lowest_standardised_score(detectors,
         assert (found.section, found.score, found.standardised) == (nearest, scores[nearest], 0.0)
         assert found.threshold == {low: 1e9, high: -1e9}[nearest]
         assert found.decision == (nearest == high)
+
+
+@pytest.mark.parametrize("model", ["spectrum", "oe", "fusion"])
+def test_another_rate_of_false_alarms_has_the_thresholds_that_the_workflow_would_find(detectors, model):
+    detector = Detector.load(detectors / model / "fan.zip")
+    table = read_scores(detectors / model / "fan.csv")
+    for share in (0.1, 0.3):
+        other, remarks = detector.with_false_alarms(share)
+        expected = of_sections(table, table["score"].to_numpy(), Decision(quantile=1 - share))
+        assert other.description.thresholds == expected
+        assert remarks == []  # the standardised scores of two sections' six recordings: 1/13 is supported
+    assert detector.with_false_alarms(0.1)[0].description == detector.description
+    _, remarks = detector.with_false_alarms(0.05)
+    assert [remark.split(": ")[0] for remark in remarks] == ["section 00", "section 01"]
+    assert "rarer than 12 training recordings can tell" in remarks[0]
+
+
+def test_the_training_clips_are_kept_with_their_scores_and_levels(detectors, cache_path):
+    kept = Detector.load(detectors / "spectrum/fan.zip").training
+    table = read_scores(detectors / "spectrum/fan.csv").query("split == 'train'")
+    assert kept[["file", "section", "score"]].values.tolist() == table[["file", "section", "score"]].values.tolist()
+    for file, level in zip(kept["file"], kept["level"], strict=True):
+        sound, _ = soundfile.read(cache_path.parent / "fan/train" / file)
+        assert level == pytest.approx(20 * np.log10(sound.std()), abs=1e-5)
 
 
 def test_silence_is_said(detectors, recordings):

@@ -14,6 +14,7 @@ from test_workflow import snakemake
 from asd import cli, fitting
 from asd.detector import Detector
 from asd.scores import read_scores
+from asd.threshold import threshold
 
 
 def normals(folder: Path, count: int, seconds: float = 1.0, seed: int = 0) -> Path:
@@ -41,10 +42,10 @@ def test_a_detector_of_a_folder_says_what_it_learned(tmp_path, monkeypatch, caps
     out = tmp_path / "made/fan.zip"
     status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "Fan 3", "--out", out, "--test", tmp_path / "new")
     assert status == 0
-    first, second, third, last = said.splitlines()
+    first, second, expected, third, last = said.splitlines()
     assert first == "Fan_3: Spectrum, from 12 clips of 1.00 s at 16000 Hz"
     assert second.startswith("section 00: 12 clips; anomalous above ")
-    assert second.endswith("which is meant to be exceeded by 10% of normal clips")
+    assert expected == "expected false alarms: 10% of the normal clips, which is 8640 per day at a clip every 1 s"
     assert third.startswith("test, section 00: 5 clips, ")
     assert "found 2 of 2, false alarms " in third
     assert third.endswith("AUC 100.0")
@@ -132,6 +133,22 @@ def test_what_cannot_be_fitted_is_said(tmp_path, monkeypatch, capsys, words, exp
     assert status == 2
     assert expected in said
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_the_wanted_rate_of_false_alarms_is_that_of_the_threshold(tmp_path, monkeypatch, capsys, caplog):
+    normals(tmp_path / "fan", 24)
+    rate = ("--false-alarms", "96/day", "--period", 180)  # 480 clips a day
+    status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "fan", "--out", tmp_path / "a.zip", *rate)
+    assert status == 0
+    assert "expected false alarms: 20% of the normal clips, which is 96 per day at a clip every 180 s" in said
+    detector = Detector.load(tmp_path / "a.zip")
+    held_out = detector.training["score"].to_numpy()
+    assert detector.description.thresholds == {"00": threshold(held_out, 0.8)[0]}
+    assert detector.description.decision.quantile == 0.8
+    assert caplog.messages == []
+    rate = ("--false-alarms", "1/day", "--period", 180)
+    asd_fit(monkeypatch, capsys, tmp_path / "fan", "--out", tmp_path / "a.zip", *rate)
+    assert "section 00: 0.0021 of the normal clips is rarer than 24 training recordings can tell" in caplog.text
 
 
 def test_a_single_recording_decides_nothing(tmp_path, monkeypatch, capsys):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from asd.errors import InputError
 from asd.settings import Decision
-from asd.threshold import FEWEST, OWN, SHAPED, of_sections, threshold
+from asd.threshold import FEWEST, OWN, SHAPED, of_sections, per_clip, threshold, unsupported
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +169,46 @@ def test_few_clips_have_no_more_false_alarms_than_wanted(count):
         clips, score, _ = drawn({"00": count, "01": count, "02": count}, seed)
         rates.append(stats.gamma(20).sf(of_sections(clips, score, Decision())["00"]))
     assert 0.05 < np.mean(rates) < 0.12
+
+
+@pytest.mark.parametrize(
+    ("wanted", "period", "expected"),
+    [("0.01", 10, 0.01), ("1/day", 10, 10 / 86400), ("0.5 / hour", 36, 0.005), ("2/week", 3600, 2 / 168)],
+)
+def test_a_rate_of_false_alarms_becomes_a_share_of_the_clips(wanted, period, expected):
+    assert per_clip(wanted, period) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "period", "message"),
+    [
+        ("0", 10, "found 0; expected a share of the clips, more than 0 and less than 1"),
+        ("1", 10, "found 1; expected"),
+        ("-1/day", 10, "found -1/day, which is"),
+        ("nan", 10, "found nan; expected"),
+        ("often", 10, r"found often; expected .* a number in a time \(1/hour, 1/day, 1/week\)"),
+        ("1/fortnight", 10, "found 1/fortnight; expected"),
+        ("1/", 10, "found 1/; expected"),
+        ("500/hour", 10, "found 500/hour, which is 1.39 per clip at a clip every 10 s; expected"),
+        ("1/day", 0, "--period: found 0; expected seconds"),
+        ("1/day", np.inf, "--period: found inf; expected seconds"),
+    ],
+)
+def test_what_is_no_rate_of_false_alarms_is_said(wanted, period, message):
+    with pytest.raises(InputError, match=message):
+        per_clip(wanted, period)
+
+
+def test_what_the_training_recordings_cannot_tell_is_said():
+    """Of n recordings and a new one, each is as likely to be the highest."""
+    clips, score, _ = drawn({"00": 99, "01": 30, "02": 12, "03": 3})
+    said = unsupported(clips, score, Decision(quantile=0.99))
+    assert [line.split(":")[0] for line in said] == ["section 01"]  # 02 has the scores of 99 + 30 + 12
+    assert "0.01 of the normal clips is rarer than 30 training recordings can tell" in said[0]
+    assert "with probability 1/31, so rates below 0.032" in said[0]
+    assert said[0].endswith("99 recordings support the wanted one")
+    assert unsupported(clips, score, Decision(quantile=0.99, scope="machine")) == []
+    (said,) = unsupported(clips, score, Decision(quantile=0.999, scope="machine"))
+    assert "machine: 0.001 of the normal clips is rarer than 144 training recordings can tell" in said
+    clips["recording"] = [f"r{number // 2}" for number in range(len(clips))]
+    assert [line.split(":")[0] for line in unsupported(clips, score, Decision(quantile=0.985))] == ["section 00"]

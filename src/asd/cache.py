@@ -50,7 +50,7 @@ HELD = 4 * 10**9
 # --- writing ------------------------------------------------------------------------------------------------
 
 
-def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
+def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | None = None) -> None:
     """Compute the log-mels of a manifest's clips into a cache, shard by shard.
 
     Finished shards lie in a hidden folder beside the cache until the cache is complete, so that a run after an
@@ -61,6 +61,7 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
         path: the cache to write.
         manifest: the machine's manifest.
         settings: how recordings are read, and how the spectrogram is computed.
+        samples: the length to which clips are cut; None: the one that `common_length` finds.
 
     Raises:
         InputError: a recording is not as the settings require, or clips differ in length and the settings neither crop
@@ -72,8 +73,9 @@ def write_cache(path: Path, manifest: Path, settings: LogMel) -> None:
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
-    lengths = (soundfiles.length(file, settings) for file in files)
-    samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings)
+    if samples is None:
+        lengths = (soundfiles.length(file, settings) for file in files)
+        samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings)
     if settings.convert or settings.channel != "mono":
         for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")

@@ -1,4 +1,4 @@
-"""The command `asd`: make a detector of recordings; with it score recordings, watch a folder, listen, and export."""
+"""The command `asd`: make a detector of recordings, update it; score recordings, watch a folder, listen, export."""
 
 import json
 import logging
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from asd.detector import Detector, Score
+    from asd.drift import Drift
     from asd.listen import Pcm
     from asd.notify import Alarms
     from asd.settings import LogMel
 
-COLUMNS = ("file", "start", "score", "decision", "section", "threshold", "standardised", "worst", "seconds", "remark")
+COLUMNS = (
+    *("file", "start", "score", "decision", "section", "threshold", "standardised"),
+    *("worst", "seconds", "level", "remark"),
+)
 DECISIONS = {True: "anomalous", False: "normal", None: None}
 NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
@@ -46,6 +50,8 @@ def fit(
     machine: str | None = None,
     test: Path | None = None,
     configfile: tuple[Path, ...] = (),
+    false_alarms: str | None = None,
+    period: float | None = None,
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
@@ -60,6 +66,10 @@ def fit(
         test: a folder of recordings to score at once, if there is no manifest. Those in folders that are called normal
             or anomaly have this label.
         configfile: configuration files on top of config/config.yaml and config/my_machines.yaml.
+        false_alarms: how many false alarms are wanted: a share of the normal recordings (0.01), or a number in a time
+            (1/day, 1/hour, 1/week). By default threshold.quantile of the configuration decides.
+        period: seconds from the beginning of one recording to that of the next, by which false alarms are counted in
+            time; by default the length of a recording.
         device: auto, cpu, cuda, cuda:N or mps; for networks.
         threads: number of threads.
 
@@ -71,8 +81,7 @@ def fit(
     from asd.fitting import fit_folder, machine_of
     from asd.settings import Compute
 
-    if out.suffix != ".zip":
-        raise InputError(f"--out: found {out}; expected the name of a file that ends in .zip")
+    _check_zip(out)
     name = machine or machine_of(recordings)
     made = fit_folder(
         recordings,
@@ -81,10 +90,75 @@ def fit(
         machine=name,
         test=test,
         files=configfile,
+        false_alarms=false_alarms,
+        period=period,
         device=prepare(Compute(device=device, threads=threads)),
     )
     print("\n".join([*made.told(), printable(str(out))]))
     return NONE
+
+
+def update(
+    recordings: tyro.conf.Positional[list[Path]],
+    *,
+    detector: Path,
+    out: Path,
+    section: str | None = None,
+    domain: Literal["source", "target"] | None = None,
+    false_alarms: str | None = None,
+    period: float | None = None,
+    convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    channel: Channel = None,
+    device: str = "cpu",
+    threads: int = 2,
+) -> int:
+    """Add normal recordings to a detector: the detector that a fit to all recordings makes, without training.
+
+    Args:
+        recordings: recordings that turned out to be normal; of a folder all that are in it and its subfolders. Those
+            that the detector was made from are left out.
+        detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
+        out: the detector to write (zip).
+        section: the section of the recordings; needed if the detector has several.
+        domain: their domain; needed if the section was made from recordings of both.
+        false_alarms: how many false alarms are wanted: a share of the normal recordings (0.01), or a number in a time
+            (1/day, 1/hour, 1/week). By default as many as before.
+        period: seconds from the beginning of one recording to that of the next, by which false alarms are counted in
+            time; by default the length of a recording.
+        convert: take recordings of any format and rate, and resample them; the new detector takes them, too.
+        channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
+        device: auto, cpu, cuda, cuda:N or mps; for networks.
+        threads: number of threads.
+
+    Raises:
+        InputError: there are no recordings, or they or the detector are not as needed.
+    """
+    from asd.device import prepare
+    from asd.files import printable
+    from asd.settings import Compute
+    from asd.updating import update as updated
+
+    if not recordings:
+        raise InputError("found no recordings; name them: asd update --detector fan.zip --out fan2.zip new/*.wav")
+    _check_zip(out)
+    made = updated(
+        detector,
+        _loaded(detector, convert, channel, device, threads),
+        _recordings(recordings),
+        out,
+        section=section,
+        domain=domain,
+        device=prepare(Compute(device=device, threads=threads)),
+        false_alarms=false_alarms,
+        period=period,
+    )
+    print("\n".join([*made.told(), printable(str(out))]))
+    return NONE
+
+
+def _check_zip(out: Path) -> None:
+    if out.suffix != ".zip":
+        raise InputError(f"--out: found {out}; expected the name of a file that ends in .zip")
 
 
 def score(
@@ -97,6 +171,8 @@ def score(
     channel: Channel = None,
     every: float | None = None,
     plot: Path | None = None,
+    false_alarms: str | None = None,
+    period: float | None = None,
     device: str = "cpu",
     threads: int = 2,
 ) -> int:
@@ -124,15 +200,21 @@ def score(
         every: seconds from one step to the next in long recordings; by default the length of the training clips, which
             is also that of a step.
         plot: a folder for a picture of each recording (SVG and PNG).
+        false_alarms: how many false alarms are wanted: a share of the normal recordings (0.01), or a number in a time
+            (1/day, 1/hour, 1/week). By default the detector's thresholds decide.
+        period: seconds from the beginning of one recording to that of the next, for --false-alarms in a time; by
+            default those from one step to the next, or the length of the training recordings.
         device: auto, cpu, cuda, cuda:N or mps.
         threads: number of threads.
 
     Raises:
         InputError: there are no recordings, or the detector or a setting is wrong.
     """
+    from asd.drift import FEWEST, Drift
+
     if not recordings:
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
-    loaded = _loaded(detector, convert, channel, device, threads)
+    loaded = _with_false_alarms(_loaded(detector, convert, channel, device, threads), false_alarms, period, every)
     _check(loaded, section, every)
     named = _recordings(recordings)
     scored = [rows for rows in _scored(loaded, named, section, every, plot) if rows]
@@ -145,6 +227,8 @@ def score(
     _warn_of_lengths(loaded, found)
     _warn_of_undecided(loaded, found)
     _warn_of_remarks(found)
+    if len(found) >= FEWEST:
+        _warn_of_drift(Drift(loaded.training), found)
     if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
     return INCOMPLETE if failed or any(row["decision"] is None for row in found) else NONE
@@ -162,6 +246,8 @@ def watch(
     after: int = 1,
     webhook: str | None = None,
     exec: Program = None,
+    false_alarms: str | None = None,
+    period: float | None = None,
     convert: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     channel: Channel = None,
     device: str = "cpu",
@@ -190,6 +276,10 @@ def watch(
         webhook: an address (http:// or https://) that gets each alarm as JSON, in a POST request.
         exec: a program that is run at each alarm, and gets the JSON on its standard input. Must be the last option: all
             words after it are the program and its arguments.
+        false_alarms: how many false alarms are wanted: a share of the normal recordings (0.01), or a number in a time
+            (1/day, 1/hour, 1/week). By default the detector's thresholds decide.
+        period: seconds from the beginning of one recording to that of the next, for --false-alarms in a time; by
+            default those from one step to the next, or the length of the training recordings.
         convert: take recordings of any format and rate, and resample them.
         channel: if recordings have several channels: mix takes their mean, a number takes one channel (from 1).
         device: auto, cpu, cuda, cuda:N or mps.
@@ -198,12 +288,13 @@ def watch(
     Raises:
         InputError: the detector or a setting is wrong, or the log cannot be written.
     """
+    from asd.drift import LAST, Drift
     from asd.notify import Alarms
     from asd.watch import Watched
 
     if not 0 < interval < 86400:
         raise InputError(f"--interval: found {interval}; expected seconds between two looks, more than 0")
-    loaded = _loaded(detector, convert, channel, device, threads)
+    loaded = _with_false_alarms(_loaded(detector, convert, channel, device, threads), false_alarms, period, every)
     _check(loaded, section, every)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
     with closing(Watched(folder, out or folder / "asd.jsonl")) as watched:
@@ -212,13 +303,13 @@ def watch(
         done = f"{len(watched.done)} done before"
         alarms = Alarms(after, exec, webhook, watched.decisions)
         print(f"watching {folder} ({what}; {done}); Ctrl-C ends it", file=sys.stderr, flush=True)
-        failed, lost = False, 0
+        failed, lost, drift = False, 0, Drift(loaded.training, LAST)
         try:
             while True:
                 time.sleep(interval)
                 for stamp in watched.ready():
                     add = partial(watched.append, stamp)
-                    failed |= not _watched(loaded, folder / stamp[0], section, every, add, alarms)
+                    failed |= not _watched(loaded, folder / stamp[0], section, every, add, alarms, drift)
                 if once:
                     break
         except KeyboardInterrupt:
@@ -235,6 +326,7 @@ def _watched(
     every: float | None,
     append: Callable[[list[dict]], None],
     alarms: "Alarms",
+    drift: "Drift",
 ) -> bool:
     """Score a recording, print and append the results, and raise alarms; return whether it could be scored."""
     from asd.steps import clock
@@ -251,6 +343,7 @@ def _watched(
     _warn_of_lengths(detector, rows)
     _warn_of_undecided(detector, rows)
     _warn_of_remarks(rows)
+    _warn_of_drift(drift, rows)
     for row in rows:
         row |= {"scored": now, "alarm": alarms.raised(row["decision"])}
         if row["alarm"]:  # before the log is written, whose disk may be full
@@ -275,6 +368,7 @@ def listen(
     after: int = 1,
     webhook: str | None = None,
     exec: Program = None,
+    false_alarms: str | None = None,
     device: str = "cpu",
     threads: int = 1,
 ) -> int:
@@ -301,7 +395,9 @@ def listen(
         webhook: an address (http:// or https://) that gets each alarm as JSON, in a POST request.
         exec: a program that is run at each alarm, and gets the JSON on its standard input. Must be the last option: all
             words after it are the program and its arguments.
-        device: auto, cpu, cuda or cuda:N.
+        false_alarms: how many false alarms are wanted: a share of the normal steps (0.01), or a number in a time
+            (1/day, 1/hour, 1/week). By default the detector's thresholds decide.
+        device: auto, cpu, cuda, cuda:N or mps.
         threads: number of threads.
 
     Raises:
@@ -318,6 +414,7 @@ def listen(
         )
     loaded = _loaded(detector, False, channel, device, threads)
     _check(loaded, section, every)
+    loaded = _with_false_alarms(loaded, false_alarms, None, every)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service is ended as by Ctrl-C
     alarms = Alarms(after, exec, webhook)
     what, settings = f"{loaded.description.machine}, {loaded.description.title}", loaded.description.logmel
@@ -335,6 +432,7 @@ def listen(
 
 def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: float | None, alarms: "Alarms") -> int:
     """Score the input step by step, print the results, and raise alarms; return the number of steps at its end."""
+    from asd.drift import LAST, Drift
     from asd.steps import clock, cut, step_samples
 
     def emit(row: dict) -> None:
@@ -352,6 +450,7 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
     settings, window = detector.description.logmel, detector.description.samples
     step = step_samples(every, window, settings.rate)
     scored, before, slow, undecided = 0, "", False, set()
+    drift = Drift(detector.training, LAST)
     for start, waveform in cut(pcm.blocks(say), window, step):
         if len(waveform) < window:  # the input ended before the first step
             break
@@ -367,6 +466,7 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
         if row["remark"] and row["remark"] != before:
             log.warning("%s: %s", clock(second), row["remark"])
         before = row["remark"]
+        _warn_of_drift(drift, [row])
         if row["decision"] is None and row["section"] not in undecided:
             undecided.add(row["section"])
             _warn_of_undecided(detector, [row])
@@ -418,6 +518,24 @@ def _loaded(path: Path, convert: bool, channel: Channel, device: str, threads: i
         first = error.errors()[0]
         raise InputError(f"--{first['loc'][0]}: {first['msg']}; found {first['input']!r}") from None
     detector.description = detector.description.model_copy(update={"logmel": logmel})
+    return detector
+
+
+def _with_false_alarms(
+    detector: "Detector", wanted: str | None, period: float | None, every: float | None
+) -> "Detector":
+    """The detector with thresholds for the wanted rate of false alarms; warns if it has too few recordings for it."""
+    from asd.threshold import per_clip
+
+    if wanted is None and period is not None:
+        raise InputError(f"--period: found {period:g}, but no --false-alarms in a time (1/day); give both, or neither")
+    if wanted is None:
+        return detector
+    length = detector.description.samples / detector.description.logmel.rate
+    seconds = next(one for one in (period, every, length) if one is not None)
+    detector, remarks = detector.with_false_alarms(per_clip(wanted, seconds))
+    for line in remarks:
+        log.warning("%s", line)
     return detector
 
 
@@ -534,6 +652,7 @@ def _row(detector: "Detector", path: Path, start: float, seconds: float, found: 
         "standardised": found.standardised,
         "worst": None if found.worst is None else start + found.worst,
         "seconds": seconds,
+        "level": found.level,
         "remark": found.remark,
     }
 
@@ -561,6 +680,13 @@ def _warn_of_remarks(rows: list[dict]) -> None:
     for row in rows:
         if row["remark"]:
             log.warning("%s: %s", row["file"], row["remark"])
+
+
+def _warn_of_drift(drift: "Drift", rows: list[dict]) -> None:
+    for row in rows:
+        drift.add(row["section"], row["score"], row["level"])
+    for remark in drift.remarks():
+        log.warning("%s", remark)
 
 
 def _named(path: Path, error: InputError) -> str:
@@ -593,8 +719,9 @@ def _print(rows: list[dict], format: str) -> None:
         order = highest.sort_values(ascending=False, kind="stable").index
         table = table.loc[order].fillna({"decision": "-"})
         table = table if table["start"].notna().any() else table.drop(columns="start")
-        numbers = table.astype({one: float for one in ("start", "threshold", "worst", "seconds") if one in table})
-        print(numbers.to_string(index=False, na_rep="-", float_format="%.4g"))
+        numbers = [one for one in ("start", "threshold", "worst", "seconds", "level") if one in table]
+        table = table.astype(dict.fromkeys(numbers, float))
+        print(table.to_string(index=False, na_rep="-", float_format="%.4g"))
 
 
 def main() -> None:
@@ -617,7 +744,7 @@ def main() -> None:
         words[begin:] = [shlex.join(words[begin:])]
     try:
         status = tyro.extras.subcommand_cli_from_dict(
-            {"fit": fit, "score": score, "watch": watch, "listen": listen, "export": export},
+            {"fit": fit, "update": update, "score": score, "watch": watch, "listen": listen, "export": export},
             prog="asd",
             description=__doc__,
             args=words,

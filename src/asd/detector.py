@@ -3,8 +3,10 @@
 A detector file is a zip of
 
     detector.json                  its description: machine, model, sections, threshold, members, settings, versions
+    training.csv                   its training clips, see `Detector.training`
     <member>/network.safetensors   its network, as `asd.network` writes it; missing for a spectrum
     <member>/fitted.h5             its fitted detector, as `asd.sections` writes it; missing for the detector exposure
+    <member>/features.h5           the features that it was fitted to, for `asd.updating`; missing if they are too large
 
 A model has one member, itself; a fusion has several.
 
@@ -13,18 +15,22 @@ A model has one member, itself; a fusion has several.
     >>> found.score, found.decision, found.section, found.worst
 """
 
+import io
+import logging
 import numbers
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from asd import audio, soundfiles
 from asd.bands import band_shares
@@ -33,7 +39,7 @@ from asd.corpus import recording_count
 from asd.corpus_check import decibel
 from asd.errors import InputError
 from asd.exposure import doubt
-from asd.features import FRAMES_AT_ONCE, cut, window_times
+from asd.features import FRAMES_AT_ONCE, cut, window_times, write_training
 from asd.files import written
 from asd.fusion import Standard, fused, standards
 from asd.kinds import load
@@ -41,11 +47,22 @@ from asd.mel import frames as frame_count
 from asd.network import Network
 from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
-from asd.settings import Check, DetectorName, LogMel, Model, Name, Spectrum, Windows
+from asd.settings import Check, Decision, DetectorName, LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
+from asd.threshold import of_sections, unsupported
 from asd.waveform import of_recording, pieces
 
-LAYOUT = 4
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 5
+FEATURES = 200_000_000
+"""Largest number of bytes of a member's training features that a detector file carries."""
+
+TRAINING = ("file", "section", "domain", "recording", "score", "level")
+"""Columns of `training.csv`."""
 
 
 class Member(Model):
@@ -68,7 +85,7 @@ class Member(Model):
 class Description(Model):
     """The description of a detector."""
 
-    layout: Literal[4] = LAYOUT
+    layout: Literal[5] = LAYOUT
     machine: str
     model: str
     """An entry of the configuration's `models`."""
@@ -77,6 +94,8 @@ class Description(Model):
     """The sections as which it can score."""
     thresholds: dict[str, float | None]
     """section -> a recording is anomalous if its score is above this value; None if there is no threshold."""
+    decision: Decision
+    """How the thresholds were found from the training scores."""
     standards: dict[str, tuple[float, float]]
     """section -> mean and deviation by which scores of different sections are compared; empty if no training clip has a
     score."""
@@ -92,6 +111,13 @@ class Description(Model):
     versions: dict[str, str]
 
 
+class _Layout(BaseModel):
+    """What descriptions of all layouts have."""
+
+    layout: int
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
 class Source(Model):
     """The files from which a member is packed, for `write_detector`."""
 
@@ -103,6 +129,7 @@ class Source(Model):
     cache: Path
     """The machine's log-mel cache."""
     network: Path | None = None
+    features: Path | None = None
     fitted: Path | None = None
     scores: Path
     """Of the machine's clips by this member."""
@@ -132,6 +159,8 @@ class Score:
     bands: np.ndarray | None = None
     """(bands,), the share of each band of mel bins in the squared distance (`asd.bands.band_shares`), of the first
     member that is a Gaussian of a spectrum; None if there is none."""
+    level: float = np.nan
+    """Of the recording, in dB of full scale."""
     remark: str = ""
     """A fault of the recording itself: it is silent, so its score says nothing about the machine; "" if none."""
 
@@ -143,8 +172,10 @@ def write_detector(
     scores: Path,
     model: str,
     title: str,
+    decision: Decision,
     fuse: Literal["mean", "max", "min"] = "mean",
     weights: list[float] | None = None,
+    levels: Mapping[str, float] | None = None,
 ) -> None:
     """Pack a detector.
 
@@ -154,8 +185,10 @@ def write_detector(
         scores: of the machine's clips by this model; they hold the thresholds.
         model: its name.
         title: its title.
+        decision: how the thresholds were found.
         fuse: of a fusion.
         weights: of a fusion's members.
+        levels: in dB of full scale of training clips that are not in the cache of the first member, by file.
 
     Raises:
         InputError: members of different sample rates.
@@ -190,7 +223,8 @@ def write_detector(
         model=model,
         title=title,
         sections=sorted(training["section"].unique()),
-        thresholds={one: limit if np.isfinite(limit) else None for one, limit in thresholds_of(training).items()},
+        thresholds=_written(thresholds_of(training)),
+        decision=decision,
         standards=standards(training, model) if training["score"].notna().any() else {},
         training={str(one): recording_count(own[own["score"].notna()]) for one, own in training.groupby("section")},
         samples=samples,
@@ -200,11 +234,38 @@ def write_detector(
         weights=weights or [],
         versions={name: version(name) for name in ("asd", "numpy", "torch", "timm")},
     )
-    with written(path) as aside, zipfile.ZipFile(aside, "w") as archive:
+    heard = {**(levels or {}), **levels_of(members[0].cache)}
+    known = training.assign(level=training["file"].map(heard))[list(TRAINING)]
+    with written(path) as aside, zipfile.ZipFile(aside, "w") as archive, TemporaryDirectory() as folder:
         # The default date of ZipInfo, so that the same detector gives the same bytes.
         archive.writestr(zipfile.ZipInfo("detector.json"), description.model_dump_json(indent=1).encode())
+        archive.writestr(zipfile.ZipInfo("training.csv"), known.to_csv(index=False, lineterminator="\n").encode())
         for name, file in contents.items():
             archive.writestr(zipfile.ZipInfo(name), file.read_bytes())
+        for one in (one for one in members if one.features):
+            features = Path(folder) / f"{one.model}.h5"
+            size = write_training(features, {one.features: ()}, one.windows, most=FEATURES)
+            if features.exists():
+                archive.writestr(zipfile.ZipInfo(f"{one.model}/features.h5"), features.read_bytes())
+            else:
+                log.warning(
+                    "%s: the training features take %.0f MB, more than %.0f MB, so the detector does not carry them: "
+                    "asd update cannot add recordings to it",
+                    *(one.title, size / 1e6, FEATURES / 1e6),
+                )
+
+
+def _written(thresholds: Mapping[str, float]) -> dict[str, float | None]:
+    """Thresholds as the description has them: None for none."""
+    return {one: limit if np.isfinite(limit) else None for one, limit in thresholds.items()}
+
+
+def levels_of(path: Path) -> dict[str, float]:
+    """Return the level of each training clip of a log-mel cache in dB of full scale, by file."""
+    with open_cache(path) as cache:
+        training = np.flatnonzero(cache.clips["split"] == "train")
+        waveforms = (cache.read_waveform([row])[0] / np.float32(soundfiles.FULL_SCALE) for row in training)
+        return dict(zip(cache.clips["file"].iloc[training], map(level, waveforms), strict=True))
 
 
 @dataclass(frozen=True)
@@ -300,9 +361,10 @@ class Loaded:
 class Detector:
     """Scores recordings of one machine."""
 
-    def __init__(self, description: Description, members: list[Loaded]) -> None:
+    def __init__(self, description: Description, members: list[Loaded], training: bytes = b"") -> None:
         self.description = description
         self.members = members
+        self._training = training
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Detector":
@@ -313,14 +375,40 @@ class Detector:
         """
         try:
             with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
-                description = Description.model_validate_json(archive.read("detector.json"))
+                description = _described(archive.read("detector.json"))
+                training = archive.read("training.csv")
                 members = [_loaded(archive, Path(folder), member, device) for member in description.members]
-        except (OSError, KeyError, zipfile.BadZipFile, ValidationError, InputError) as error:
+        except (OSError, KeyError, zipfile.BadZipFile, InputError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"{path}: not a readable detector ({reason}); make it with snakemake results/detectors/<machine>.zip"
+                f"{path}: not a readable detector ({reason}); make it with asd fit, or with snakemake "
+                "results/detectors/<machine>.zip"
             ) from None
-        return cls(description, members)
+        return cls(description, members, training)
+
+    @cached_property
+    def training(self) -> "pd.DataFrame":
+        """The training clips: file, section, domain, recording, score (held out; nan: none) and level in dB."""
+        import pandas as pd
+
+        table = pd.read_csv(io.BytesIO(self._training), dtype=str, keep_default_na=False)
+        return table.assign(score=table["score"].replace("", "nan").astype(float), level=table["level"].astype(float))
+
+    def with_false_alarms(self, share: float) -> tuple["Detector", list[str]]:
+        """Return this detector with other thresholds, and what is to be said of them.
+
+        Args:
+            share: of the normal clips that are meant to be above the threshold, 0 to 1.
+
+        Returns:
+            The detector; and a line per threshold that its training recordings are too few for
+            (`asd.threshold.unsupported`).
+        """
+        decision = self.description.decision.model_copy(update={"quantile": 1 - share})
+        clips, score = self.training.assign(split="train"), self.training["score"].to_numpy()
+        thresholds = _written(of_sections(clips, score, decision))
+        description = self.description.model_copy(update={"decision": decision, "thresholds": thresholds})
+        return Detector(description, self.members, self._training), unsupported(clips, score, decision)
 
     def score(self, waveform: ArrayLike, rate: float, section: str | None = None) -> Score:
         """Score a recording.
@@ -366,6 +454,7 @@ class Detector:
         decision = None if limit is None else score > limit
         limit = np.inf if limit is None else limit
         worst = float(times[windows.argmax()]) if len(windows) > 1 else None
+        loudness = level(waveform)
         bands = next((one.bands(waveform, nearest) for one in self.members if one.tells_bands), None)
         return Score(
             score=score,
@@ -378,7 +467,8 @@ class Detector:
             windows=windows,
             members=shares,
             bands=bands,
-            remark=silent(waveform),
+            level=loudness,
+            remark=silent(loudness),
         )
 
     def _fused(self, scores: list[np.ndarray], section: str) -> tuple[float, dict[str, float]]:
@@ -430,17 +520,56 @@ def as_int16(waveform: np.ndarray) -> np.ndarray:
     return scaled.clip(-soundfiles.FULL_SCALE, soundfiles.FULL_SCALE - 1).astype(np.int16)
 
 
-def silent(waveform: np.ndarray) -> str:
-    """Return a remark if a waveform (samples,) of full scale 1 is silent, apart from a constant offset; else ""."""
-    level, limit = decibel(float(np.var(waveform, dtype=np.float64))), Check().silent
-    if level >= limit:
+def level(waveform: np.ndarray) -> float:
+    """Return the level of a waveform (samples,) in dB of its full scale 1, apart from a constant offset."""
+    return float(decibel(float(np.var(waveform, dtype=np.float64))))
+
+
+def silent(found: float) -> str:
+    """Return a remark if a level in dB of full scale is that of a silent recording; else ""."""
+    limit = Check().silent
+    if found >= limit:
         return ""
-    return f"silent (level {level:.0f} dB, below {limit:.0f} dB); the microphone or its cable may be defective"
+    return f"silent (level {found:.0f} dB, below {limit:.0f} dB); the microphone or its cable may be defective"
+
+
+def refuse_silence(levels: Mapping[str, float]) -> None:
+    """Refuse to learn from silent recordings.
+
+    Args:
+        levels: of recordings in dB of full scale, by file.
+
+    Raises:
+        InputError: there are some.
+    """
+    found = [file for file, one in levels.items() if silent(one)]
+    if found:
+        raise InputError(
+            f"{found[0]}: {silent(levels[found[0]])}. {len(found)} of {len(levels)} training recordings are silent, "
+            "and a detector would learn silence as normal; remove them"
+        )
 
 
 def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
     """Return the log-mel of a waveform (samples,), float32 with full scale at 1: (mels, frames) float32."""
     return audio.log_mel(torch.from_numpy(waveform), settings).numpy()
+
+
+def _described(text: bytes) -> Description:
+    """Read the description of a detector.
+
+    Raises:
+        InputError: it is of another layout, or damaged.
+    """
+    try:
+        layout = _Layout.model_validate_json(text)
+        if layout.layout == LAYOUT:
+            return Description.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"detector.json: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    made = layout.versions.get("asd", "an unknown version")
+    raise InputError(f"it has layout {layout.layout}, written by asd {made}; this asd reads layout {LAYOUT}")
 
 
 def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str | torch.device) -> Loaded:

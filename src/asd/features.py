@@ -10,9 +10,9 @@ A features file is HDF5:
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asd import hdf5
+from asd.corpus import sorted_clips
 from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
@@ -155,13 +156,13 @@ def _batches(
 
 @contextmanager
 def features_file(
-    path: Path, cache: "Cache", offsets: np.ndarray, widths: list[int], settings: Windows
+    path: Path, clips: "pd.DataFrame", offsets: np.ndarray, widths: list[int], settings: Windows
 ) -> "Iterator[h5py.Dataset]":
     """Yield the dataset `features` of a features file, to be filled; the file gets its name when the block succeeds.
 
     Args:
         path: the file to write.
-        cache: the log-mel cache, for the manifest's columns.
+        clips: the manifest's columns, one row per clip.
         offsets: (clips + 1,): clip i has rows offsets[i]:offsets[i + 1].
         widths: numbers of columns of the stages, or of the spectrum.
         settings: how clips were cut.
@@ -174,7 +175,7 @@ def features_file(
         file.create_dataset("offsets", data=offsets, chunks=offsets.shape, fletcher32=True)
         file.attrs["widths"] = widths
         file.attrs["settings"] = json.dumps(settings.model_dump(), sort_keys=True)
-        hdf5.write_clips(file, cache.clips)
+        hdf5.write_clips(file, clips)
         yield out
 
 
@@ -189,7 +190,7 @@ def write_features(path: Path, network: "nn.Module", cache: "Cache", settings: W
         device: where the network computes.
     """
     rows = cut((cache.clips["split"] == "train").to_numpy(), cache.frames, settings)
-    with features_file(path, cache, rows.offsets, network.widths, settings) as out:
+    with features_file(path, cache.clips, rows.offsets, network.widths, settings) as out:
         for begin, end, values in computed(network.vectors, cache, rows, device, "features", network.hears):
             out[begin:end] = values.numpy()
 
@@ -222,6 +223,43 @@ class Features:
         with hdf5.named(self.path, KIND):
             rows = self.values[start:stop]
         return rows if columns is None else rows[:, columns]
+
+
+def write_training(path: Path, sources: Mapping[Path, Collection[str]], settings: Windows, most: float = np.inf) -> int:
+    """Write the features of the training clips of some features files as one features file, in a manifest's order.
+
+    What only the manifest of the recordings tells (`path`) or the test clips do (`part`) is not kept.
+
+    Args:
+        path: the file to write.
+        sources: the features files, each with those of its training clips that are left out, by `file`.
+        settings: how clips were cut.
+        most: bytes of features above which nothing is written.
+
+    Returns:
+        The bytes of the features.
+    """
+    import pandas as pd
+
+    tables = []
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_features(source)) for source in sources]
+        for number, (one, left_out) in enumerate(zip(opened, sources.values(), strict=True)):
+            kept = np.flatnonzero((one.clips["split"] == "train") & ~one.clips["file"].isin(left_out))
+            places = {"source": number, "begin": one.offsets[kept], "end": one.offsets[kept + 1]}
+            tables.append(one.clips.iloc[kept].assign(part="development", **places))
+        clips = sorted_clips(pd.concat(tables))
+        clips["path"] = clips["file"]
+        widths = opened[0].widths.tolist()
+        counts = (clips["end"] - clips["begin"]).to_numpy()
+        size = int(counts.sum()) * sum(widths) * np.dtype(np.float32).itemsize
+        if size > most:
+            return size
+        places = zip(clips["source"], clips["begin"], clips["end"], strict=True)
+        rows = [opened[number].rows(begin, end) for number, begin, end in places]
+    with features_file(path, clips, np.cumsum([0, *counts]), widths, settings) as out:
+        out[:] = np.concatenate(rows)
+    return size
 
 
 @contextmanager

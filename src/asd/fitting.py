@@ -16,13 +16,13 @@ import numpy as np
 
 from asd.corpus import recording_count
 from asd.errors import InputError
-from asd.threshold import too_few
+from asd.threshold import SECONDS, checked, per_clip, too_few, unsupported
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from asd.settings import Settings
+    from asd.settings import Decision, Fit, Settings
 
 log = logging.getLogger(__name__)
 
@@ -143,8 +143,10 @@ class Made:
     machine: str
     title: str
     """Of the model."""
-    quantile: float
-    """Share of normal clips that are meant to be below the threshold."""
+    false_alarms: float
+    """Share of the normal clips that are meant to be above the threshold."""
+    period: float
+    """Seconds from the beginning of one clip to that of the next, by which false alarms are counted in time."""
 
     def told(self) -> list[str]:
         """Return lines that say what was learned, and how the test recordings were decided."""
@@ -153,14 +155,18 @@ class Made:
         lines = [f"{self.machine}: {self.title}, from {len(training)} clips of {self.seconds:.2f} s at {self.rate} Hz"]
         for section, own in training.groupby("section"):
             limit, count = own["threshold"].iloc[0], recording_count(own[own["score"].notna()])
-            if np.isfinite(limit):
-                lines.append(
-                    f"section {section}: {len(own)} clips; anomalous above {limit:.4g}, which is meant to be "
-                    f"exceeded by {1 - self.quantile:.0%} of normal clips"
-                )
-            else:
-                lines.append(f"section {section}: {too_few(count)}")
+            found = f"{len(own)} clips; anomalous above {limit:.4g}" if np.isfinite(limit) else too_few(count)
+            lines.append(f"section {section}: {found}")
+        if np.isfinite(training["threshold"]).any():
+            lines.append(
+                f"expected false alarms: {100 * self.false_alarms:.3g}% of the normal clips, which is "
+                f"{_number(self.false_alarms * SECONDS['day'] / self.period)} per day at a clip every {self.period:g} s"
+            )
         return lines + [f"test, section {section}: {_judged(section, own)}" for section, own in test.groupby("section")]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _judged(section: str, clips: "pd.DataFrame") -> str:
@@ -180,7 +186,16 @@ def _judged(section: str, clips: "pd.DataFrame") -> str:
     return ", ".join(said)
 
 
-def fit(clips: "pd.DataFrame", model: str, settings: "Settings", out: Path, device: "torch.device", work: Path) -> Made:
+def fit(
+    clips: "pd.DataFrame",
+    model: str,
+    settings: "Settings",
+    out: Path,
+    device: "torch.device",
+    work: Path,
+    false_alarms: str | None = None,
+    period: float | None = None,
+) -> Made:
     """Fit a model to the training clips of a machine, score all clips, and write a detector.
 
     Args:
@@ -190,35 +205,90 @@ def fit(clips: "pd.DataFrame", model: str, settings: "Settings", out: Path, devi
         out: the detector to write.
         device: where networks compute.
         work: a folder for what lies between the stages.
+        false_alarms: the wanted rate of false alarms (`asd.threshold.per_clip`); None: as the settings say.
+        period: seconds from one clip to the next; None: the length of a clip.
 
     Raises:
-        InputError: there is no such model, or a stage refuses what it gets.
+        InputError: there is no such model or rate, or a stage refuses what it gets.
     """
     from asd.cache import open_cache
     from asd.corpus import write_manifest
-    from asd.detector import write_detector
-    from asd.fusion import fuse_tables
-    from asd.scores import read_scores, write_scores
-    from asd.threshold import of_sections
+    from asd.detector import levels_of, refuse_silence, write_detector
+    from asd.scores import read_scores
 
     if model not in settings.models:
         raise InputError(f"--model: found {model!r}; the configuration has {', '.join(settings.models)}")
     chosen, machine = settings.models[model], clips["machine"].iloc[0]
     write_manifest(work / "manifest.csv", clips)
-    stages = _Stages(settings, machine, device, work)
-    sources = [stages.source(name) for name in chosen.members or [model]]
-    scores = sources[0].scores
-    if chosen.members:
-        tables = {source.model: read_scores(source.scores) for source in sources}
-        fused, score = fuse_tables(tables, chosen.fuse, chosen.weights)
-        scores = work / "scores" / model / f"{machine}.csv"
-        write_scores(scores, fused, score, of_sections(fused, score, chosen.decision))
-    write_detector(
-        out, sources, scores=scores, model=model, title=chosen.title, fuse=chosen.fuse, weights=chosen.weights
-    )
-    with open_cache(sources[0].cache) as cache:
+    stages, names = _Stages(settings, machine, device, work), chosen.members or [model]
+    heard = stages.cache(settings.models[names[0]].network)
+    if "silent" in settings.check.refuse:
+        refuse_silence(levels_of(heard))
+    with open_cache(heard) as cache:
         rate, seconds = cache.settings.rate, cache.samples / cache.settings.rate
-    return Made(read_scores(scores), seconds, rate, machine, chosen.title, chosen.decision.quantile)
+    decision, period = chosen.decision, checked(seconds if period is None else period)
+    if false_alarms:
+        decision = decision.model_copy(update={"quantile": 1 - per_clip(false_alarms, period)})
+    sources = [stages.source(name, decision) for name in names]
+    scores = fused_scores(sources, chosen.fuse, chosen.weights, decision, work / "scores" / model / f"{machine}.csv")
+    write_detector(
+        out,
+        sources,
+        scores=scores,
+        model=model,
+        title=chosen.title,
+        decision=decision,
+        fuse=chosen.fuse,
+        weights=chosen.weights,
+    )
+    found = read_scores(scores)
+    if false_alarms:
+        for line in unsupported(found, found["score"].to_numpy(), decision):
+            log.warning("%s", line)
+    return Made(found, seconds, rate, machine, chosen.title, 1 - decision.quantile, period)
+
+
+def fused_scores(sources: list[Any], fuse: str, weights: list[float], decision: "Decision", out: Path) -> Path:
+    """Return the score file of a model: that of its only source, or the fusion of several, which is written.
+
+    Args:
+        sources: of the members, as `asd.detector.Source`.
+        fuse: mean, max or min.
+        weights: of the members, for the mean.
+        decision: how the thresholds are found.
+        out: the score file of the fusion.
+    """
+    from asd.fusion import fuse_tables
+    from asd.scores import read_scores, write_scores
+    from asd.threshold import of_sections
+
+    if len(sources) == 1:
+        return sources[0].scores
+    fused, score = fuse_tables({one.model: read_scores(one.scores) for one in sources}, fuse, weights)
+    write_scores(out, fused, score, of_sections(fused, score, decision))
+    return out
+
+
+def fit_features(features: Path, settings: "Fit", decision: "Decision", fitted: Path, scores: Path) -> None:
+    """Fit a detector to a features file, and score its clips.
+
+    Args:
+        features: the features file.
+        settings: of the detector.
+        decision: how the thresholds are found.
+        fitted: the file of the detector to write (`asd.sections`).
+        scores: the score file to write.
+    """
+    from asd.features import open_features
+    from asd.scores import write_scores
+    from asd.sections import fit_sections, read_sections, write_sections
+    from asd.sections import scores as scored
+    from asd.threshold import of_sections
+
+    with open_features(features) as opened:
+        write_sections(fitted, fit_sections(opened, settings, np.random.default_rng(0)))
+        score = scored(opened, read_sections(fitted))
+        write_scores(scores, opened.clips, score, of_sections(opened.clips, score, decision))
 
 
 @dataclass(frozen=True)
@@ -261,12 +331,12 @@ class _Stages:
         networks.save(path, network)
         return path
 
-    def source(self, name: str) -> Any:
+    def source(self, name: str, decision: "Decision") -> Any:
         """The files of a model of features or of a classifier, as `asd.detector.Source`."""
-        from asd import exposure, sections
+        from asd import exposure
         from asd.cache import open_cache
         from asd.detector import Source
-        from asd.features import open_features, write_features
+        from asd.features import write_features
         from asd.kinds import load
         from asd.scores import write_scores
         from asd.spectra import write_spectra
@@ -285,19 +355,15 @@ class _Stages:
             if model.network:
                 network = load(files["network"]).for_scoring().to(self.device)
             if not model.fitted:
-                clips, score = cache.clips, exposure.scores(network, cache, files["windows"], self.device)
+                score = exposure.scores(network, cache, files["windows"], self.device)
+                write_scores(scores, cache.clips, score, of_sections(cache.clips, score, decision))
             elif not features.exists() and model.network:
                 write_features(features, network, cache, files["windows"], self.device)
             elif not features.exists():
                 write_spectra(features, cache, files["spectrum"])
         if model.fitted:
-            files["fitted"] = self.work / "fitted" / f"{name}.h5"
-            with open_features(features) as opened:
-                sections.write_sections(
-                    files["fitted"], sections.fit_sections(opened, model.fit, np.random.default_rng(0))
-                )
-                clips, score = opened.clips, sections.scores(opened, sections.read_sections(files["fitted"]))
-        write_scores(scores, clips, score, of_sections(clips, score, model.decision))
+            files |= {"features": features, "fitted": self.work / "fitted" / f"{name}.h5"}
+            fit_features(features, model.fit, decision, files["fitted"], scores)
         return Source(model=name, title=model.title, detector=model.detector, **files)
 
 
@@ -310,6 +376,8 @@ def fit_folder(
     test: Path | None,
     files: tuple[Path, ...],
     device: "torch.device",
+    false_alarms: str | None = None,
+    period: float | None = None,
 ) -> Made:
     """Fit a model to a folder of recordings and write a detector.
 
@@ -321,10 +389,13 @@ def fit_folder(
         test: a folder of recordings to score, see `clips_of`; None for none.
         files: configuration files on top of the default ones.
         device: where networks compute.
+        false_alarms: the wanted rate of false alarms, see `fit`.
+        period: seconds from one clip to the next, see `fit`.
 
     Raises:
         InputError: as `clips_of`, `configured` and `fit` raise it.
     """
     settings = configured(files, folder, machine)
     with TemporaryDirectory(prefix="asd-fit-") as work:
-        return fit(clips_of(folder, machine, test, Path(work)), model, settings, out, device, Path(work))
+        clips = clips_of(folder, machine, test, Path(work))
+        return fit(clips, model, settings, out, device, Path(work), false_alarms, period)

@@ -57,7 +57,7 @@ def write_spectra(path: "Path", cache: "Cache", settings: Spectrum) -> None:
 
     clips = len(cache.clips)
     width = settings.width(cache.settings.mels)
-    with features_file(path, cache, np.arange(clips + 1), [width], Windows()) as out:
+    with features_file(path, cache.clips, np.arange(clips + 1), [width], Windows()) as out:
         for row in range(clips):
             waveform = cache.read_waveform([row])[0] if settings.needs_waveform else None
             logmel = cache.read_logmel([row])[0] if settings.scale == "db" else None

@@ -18,11 +18,13 @@ From 20 clips on, the two do not differ. Parts of one recording are alike, so th
 """
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from asd.corpus import recording_count
+from asd.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,9 @@ OWN = 20
 
 SHAPED = 10
 """With fewer scores, the shape of a distribution is unknown."""
+
+SECONDS = {"hour": 3600, "day": 86400, "week": 604800}
+"""The times in which false alarms are counted."""
 
 log = logging.getLogger(__name__)
 
@@ -88,34 +93,127 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
         score: (clips,), nan for a training clip without a score.
         settings: the decision.
     """
-    training = (clips["split"] == "train").to_numpy() & np.isfinite(score)
-    section = clips["section"].to_numpy(str)
-    names = sorted(set(section))
-    groups = [(f"section {name}", [name], section == name) for name in names]
-    if settings.scope == "machine":
-        groups = [("machine", names, np.ones(len(section), bool))]
-    scores = {where: score[training & chosen] for where, _, chosen in groups}
-    counts = {where: recording_count(clips[training & chosen]) for where, _, chosen in groups}
     found = {}
-    for where, of, _ in groups:
-        own = scores[where]
-        if counts[where] < FEWEST:
-            log.warning("threshold: %s: %s", where, too_few(counts[where]))
+    for group in _groups(clips, score, settings):
+        own = group.scores
+        if group.recordings < FEWEST:
+            log.warning("threshold: %s: %s", group.where, too_few(group.recordings))
             value = np.inf
-        elif settings.scope == "machine" or counts[where] >= OWN:
+        elif group.pooled is None:
             value = threshold(own, settings.quantile)[0]
         else:
-            known = [one for name, one in scores.items() if counts[name] >= FEWEST and not _equal(one)]
-            pooled = np.concatenate([_standardised(one) for one in known or [own]])
             log.info(
                 "threshold: %s: %d training recordings, fewer than %d; its threshold is found from the standardised "
                 "scores of all sections, %d clips",
-                *(where, counts[where], OWN, len(pooled)),
+                *(group.where, group.recordings, OWN, len(group.pooled)),
             )
-            standard = 0.0 if _equal(own) else threshold(pooled, settings.quantile)[0]
+            standard = 0.0 if _equal(own) else threshold(group.pooled, settings.quantile)[0]
             value = float(own.mean() + own.std() * standard)
-        found |= dict.fromkeys(of, value)
+        found |= dict.fromkeys(group.sections, value)
     return found
+
+
+class _Group(NamedTuple):
+    """Sections that have a threshold together."""
+
+    where: str
+    """For messages."""
+    sections: list[str]
+    scores: np.ndarray
+    """(n,), of their training clips."""
+    recordings: int
+    """Of which these clips are parts."""
+    pooled: np.ndarray | None
+    """The standardised scores of all sections, if the threshold comes from them; None: from `scores`."""
+    behind: int
+    """Recordings of the scores from which the threshold comes."""
+
+
+def _groups(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") -> Iterator[_Group]:
+    """Yield the sections that have a threshold together, and where it comes from; the arguments are `of_sections`'."""
+    training = (clips["split"] == "train").to_numpy() & np.isfinite(score)
+    section = clips["section"].to_numpy(str)
+    names = sorted(set(section))
+    if settings.scope == "machine":
+        count = recording_count(clips[training])
+        yield _Group("machine", names, score[training], count, None, count)
+        return
+    scores = {name: score[training & (section == name)] for name in names}
+    counts = {name: recording_count(clips[training & (section == name)]) for name in names}
+    known = [name for name in names if counts[name] >= FEWEST and not _equal(scores[name])]
+    for name in names:
+        pooled, behind = None, counts[name]
+        if FEWEST <= counts[name] < OWN:
+            pooled = np.concatenate([_standardised(scores[one]) for one in known or [name]])
+            behind = sum(counts[one] for one in known or [name])
+        yield _Group(f"section {name}", [name], scores[name], counts[name], pooled, behind)
+
+
+def per_clip(wanted: str, period: float) -> float:
+    """Return the share of normal clips that are to be false alarms, between 0 and 1.
+
+    Args:
+        wanted: the share itself, "0.01", or false alarms in a time: "1/day", "0.5/hour".
+        period: seconds from the beginning of one clip to that of the next.
+
+    Raises:
+        InputError: no such rate, or one that is not between 0 and 1 per clip.
+
+    >>> per_clip("9/day", period=100)
+    0.010416666666666666
+    """
+    checked(period)
+    number, in_time, unit = wanted.partition("/")
+    try:
+        rate = float(number) * (period / SECONDS[unit.strip()] if in_time else 1)
+    except (ValueError, KeyError):
+        rate = np.nan
+    if not 0 < rate < 1:
+        said = "" if np.isnan(rate) or not unit else f", which is {rate:.3g} per clip at a clip every {period:g} s"
+        raise InputError(
+            f"--false-alarms: found {wanted}{said}; expected a share of the clips, more than 0 and less than 1 "
+            f"(0.01), or a number in a time (1/{', 1/'.join(SECONDS)})"
+        )
+    return rate
+
+
+def checked(period: float) -> float:
+    """Return the seconds from one clip to the next, if they are some.
+
+    Raises:
+        InputError: they are not a time.
+    """
+    if not 0 < period < np.inf:
+        raise InputError(f"--period: found {period:g}; expected seconds from one clip to the next, more than 0")
+    return period
+
+
+def unsupported(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") -> list[str]:
+    """Return what is to be said if a threshold is to be exceeded more rarely than its training recordings can tell.
+
+    Of n training recordings and a new normal one, each is as likely to have the highest score. So 1 / (n + 1) of the
+    new ones exceed all that were seen, whatever the distribution (the order statistics of Wilks 1941, Annals of
+    Mathematical Statistics 12(1)). A rarer false alarm lies where no score was seen: the threshold then is what the
+    gamma distribution guesses.
+
+    Simulated with scores drawn from gamma, normal and log-normal distributions (n 20 to 300), the mean rate of false
+    alarms at the limit of 1 / (n + 1) is 0.9 to 3 times the wanted one, and nine of ten thresholds have 0.2 to 4.5
+    times as many. At 0.001 with n = 44, it is 1.3 to 7 times, and nine of ten have 0.01 to 19 times as many.
+
+    Args:
+        clips: split, section and recording, one row per clip.
+        score: (clips,), nan for a training clip without a score.
+        settings: the decision.
+    """
+    wanted = 1 - settings.quantile
+    return [
+        f"{group.where}: {wanted:.2g} of the normal clips is rarer than {group.behind} training recordings can tell: "
+        f"a new normal recording exceeds all of them with probability 1/{group.behind + 1}, so rates below "
+        f"{1 / (group.behind + 1):.2g} rest on the shape of the fitted distribution and can be wrong by a factor of "
+        f"ten; {int(np.ceil(1 / wanted * (1 - 1e-9))) - 1} recordings support the wanted one"
+        for group in _groups(clips, score, settings)
+        if group.recordings >= FEWEST and wanted * (group.behind + 1) < 1 - 1e-9
+    ]
 
 
 def too_few(training: int) -> str:

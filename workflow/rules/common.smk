@@ -259,6 +259,7 @@ def sources_of(wildcards):
         source["cache"] = cache_path(model.network, machine)
         source["scores"] = SCORES.format(model=name, machine=machine)
         if model.fitted:
+            source["features"] = features_path(name, machine)
             source["fitted"] = fitted_path(name, machine)
         if model.network:
             source["network"] = network_path(model.network, machine)

@@ -1,4 +1,4 @@
-# inputs:  log-mel cache, network, fitted detector and scores of each member of a model; the ensemble's selection
+# inputs:  log-mel cache, network, features, fitted detector and scores of each member of a model; the ensemble's selection
 # outputs: results/detectors/<model>/<machine>.zip, and results/detectors/<machine>.zip with the chosen model
 
 DETECTOR = f"{RESULTS}/detectors/{{model}}/{{machine}}.zip"
@@ -10,7 +10,7 @@ rule detector:
         parts=lambda wildcards: [
             source[key]
             for source in sources_of(wildcards)
-            for key in ("cache", "network", "fitted", "scores")
+            for key in ("cache", "network", "features", "fitted", "scores")
             if key in source
         ],
         scores=SCORES,
@@ -33,6 +33,7 @@ rule detector:
         code=code("detector"),
         members=lambda wildcards: [json.dumps(source, sort_keys=True) for source in sources_of(wildcards)],
         title=lambda wildcards: settings.models[wildcards.model].title,
+        decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         fuse=lambda wildcards: settings.models[wildcards.model].fuse,
         weights=lambda wildcards: settings.models[wildcards.model].weights,
     shell:
@@ -41,6 +42,7 @@ rule detector:
             "--scores {input.scores:q}",
             "--model {wildcards.model:q}",
             "--title {params.title:q}",
+            "{params.decision}",
             "--fuse {params.fuse}",
             "--weights {params.weights}",
             "--out {output.detector:q}",

@@ -7,9 +7,12 @@ Writes a zip: weights (safetensors), fitted detectors (HDF5), and a description 
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from asd import command
+from asd.settings import Decision
 
 
 def main(
@@ -18,6 +21,7 @@ def main(
     scores: Path,
     model: str,
     title: str,
+    decision: Annotated[Decision, tyro.conf.arg(name="")],
     fuse: Literal["mean", "max", "min"] = "mean",
     weights: tuple[float, ...] = (),
     out: Path,
@@ -26,10 +30,11 @@ def main(
 
     Args:
         members: one JSON object each, the fields of asd.detector.Source: model, title, detector, spectrum, windows, and
-            the paths cache, network, fitted, scores.
+            the paths cache, network, features, fitted, scores.
         scores: the scores of the machine's clips by this model.
         model: its name.
         title: its title.
+        decision: how the thresholds were found from the training scores.
         fuse: how the scores of a fusion's members become one.
         weights: the weights of a fusion's members.
         out: the detector to write (zip).
@@ -37,7 +42,9 @@ def main(
     from asd.detector import Source, write_detector
 
     sources = [Source.model_validate_json(member) for member in members]
-    write_detector(out, sources, scores=scores, model=model, title=title, fuse=fuse, weights=list(weights))
+    write_detector(
+        out, sources, scores=scores, model=model, title=title, decision=decision, fuse=fuse, weights=list(weights)
+    )
 
 
 if __name__ == "__main__":
