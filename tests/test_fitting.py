@@ -40,7 +40,8 @@ def test_a_detector_of_a_folder_says_what_it_learned(tmp_path, monkeypatch, caps
     for path in loud.iterdir():
         soundfile.write(path, 3 * soundfile.read(path)[0], 16000)
     out = tmp_path / "made/fan.zip"
-    status, said, _ = asd_fit(monkeypatch, capsys, tmp_path / "Fan 3", "--out", out, "--test", tmp_path / "new")
+    monkeypatch.chdir(tmp_path)  # folders are relative to where the command runs
+    status, said, _ = asd_fit(monkeypatch, capsys, "Fan 3", "--out", out, "--test", "new")
     assert status == 0
     first, second, expected, third, last = said.splitlines()
     assert first == "Fan_3: Spectrum, from 12 clips of 1.00 s at 16000 Hz"

@@ -102,7 +102,9 @@ def clips_of(folder: Path, machine: str, test: Path | None, work: Path) -> "pd.D
         return listed(own, machine)
     rows = [{"file": path, "split": "train", "label": "normal"} for path in _below(folder)]
     if test is not None:
-        rows += [{"file": path, "split": "test", "label": _label(path.relative_to(test))} for path in _below(test)]
+        rows += [
+            {"file": path, "split": "test", "label": _label(path.relative_to(test.absolute()))} for path in _below(test)
+        ]
     path = work / "recordings.csv"
     pd.DataFrame(rows).assign(machine=machine).to_csv(path, index=False)
     return listed(path, machine)
