@@ -120,6 +120,13 @@ def test_scores_and_decisions_are_those_of_the_workflow(tmp_path):
         (["two", "--out", "a.onnx"], "--out: found a.onnx; expected the name of a file that ends in .zip"),
         (["two", "--out", "a.zip", "--model", "best"], "--model: found 'best'; the configuration has level, nearest"),
         (["two", "--out", "a.zip", "--configfile", "no.yaml"], "no.yaml: cannot be read as YAML"),
+        (
+            ["quiet", "--out", "a.zip"],
+            "2.wav: silent (level -100 dB, below -90 dB); the microphone",
+        ),
+        (["quiet", "--out", "a.zip"], "1 of 3 training recordings are silent, and a detector would learn silence as"),
+        (["two", "--out", "a.zip", "--false-alarms", "0"], "--false-alarms: found 0; expected a share of the clips"),
+        (["two", "--out", "a.zip", "--period", "0"], "--period: found 0; expected seconds from one clip to the next"),
         (["plant", "--out", "a.zip"], "has the machines fan, pump; say which one: --machine fan"),
         (["plant", "--out", "a.zip", "--machine", "fan", "--test", "two"], "leave out --test, or the manifest"),
     ],
@@ -129,6 +136,8 @@ def test_what_cannot_be_fitted_is_said(tmp_path, monkeypatch, capsys, words, exp
     (tmp_path / "empty").mkdir()
     normals(tmp_path / "two", 2)
     shutil.copytree(tmp_path / "two", tmp_path / "plant")
+    shutil.copytree(tmp_path / "two", tmp_path / "quiet")
+    soundfile.write(tmp_path / "quiet/2.wav", np.zeros(16000), 16000)
     (tmp_path / "plant/manifest.csv").write_text("file,machine,split\n0.wav,fan,train\n1.wav,pump,train\n")
     status, _, said = asd_fit(monkeypatch, capsys, *words)
     assert status == 2
