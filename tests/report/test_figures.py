@@ -220,6 +220,14 @@ def test_the_map_is_the_same_every_time(count):
     np.testing.assert_array_equal(first, second)
 
 
+def test_single_values_are_mapped_on_a_line():
+    values = np.random.default_rng(0).standard_normal((20, 1))
+    points = figures.flattened(values)
+    assert points.shape == (20, 2)
+    np.testing.assert_allclose(np.abs(points[:, 0]), np.abs(values - values.mean())[:, 0])
+    assert (points[:, 1] == 0).all()
+
+
 def test_the_map_keeps_what_belongs_together():
     generator = np.random.default_rng(0)
     groups = np.repeat([0, 1], 30)

@@ -364,7 +364,7 @@ def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return a two-dimensional map of embeddings by t-SNE, which starts from the principal components.
 
     t-SNE keeps neighbours together (van der Maaten and Hinton 2008); distances between groups mean little. For fewer
-    than ten clips the two principal components are returned.
+    than ten clips the two principal components are returned, and for single values (d = 1) these on a line.
 
     Args:
         embeddings: (n, d).
@@ -380,7 +380,7 @@ def flattened(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     if count < 2:
         return np.zeros((count, 2))
     components = PCA(min(count, width, 50), svd_solver="full").fit_transform(embeddings)
-    if count < 10:
+    if count < 10 or width == 1:  # a single value, such as the error of an autoencoder
         return np.pad(components, ((0, 0), (0, 2)))[:, :2]
     return TSNE(2, perplexity=min(30, (count - 1) / 3), init="pca", random_state=seed).fit_transform(components)
 
