@@ -38,7 +38,7 @@ import plain
 import torch
 import yaml
 
-from asd.audio import log_mel
+from asd.audio import log_mels
 from asd.demo.synthesis import plan, record
 from asd.features import write_features
 from asd.gaussian import fit
@@ -180,11 +180,11 @@ def measure(size: SimpleNamespace, device: torch.device, folder: Path) -> dict[s
     with torch.inference_mode():
         note(
             "log-mel on the device",
-            len(floating) / clock(lambda: log_mel(floating, LOGMEL), device),
+            len(floating) / clock(lambda: log_mels(floating, LOGMEL), device),
             "clips/s",
             lambda: len(made[:32]) / clock(lambda: [plain.log_mel(one / 32768) for one in made[:32]], device, 1),
         )
-        logmel = torch.cat([log_mel(some.float() / 32768, LOGMEL) for some in waveform.split(256)])
+        logmel = torch.cat([log_mels(some.float() / 32768, LOGMEL) for some in waveform.split(256)])
     host = logmel.cpu().numpy()
     rate = limits.rates(folder, device.type, size.trial)
     for name in ("global", "local", "oe"):

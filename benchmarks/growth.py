@@ -35,12 +35,9 @@ SHORT = 16000
 
 def log_mels(clips: int, folder: Path) -> Callable[[], object]:
     """Recordings of 10 s into a cache."""
-    import torch
-
     from asd.cache import write_cache
     from asd.settings import LogMel
 
-    torch.set_num_threads(1)
     manifest = recordings(folder, clips, 160000)
     return lambda: write_cache(folder / "cache.h5", manifest, LogMel())
 

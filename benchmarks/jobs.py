@@ -137,12 +137,9 @@ def plain_logmel(data: Path) -> Job:
 
 
 def our_logmel(data: Path) -> Job:
-    import torch
-
     from asd.cache import write_cache
     from asd.settings import LogMel
 
-    torch.set_num_threads(1)
     out = data / f"ours-{os.getpid()}.h5"
     return lambda: write_cache(out, data / "wav/all/manifest.csv", LogMel()), lambda _: _some_logmels(out)
 

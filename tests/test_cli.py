@@ -247,7 +247,15 @@ def test_a_table_to_read_and_a_picture_of_each_recording(detectors, recordings, 
     _, out, _ = asd(
         monkeypatch, capsys, "score", "--detector", detectors / "local/fan.zip", first, second, "--plot", plot
     )
-    assert out.splitlines()[0].split() == [name for name in HEADER if name != "start"]  # there are no steps
+    header = [name for name in HEADER if name != "start"]  # there are no steps
+    assert out.splitlines()[0].split() == header
+    rows = [dict(zip(header, line.split(), strict=False)) for line in out.splitlines()[1:]]
+    found = [
+        Detector.load(detectors / "local/fan.zip").score(*soundfile.read(one, dtype="int16")) for one in (first, second)
+    ]
+    found.sort(key=lambda one: -one.standardised)
+    assert [row["score"] for row in rows] == [f"{one.score:.4g}" for one in found]
+    assert [row["worst"] for row in rows] == [f"{one.worst:.4g}" for one in found]
     assert {path.name for path in plot.iterdir()} == {
         f"{one.stem}.{kind}" for one in (first, second) for kind in ("svg", "png")
     }
@@ -285,6 +293,22 @@ def test_what_is_wrong_with_the_command_ends_it_with_a_word(
     status, _, err = asd(monkeypatch, capsys, "score", *words)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+def test_scoring_without_a_network_imports_nothing_slow(detectors, recordings):
+    """Each of these takes as long to import as tens of recordings take to score."""
+    program = (
+        "import sys; from asd.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({'torch', 'timm', 'pandas', 'scipy', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    )
+    words = ["score", "--detector", detectors / "spectrum/fan.zip", *list(recordings.values())[:2]]
+    for form in ("table", "csv", "jsonl"):
+        command = [sys.executable, "-c", program, *words, "--format", form]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1, 3), done.stderr
+        assert "fan" in done.stdout
+        assert done.stderr.splitlines()[-1] == ""
 
 
 def test_the_command_says_its_version(monkeypatch, capsys):

@@ -1,7 +1,6 @@
 import librosa
 import numpy as np
 import pytest
-import torch
 
 from asd import audio
 from asd.errors import InputError
@@ -21,7 +20,7 @@ def test_mel_filters_are_librosa_s(rate, n_fft, mels):
 def test_the_log_mel_has_so_many_frames():
     for samples in (1, 511, 512, 16000, 160000):
         for settings in (LogMel(), LogMel(n_fft=999, hop=501, mels=64)):
-            assert frames(samples, settings) == audio.log_mel(torch.zeros(samples), settings).shape[1]
+            assert frames(samples, settings) == audio.log_mel(np.zeros(samples, np.float32), settings).shape[1]
 
 
 def test_more_bins_than_the_transform_can_fill():

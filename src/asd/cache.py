@@ -116,13 +116,11 @@ def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: 
 
 
 def _versions() -> str:
-    return json.dumps({name: version(name) for name in ("numpy", "torch", "h5py")})
+    return json.dumps({name: version(name) for name in ("numpy", "h5py")})
 
 
 def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tuple[np.ndarray, np.ndarray]:
     """The log-mels and waveforms of some clips, read from their shard, or computed and written to it."""
-    import torch
-
     from asd import audio, soundfiles
 
     try:
@@ -132,11 +130,10 @@ def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tu
         pass  # it does not exist yet, or is damaged
     waveform = np.zeros((len(files), samples), np.int16)
     logmel = np.empty((len(files), settings.mels, frames(samples, settings)), np.float32)
-    with torch.inference_mode():
-        for row, file in enumerate(files):
-            clip = soundfiles.read(file, settings)[:samples]
-            waveform[row, : len(clip)] = clip
-            logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings).numpy()
+    for row, file in enumerate(files):
+        clip = soundfiles.read(file, settings)[:samples]
+        waveform[row, : len(clip)] = clip
+        logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings)
     with written(shard, lasting=False) as aside:
         np.savez(aside, logmel=logmel, waveform=waveform)
     return logmel, waveform

@@ -1,7 +1,9 @@
 """The command `asd`: make a detector of recordings, update it; score recordings, watch a folder, listen, export."""
 
+import csv
 import json
 import logging
+import math
 import os
 import shlex
 import signal
@@ -506,18 +508,25 @@ def _loaded(path: Path, convert: bool, channel: Channel, device: str, threads: i
     from pydantic import ValidationError
 
     from asd.detector import Detector
-    from asd.device import prepare
     from asd.settings import Compute, LogMel
 
     changed = {"convert": True} if convert else {}
     changed |= {"channel": channel} if channel is not None else {}
     try:
-        detector = Detector.load(path, prepare(Compute(device=device, threads=threads)))
+        compute = Compute(device=device, threads=threads)
+        detector = Detector.load(path)
         logmel = LogMel.model_validate(detector.description.logmel.model_dump() | changed)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"--{first['loc'][0]}: {first['msg']}; found {first['input']!r}") from None
     detector.description = detector.description.model_copy(update={"logmel": logmel})
+    networks = [loaded.network for loaded in detector.members if loaded.network]
+    if networks:  # a spectrum needs no torch, whose import takes seconds
+        from asd.device import prepare
+
+        chosen = prepare(compute)
+        for network in networks:
+            network.to(chosen)
     return detector
 
 
@@ -704,24 +713,31 @@ def _tell_steps(scored: list[list[dict]]) -> None:
 
 
 def _print(rows: list[dict], format: str) -> None:
-    import pandas as pd
-
+    """Print the results of recordings; without pandas, whose import takes as long as scoring ten recordings."""
     if format == "jsonl":
         for row in rows:
             print(json.dumps(row, ensure_ascii=False))
-        return
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    if format == "csv":
-        table.to_csv(sys.stdout, index=False, lineterminator="\n")
-    elif len(table):
+    elif format == "csv":
+        table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    elif rows:
         # The steps of a recording stay together, in the order of time.
-        highest = table.groupby("file", sort=False)["standardised"].transform("max")
-        order = highest.sort_values(ascending=False, kind="stable").index
-        table = table.loc[order].fillna({"decision": "-"})
-        table = table if table["start"].notna().any() else table.drop(columns="start")
-        numbers = [one for one in ("start", "threshold", "worst", "seconds", "level") if one in table]
-        table = table.astype(dict.fromkeys(numbers, float))
-        print(table.to_string(index=False, na_rep="-", float_format="%.4g"))
+        highest: dict[str, float] = {}
+        for row in rows:
+            highest[row["file"]] = max(row["standardised"], highest.get(row["file"], -math.inf))
+        ordered = sorted(rows, key=lambda row: highest[row["file"]], reverse=True)
+        columns = [one for one in COLUMNS if one != "start" or any(row["start"] is not None for row in rows)]
+        cells = [columns, *([_cell(row[column]) for column in columns] for row in ordered)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def main() -> None:
@@ -743,12 +759,11 @@ def main() -> None:
         begin = words.index("--exec") + 1
         words[begin:] = [shlex.join(words[begin:])]
     try:
-        status = tyro.extras.subcommand_cli_from_dict(
-            {"fit": fit, "update": update, "score": score, "watch": watch, "listen": listen, "export": export},
-            prog="asd",
-            description=__doc__,
-            args=words,
-        )
+        commands = {"fit": fit, "update": update, "score": score, "watch": watch, "listen": listen, "export": export}
+        if words and words[0] in commands:  # no parsers of the others, which take longer than scoring a recording
+            status = tyro.cli(commands[words[0]], prog=f"asd {words[0]}", args=words[1:])
+        else:
+            status = tyro.extras.subcommand_cli_from_dict(commands, prog="asd", description=__doc__, args=words)
         sys.stdout.flush()  # here a reader that has ended is no error; at Python's exit it would be one
     except BrokenPipeError:  # the reader (head, less) has ended; what Python flushes at its end is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

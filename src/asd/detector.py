@@ -28,7 +28,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field, ValidationError
 
@@ -38,22 +37,21 @@ from asd.cache import open_cache
 from asd.corpus import recording_count
 from asd.corpus_check import decibel
 from asd.errors import InputError
-from asd.exposure import doubt
 from asd.features import FRAMES_AT_ONCE, cut, window_times, write_training
 from asd.files import written
 from asd.fusion import Standard, fused, standards
-from asd.kinds import load
 from asd.mel import frames as frame_count
-from asd.network import Network
 from asd.scores import read_scores, thresholds_of
 from asd.sections import Sections, columns_of, pooled, read_sections
 from asd.settings import Check, Decision, DetectorName, LogMel, Model, Name, Spectrum, Windows
 from asd.spectra import features
 from asd.threshold import of_sections, unsupported
-from asd.waveform import of_recording, pieces
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+
+    from asd.network import Network
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +271,7 @@ class Loaded:
     """A member with what it scores by."""
 
     member: Member
-    network: Network | None
+    network: "Network | None"
     fitted: Sections | None
 
     @property
@@ -291,23 +289,29 @@ class Loaded:
             machine: of the detector.
             sections: the sections as which it is scored.
         """
-        logmel = log_mel(waveform, self.member.logmel)
+        logmel = audio.log_mel(waveform, self.member.logmel)
         if self.network is None or self.network.hears == "waveform":
             rows = self._embedded(waveform) if self.network else self._pooled(waveform, logmel)[None]
             return {section: self.fitted.sections[section].window_scores(rows) for section in sections}
         return self._of_windows(logmel, machine, sections)
 
-    @torch.inference_mode()
     def _embedded(self, waveform: np.ndarray) -> np.ndarray:
         """Return the features of the pieces of a recording, (pieces, values), by a network that hears the waveform."""
+        import torch
+
+        from asd.waveform import of_recording
+
         device = next(self.network.parameters()).device
         heard = of_recording(torch.from_numpy(as_int16(waveform)), self.network.description.samples)
-        return torch.cat([self.network.vectors(some.to(device)).cpu() for some in heard.split(16)]).numpy()
+        with torch.inference_mode():
+            return torch.cat([self.network.vectors(some.to(device)).cpu() for some in heard.split(16)]).numpy()
 
     def times(self, windows: int, samples: int) -> np.ndarray:
         """Return the seconds at the middles of the windows of a recording of so many samples, (windows,)."""
         logmel, cut_in = self.member.logmel, self.member.windows
         if self.network and self.network.hears == "waveform":
+            from asd.waveform import pieces
+
             length = self.network.description.samples
             return (pieces(samples, length) + min(length, samples) / 2) / logmel.rate
         return window_times(windows, cut_in.test_hop, cut_in.window or frame_count(samples, logmel), logmel)
@@ -324,22 +328,26 @@ class Loaded:
 
     def bands(self, waveform: np.ndarray, section: str) -> np.ndarray:
         """Return the share of each frequency band in the squared distance of a recording to a section, (bands,)."""
-        row = self._pooled(waveform, log_mel(waveform, self.member.logmel)).astype(np.float64)
+        row = self._pooled(waveform, audio.log_mel(waveform, self.member.logmel)).astype(np.float64)
         return band_shares(self.fitted.sections[section], row, self.member.logmel.mels)
 
-    @torch.inference_mode()
     def _of_windows(self, logmel: np.ndarray, machine: str, sections: list[str]) -> dict[str, np.ndarray]:
+        import torch
+
+        from asd.exposure import doubt
+
         device = next(self.network.parameters()).device
         rows = cut(np.array([False]), logmel.shape[1], self.member.windows)
         windows = torch.from_numpy(logmel).to(device).unfold(1, rows.window, 1)[:, rows.start].transpose(0, 1)
         size = max(1, FRAMES_AT_ONCE[device.type] // rows.window)
         scores: dict[str, list[np.ndarray]] = {section: [] for section in sections}
-        for batch in windows.split(size):
-            if self.fitted:
-                values = self.network.vectors(batch).cpu().numpy()[:, self.columns]
-                for section, found in scores.items():
-                    found.append(self.fitted.sections[section].window_scores(values))
-            else:
+        with torch.inference_mode():
+            for batch in windows.split(size):
+                if self.fitted:
+                    values = self.network.vectors(batch).cpu().numpy()[:, self.columns]
+                    for section, found in scores.items():
+                        found.append(self.fitted.sections[section].window_scores(values))
+                    continue
                 logits = self.network.section(self.network.embed(self.network.standardise(batch)))
                 for section, found in scores.items():
                     label = self.network.description.section_label(machine, section)
@@ -367,7 +375,7 @@ class Detector:
         self._training = training
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Detector":
+    def load(cls, path: str | Path, device: "str | torch.device" = "cpu") -> "Detector":
         """Read a detector file; no code in it is run.
 
         Raises:
@@ -486,7 +494,7 @@ class Detector:
 
     def log_mel(self, waveform: ArrayLike, rate: float) -> np.ndarray:
         """Return the log-mel of a recording, (mels, frames) float32 in dB; raises as `score` does."""
-        return log_mel(self._checked(waveform, rate), self.description.logmel)
+        return audio.log_mel(self._checked(waveform, rate), self.description.logmel)
 
     def _checked(self, waveform: ArrayLike, rate: float) -> np.ndarray:
         """A waveform of any memory layout as (samples,) float32 with full scale at 1; raises as `score` does."""
@@ -550,11 +558,6 @@ def refuse_silence(levels: Mapping[str, float]) -> None:
         )
 
 
-def log_mel(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
-    """Return the log-mel of a waveform (samples,), float32 with full scale at 1: (mels, frames) float32."""
-    return audio.log_mel(torch.from_numpy(waveform), settings).numpy()
-
-
 def _described(text: bytes) -> Description:
     """Read the description of a detector.
 
@@ -572,7 +575,7 @@ def _described(text: bytes) -> Description:
     raise InputError(f"it has layout {layout.layout}, written by asd {made}; this asd reads layout {LAYOUT}")
 
 
-def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str | torch.device) -> Loaded:
+def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: "str | torch.device") -> Loaded:
     """Read a member of a detector file."""
 
     def file(name: str) -> Path:
@@ -582,5 +585,7 @@ def _loaded(archive: zipfile.ZipFile, folder: Path, member: Member, device: str 
 
     network = None
     if member.spectrum is None:
+        from asd.kinds import load
+
         network = load(file("network.safetensors")).for_scoring().to(device)
     return Loaded(member, network, None if member.detector == "exposure" else read_sections(file("fitted.h5")))

@@ -54,14 +54,15 @@ class Gaussian:
         return np.stack([self._distance(rows, mean) for mean in self.means], 1)
 
     def _distance(self, rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        from scipy.linalg.blas import dtrmm
-
+        halved = self.triangular and len(rows) > 1  # for one row, importing scipy takes longer than the product
+        if halved:
+            from scipy.linalg.blas import dtrmm
         squares = np.empty(len(rows))
         for begin in range(0, len(rows), ROWS_AT_ONCE):
             centred = rows[begin : begin + ROWS_AT_ONCE] - mean
             centred /= self.scale
-            if self.triangular:
-                projected = dtrmm(1.0, self.factor.T, centred.T, trans_a=1, overwrite_b=1).T  # half of the product
+            if halved:
+                projected = dtrmm(1.0, self.factor.T, centred.T, trans_a=1, overwrite_b=1).T
             else:
                 projected = centred @ self.factor.T
             form = np.einsum("ij,ij->i", projected, projected)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from asd.audio import as_float, power_spectrum
 from asd.mel import mel_filters
 from asd.settings import LogMel, Spectrum
 from asd.soundfiles import FULL_SCALE
@@ -116,11 +117,5 @@ def mel_magnitude(waveform: np.ndarray, settings: LogMel) -> np.ndarray:
     Returns:
         (mels, frames) float64, linear.
     """
-    from scipy.fft import rfft
-    from scipy.signal.windows import hann
-
-    n_fft = settings.n_fft
-    padded = np.pad(waveform / FULL_SCALE, n_fft // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: settings.hop]
-    magnitude = np.abs(rfft(windows * hann(n_fft, sym=False)))  # (frames, n_fft // 2 + 1)
-    return (magnitude @ mel_filters(settings.rate, n_fft, settings.mels)).T
+    magnitude = np.sqrt(power_spectrum(as_float(waveform), settings))
+    return (magnitude @ mel_filters(settings.rate, settings.n_fft, settings.mels)).T

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from asd import augment
-from asd.audio import log_mel
+from asd.audio import log_mels
 from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint
 from asd.corpus import attribute_label
@@ -388,7 +388,7 @@ def _equalised(
     chosen, bands = augment.draw_equalisers(len(x), settings.equaliser, logmel.rate, seed)
     # By indices, not by a mask: with a mask on the device the host would have to wait for the number of clips.
     index = chosen.nonzero().flatten().to(waveform.device, non_blocking=x.is_cuda)
-    equalised = log_mel(augment.equalise(waveform[index], bands[chosen], logmel.rate), logmel)
+    equalised = log_mels(augment.equalise(waveform[index], bands[chosen], logmel.rate), logmel)
     return x.index_copy(0, index.to(x.device), equalised.to(x.device)), chosen.to(x.device, non_blocking=x.is_cuda)
 
 

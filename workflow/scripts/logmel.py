@@ -26,12 +26,12 @@ def main(
         settings: how recordings are read, and how the spectrogram is computed.
         out: the log-mel cache to write (HDF5).
     """
-    import torch
+    from threadpoolctl import threadpool_limits
 
     from asd.cache import write_cache
 
-    torch.set_num_threads(1)  # a clip is too short to be divided; several machines are computed at the same time
-    write_cache(out, manifest, settings)
+    with threadpool_limits(1):  # a clip is too short to be divided; several machines are computed at the same time
+        write_cache(out, manifest, settings)
 
 
 if __name__ == "__main__":

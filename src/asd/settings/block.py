@@ -56,7 +56,7 @@ Name = Annotated[str, AfterValidator(_name)]
 class Model(BaseModel):
     """A block of settings: unknown keys and non-finite numbers are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
 Slice = TypeVar("Slice", bound=Model)
