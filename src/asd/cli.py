@@ -486,19 +486,27 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
     return scored
 
 
-def export(*, detector: Path, onnx: Path, threads: int = 2) -> int:
-    """Write a detector as one ONNX graph from log-mel to score, check it against torch, and print its speed.
+def export(
+    *,
+    detector: Path,
+    onnx: Path,
+    source: Annotated[Literal["logmel", "waveform"], tyro.conf.arg(name="from")] = "logmel",
+    threads: int = 2,
+) -> int:
+    """Write a detector as one ONNX graph up to the score, check it against torch, and print its size and speed.
 
     Args:
         detector: the detector (zip); asd fit makes it, or snakemake results/detectors/<machine>.zip.
-        onnx: the graph to write. From logmel (batch, mels, frames) in dB it computes score (batch, sections).
+        onnx: the graph to write. It computes score (batch, sections).
+        source: what it computes it from: logmel (batch, mels, frames) in dB, or waveform (batch, samples) with full
+            scale at 1, so that a device needs onnxruntime only.
         threads: number of threads of torch, whose speed is printed beside that of the graph.
     """
     from asd.export import export as write
 
-    found = write(_loaded(detector, False, None, "cpu", threads), onnx)
+    found = write(_loaded(detector, False, None, "cpu", threads), onnx, source)
     print(
-        f"{onnx}: within {found['difference']:.1e} of torch's scores; "
+        f"{onnx}: {found['megabytes']:.1f} MB, within {found['difference']:.1e} of torch's scores; "
         f"{1000 * found['latency']:.1f} ms per row with onnxruntime, {1000 * found['torch']:.1f} ms with torch"
     )
     return NONE
