@@ -106,7 +106,9 @@ def test_onnxruntime_s_transform_is_ours(tmp_path, n_fft):
             return Graph._power(self, sound)
 
     path = tmp_path / "power.onnx"
-    torch.onnx.export(Power(), (torch.from_numpy(sound),), path, dynamo=True, verbose=False, input_names=["sound"])
+    torch.onnx.export(
+        Power().eval(), (torch.from_numpy(sound),), path, dynamo=True, verbose=False, input_names=["sound"]
+    )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"sound": sound})
     for power, waveform in zip(found, sound, strict=True):

@@ -8,7 +8,7 @@ From the waveform the graph holds all that `asd score` does with a recording:
 From the log-mel it holds the network or the poolings, and the detector:
 
     logmel    (batch, mels, frames) float32, in dB; as many frames as the network's window or, without windows, a clip
-    score     (batch, sections) float64, the score for each section; the score of a recording is the mean over its windows
+    score     (batch, sections) float64, the score for each section; that of a recording is the mean over its windows
 
 The batch is dynamic. What else is needed is in the graph's metadata: sections, thresholds, standards, and the settings
 of the log-mel and the windows, as JSON texts.
