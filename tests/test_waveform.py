@@ -281,7 +281,7 @@ def without(cache_path, clips):
 
 
 def test_what_cannot_be_learned_from_is_refused(cache_path):
-    with pytest.raises(InputError, match=r"fan\.h5: found 1 training clips; a network needs two"):
+    with pytest.raises(InputError, match=r"fan\.h5: found a single training clip; this network needs two"):
         waveform.prepared(None, without(cache_path, manifest(manifest_row("a.wav"))), Training(), None, CPU)
 
 

@@ -29,8 +29,7 @@ from torch import Tensor, nn
 from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint
 from asd.errors import InputError
-from asd.loop import Epoch, Recipe, run
-from asd.network import ALL
+from asd.loop import Epoch, Recipe, run, seeded, training_clips
 from asd.settings import LogMel, Training
 
 CONTEXT = 5
@@ -151,29 +150,24 @@ def prepared(
     Raises:
         InputError: there are no training clips, or they are too short.
     """
-    rows = np.flatnonzero((cache.clips["split"] == "train").to_numpy())
-    if not len(rows):
-        raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
-    spectrograms = torch.from_numpy(cache.read_logmel(rows)).to(device)
+    clips, machine = training_clips(cache, settings.scope)
+    spectrograms = torch.from_numpy(cache.read_logmel(clips.index.to_numpy())).to(device)
     each = spectrograms.shape[2] - CONTEXT + 1
     if each < 1:
         raise InputError(f"{cache.path}: found clips of {spectrograms.shape[2]} frames; an autoencoder needs {CONTEXT}")
-    clips = cache.clips.iloc[rows]
     target = (clips["domain"] == "target").to_numpy()
     description = Description(
-        machine=ALL if settings.scope == "all" else clips["machine"].iloc[0],
+        machine=machine,
         mels=cache.settings.mels,
         domains=len(np.unique(target)),
         settings=settings.flags,
     )
-    count = len(rows) * each
+    count = len(clips) * each
     kept = torch.arange(count)
     if settings.autoencoder.validation == "random":
         kept = torch.randperm(count, generator=torch.Generator().manual_seed(settings.seed))
     kept = kept[: count - int(VALIDATION * count)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = Network(description).to(device)
+    network = seeded(lambda: Network(description), settings.seed, device)
     return network, TrainingSet(spectrograms, torch.tensor(target, device=device), kept.to(device))
 
 

@@ -1,15 +1,13 @@
 """The command `asd`: make a detector of recordings, update it; score recordings, watch a folder, listen, export."""
 
-import csv
 import json
 import logging
-import math
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -20,21 +18,26 @@ import tyro
 
 from asd.command import before_torch, say_anything
 from asd.errors import InputError
+from asd.scored_recordings import (
+    message_of,
+    print_rows,
+    recordings_in,
+    row_of,
+    rows_of,
+    rows_of_each,
+    tell_steps,
+    warn_of_drift,
+    warn_of_lengths,
+    warn_of_remarks,
+    warn_of_undecided,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from asd.detector import Detector, Score
+    from asd.detector import Detector
     from asd.drift import Drift
     from asd.listen import Pcm
     from asd.notify import Alarms
-    from asd.settings import LogMel
 
-COLUMNS = (
-    *("file", "start", "score", "decision", "section", "threshold", "standardised"),
-    *("worst", "seconds", "level", "remark"),
-)
-DECISIONS = {True: "anomalous", False: "normal", None: None}
 NONE, INCOMPLETE, ANOMALOUS = 0, 1, 3
 """Exit statuses of `asd score`."""
 
@@ -146,7 +149,7 @@ def update(
     made = updated(
         detector,
         _loaded(detector, convert, channel, device, threads),
-        _recordings(recordings),
+        recordings_in(recordings),
         out,
         section=section,
         domain=domain,
@@ -218,19 +221,19 @@ def score(
         raise InputError("found no recordings; name them: asd score --detector fan.zip recordings/*.wav")
     loaded = _with_false_alarms(_loaded(detector, convert, channel, device, threads), false_alarms, period, every)
     _check(loaded, section, every)
-    named = _recordings(recordings)
-    scored = [rows for rows in _scored(loaded, named, section, every, plot) if rows]
+    named = recordings_in(recordings)
+    scored = [rows for rows in rows_of_each(loaded, named, section, every, plot) if rows]
     found = [row for rows in scored for row in rows]
-    _print(found, format)
-    _tell_steps(scored)
+    print_rows(found, format)
+    tell_steps(scored)
     failed = len(named) - len(scored)
     if failed:
         log.error("%d of %d recordings could not be scored", failed, len(named))
-    _warn_of_lengths(loaded, found)
-    _warn_of_undecided(loaded, found)
-    _warn_of_remarks(found)
+    warn_of_lengths(loaded, found)
+    warn_of_undecided(loaded, found)
+    warn_of_remarks(found)
     if len(found) >= FEWEST:
-        _warn_of_drift(Drift(loaded.training), found)
+        warn_of_drift(Drift(loaded.training), found)
     if any(row["decision"] == "anomalous" for row in found):
         return ANOMALOUS
     return INCOMPLETE if failed or any(row["decision"] is None for row in found) else NONE
@@ -337,15 +340,15 @@ def _watched(
         return True
     now = datetime.now(UTC).isoformat()
     try:
-        rows = _one(detector, path, section, every)
+        rows = rows_of(detector, path, section, every)
     except InputError as error:
-        log.error("%s", _named(path, error))
-        append([{"error": _named(path, error), "scored": now}])
+        log.error("%s", message_of(path, error))
+        append([{"error": message_of(path, error), "scored": now}])
         return False
-    _warn_of_lengths(detector, rows)
-    _warn_of_undecided(detector, rows)
-    _warn_of_remarks(rows)
-    _warn_of_drift(drift, rows)
+    warn_of_lengths(detector, rows)
+    warn_of_undecided(detector, rows)
+    warn_of_remarks(rows)
+    warn_of_drift(drift, rows)
     for row in rows:
         row |= {"scored": now, "alarm": alarms.raised(row["decision"])}
         if row["alarm"]:  # before the log is written, whose disk may be full
@@ -354,7 +357,7 @@ def _watched(
         place = "" if row["start"] is None else f"  {clock(row['start'])}"
         said = "  ALARM" if row["alarm"] else ""
         print(f"{row['decision'] or '-':9}  {row['score']:10.4g}  {path}{place}{said}", flush=True)
-    _tell_steps([rows])
+    tell_steps([rows])
     append([{key: value for key, value in row.items() if key != "file"} for row in rows])  # there it is relative
     return True
 
@@ -457,7 +460,7 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
         if len(waveform) < window:  # the input ended before the first step
             break
         begun, second = time.monotonic(), start / settings.rate
-        row = _row(detector, Path(), second, window / settings.rate, detector.score(waveform, settings.rate, section))
+        row = row_of(detector, Path(), second, window / settings.rate, detector.score(waveform, settings.rate, section))
         del row["file"]
         row["remark"] = "; ".join(filter(None, [row["remark"], pcm.gap_in(second, window / settings.rate)]))
         row |= {"scored": datetime.now(UTC).isoformat(), "alarm": alarms.raised(row["decision"])}
@@ -468,10 +471,10 @@ def _listened(detector: "Detector", pcm: "Pcm", section: str | None, every: floa
         if row["remark"] and row["remark"] != before:
             log.warning("%s: %s", clock(second), row["remark"])
         before = row["remark"]
-        _warn_of_drift(drift, [row])
+        warn_of_drift(drift, [row])
         if row["decision"] is None and row["section"] not in undecided:
             undecided.add(row["section"])
-            _warn_of_undecided(detector, [row])
+            warn_of_undecided(detector, [row])
         took = time.monotonic() - begun
         if took > step / settings.rate and not slow:
             slow = True
@@ -563,189 +566,6 @@ def _check(detector: "Detector", section: str | None, every: float | None) -> No
     step_samples(every, detector.description.samples, detector.description.logmel.rate)
     if section is not None and section not in detector.description.sections:
         raise InputError(f"--section: found {section}; the detector knows {', '.join(detector.description.sections)}")
-
-
-def _recordings(paths: list[Path]) -> list[Path]:
-    """The recordings, those in folders in the order of their names; what is left out of a folder is logged."""
-    from asd.soundfiles import SUFFIXES, find, said
-
-    found = []
-    for path in paths:
-        if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
-            found.append(path)
-            continue
-        inside, left_out = find(path)
-        if left_out:
-            log.warning("%s: %s", path, said(left_out))
-        if not inside:
-            raise InputError(f"{path}: found no recordings in it; expected files that end in {', '.join(SUFFIXES)}")
-        found += inside
-    return found
-
-
-def _scored(
-    detector: "Detector", recordings: list[Path], section: str | None, every: float | None, plot: Path | None
-) -> Iterable[list[dict]]:
-    """The rows of each recording; none if it cannot be scored, and then the log names it."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    from asd.progress import progress
-
-    stems = [path.stem for path in recordings]
-    with logging_redirect_tqdm():  # a line between two states of the bar
-        for path in progress(recordings, "score", "recordings"):
-            # Recordings of the same name from two folders have different pictures.
-            name = path.stem if stems.count(path.stem) == 1 else "-".join(path.with_suffix("").parts).lstrip("/.-")
-            try:
-                yield _one(detector, path, section, every, plot and plot / name)
-            except InputError as error:
-                log.error("%s", _named(path, error))
-                yield []
-
-
-def _one(
-    detector: "Detector", path: Path, section: str | None, every: float | None, picture: Path | None = None
-) -> list[dict]:
-    """The row of a recording, or those of its steps.
-
-    If there is a path `picture`, its picture is written to <picture>.svg and .png.
-    """
-    from asd import soundfiles
-    from asd.steps import WHOLE, cut, step_samples
-
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:  # a link to itself, a folder that may not be entered, a name that is too long
-        raise InputError(f"{path}: cannot be looked at: {error.strerror}") from None
-    settings, window = detector.description.logmel, detector.description.samples
-    step = step_samples(every, window, settings.rate)
-    whole = int(WHOLE * window) if every is None else window + 1
-    scored, rows, logmels = [], [], []
-    for start, waveform in cut(soundfiles.blocks(path, settings), window, step, whole):
-        found = detector.score(waveform, settings.rate, section)
-        rows.append(_row(detector, path, start / settings.rate, len(waveform) / settings.rate, found))
-        if picture:
-            scored.append(found)
-            logmels[-1:] = [
-                *(one.mean(1, keepdims=True) for one in logmels[-1:]),
-                detector.log_mel(waveform, settings.rate),
-            ]
-    if len(rows) == 1:
-        rows[0]["start"] = None
-    if picture:
-        _draw(picture, path.name, settings, rows, scored, logmels)
-    return rows
-
-
-def _draw(
-    picture: Path, name: str, settings: "LogMel", rows: list[dict], scored: list["Score"], logmels: list["np.ndarray"]
-) -> None:
-    """Draw a recording, or the course of one that was scored in steps, with the mean spectrum of each."""
-    from asd.files import printable
-    from asd.report import figures
-
-    if len(rows) == 1:
-        (found,), (row,) = scored, rows
-        limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
-        title = f"{printable(name)}: {found.score:.4g}{limit}, as section {row['section']}"
-        drawn = figures.clip(logmels[0], settings, found.times, found.windows, found.threshold, title, found.bands)
-    else:
-        count = sum(row["decision"] == "anomalous" for row in rows)
-        title = f"{printable(name)}: {count} of {len(rows)} steps anomalous"
-        drawn = figures.course(rows, [one.mean(1) for one in logmels], settings, title)
-    figures.save(drawn, picture.parent, picture.name)
-
-
-def _row(detector: "Detector", path: Path, start: float, seconds: float, found: "Score") -> dict:
-    return {
-        "file": str(path),
-        "start": start,
-        "score": found.score,
-        "decision": DECISIONS[found.decision],
-        "section": found.section,
-        "threshold": detector.description.thresholds[found.section],
-        "standardised": found.standardised,
-        "worst": None if found.worst is None else start + found.worst,
-        "seconds": seconds,
-        "level": found.level,
-        "remark": found.remark,
-    }
-
-
-def _warn_of_lengths(detector: "Detector", rows: list[dict]) -> None:
-    expected = detector.description.samples / detector.description.logmel.rate
-    others = [row for row in rows if row["seconds"] != expected]
-    if others:
-        log.warning(
-            "the detector was made from clips of %.2f s; its threshold may not fit recordings of another length: %s%s",
-            expected,
-            f"{others[0]['file']}, {others[0]['seconds']:.2f} s",
-            f", and {len(others) - 1} more" if len(others) > 1 else "",
-        )
-
-
-def _warn_of_undecided(detector: "Detector", rows: list[dict]) -> None:
-    from asd.threshold import too_few
-
-    for section in sorted({row["section"] for row in rows if row["decision"] is None}):
-        log.warning("section %s: %s", section, too_few(detector.description.training[section]))
-
-
-def _warn_of_remarks(rows: list[dict]) -> None:
-    for row in rows:
-        if row["remark"]:
-            log.warning("%s: %s", row["file"], row["remark"])
-
-
-def _warn_of_drift(drift: "Drift", rows: list[dict]) -> None:
-    for row in rows:
-        drift.add(row["section"], row["score"], row["level"])
-    for remark in drift.remarks():
-        log.warning("%s", remark)
-
-
-def _named(path: Path, error: InputError) -> str:
-    """The message of an error, which begins with the recording that it is of."""
-    return str(error) if str(path) in str(error) else f"{path}: {error}"
-
-
-def _tell_steps(scored: list[list[dict]]) -> None:
-    """Say of each recording that was scored in steps when it was anomalous."""
-    from asd.steps import told
-
-    for rows in scored:
-        if len(rows) > 1:
-            print(told(rows), file=sys.stderr, flush=True)
-
-
-def _print(rows: list[dict], format: str) -> None:
-    """Print the results of recordings; without pandas, whose import takes as long as scoring ten recordings."""
-    if format == "jsonl":
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
-    elif format == "csv":
-        table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    elif rows:
-        # The steps of a recording stay together, in the order of time.
-        highest: dict[str, float] = {}
-        for row in rows:
-            highest[row["file"]] = max(row["standardised"], highest.get(row["file"], -math.inf))
-        ordered = sorted(rows, key=lambda row: highest[row["file"]], reverse=True)
-        columns = [one for one in COLUMNS if one != "start" or any(row["start"] is not None for row in rows)]
-        cells = [columns, *([_cell(row[column]) for column in columns] for row in ordered)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for line in cells:
-            print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def _cell(value: str | float | None) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def main() -> None:

@@ -10,16 +10,23 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
+from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint, Stopped, tensors_digest, text_digest
 from asd.errors import InputError
 from asd.files import written
+from asd.network import ALL
 from asd.progress import progress
 from asd.settings import Compute, LogMel, canonical
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Built = TypeVar("Built", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +93,35 @@ class Run:
     def rate(self, step: int) -> float:
         """The learning rate of a step of the current epoch."""
         return self.recipe.rate(self.epoch * self.steps + step, self.steps)
+
+
+def training_clips(cache: Cache | Joined, scope: str) -> tuple["pd.DataFrame", str]:
+    """Return the training clips of a cache, with their rows in it as index, and the machine that a network learns from.
+
+    Args:
+        cache: an open log-mel cache, or with scope `all` those of all machines.
+        scope: of the training.
+
+    Raises:
+        InputError: there are none.
+    """
+    clips = cache.clips[cache.clips["split"] == "train"]
+    if clips.empty:
+        raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
+    return clips, ALL if scope == "all" else clips["machine"].iloc[0]
+
+
+def seeded(make: Callable[[], Built], seed: int, device: torch.device) -> Built:
+    """Return what `make` builds, with random weights.
+
+    Args:
+        make: builds a network on the processor.
+        seed: of the weights.
+        device: where it is put.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().to(device)
 
 
 def begin(network: nn.Module, recipe: Recipe) -> Run:

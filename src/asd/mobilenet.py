@@ -20,10 +20,9 @@ from torch.nn import functional
 
 from asd.cache import Cache, Joined
 from asd.checkpoint import Checkpoint
-from asd.errors import InputError
 from asd.features import cut
-from asd.loop import Epoch, Recipe, run
-from asd.network import ALL, class_name, fold
+from asd.loop import Epoch, Recipe, run, seeded, training_clips
+from asd.network import class_name, fold
 from asd.settings import LogMel, Training, Windows
 
 log = logging.getLogger(__name__)
@@ -111,21 +110,15 @@ def prepared(
     Raises:
         InputError: there are no training clips, or they are shorter than a window.
     """
-    rows = np.flatnonzero((cache.clips["split"] == "train").to_numpy())
-    if not len(rows):
-        raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
-    clips = cache.clips.iloc[rows]
-    scope = ALL if settings.scope == "all" else clips["machine"].iloc[0]
-    labels = [class_name(scope, *one) for one in zip(clips["machine"], clips["section"], strict=True)]
+    clips, machine = training_clips(cache, settings.scope)
+    labels = [class_name(machine, *one) for one in zip(clips["machine"], clips["section"], strict=True)]
     own = settings.mobilenet
-    windows = cut(np.ones(len(rows), bool), cache.frames, Windows(window=own.window, hop=own.hop))
-    description = Description(scope, tuple(sorted(set(labels))), settings.flags, own.momentum)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = Network(description).to(device)
+    windows = cut(np.ones(len(clips), bool), cache.frames, Windows(window=own.window, hop=own.hop))
+    description = Description(machine, tuple(sorted(set(labels))), settings.flags, own.momentum)
+    network = seeded(lambda: Network(description), settings.seed, device)
     index = {label: number for number, label in enumerate(description.section_labels)}
     data = TrainingSet(
-        torch.from_numpy(cache.read_logmel(rows)).to(device),
+        torch.from_numpy(cache.read_logmel(clips.index.to_numpy())).to(device),
         torch.from_numpy(windows.clip).to(device),
         torch.from_numpy(windows.start).to(device),
         torch.tensor([index[label] for label in labels], device=device),

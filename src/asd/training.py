@@ -23,9 +23,9 @@ from asd.checkpoint import Checkpoint
 from asd.corpus import attribute_label
 from asd.device import double, memory, with_double
 from asd.errors import InputError
-from asd.loop import Epoch, Recipe, run
+from asd.loop import Epoch, Recipe, run, training_clips
 from asd.losses import mixed_focal
-from asd.network import ALL, Description, Network, class_name, freeze_norms, hold_stages, left_out
+from asd.network import Description, Network, class_name, freeze_norms, hold_stages, left_out
 from asd.settings import LogMel, Training
 from asd.streaming import Clips, read_clips
 
@@ -102,10 +102,7 @@ def begin(
         InputError: there are no training clips, or `start` is of another backbone or was trained on other attributes.
     """
     tensors, metadata = start
-    clips = cache.clips[cache.clips["split"] == "train"]
-    if clips.empty:
-        raise InputError(f"{cache.path}: no training clips; a network needs normal recordings in the train folder")
-    machine = ALL if settings.scope == "all" else clips["machine"].iloc[0]
+    clips, machine = training_clips(cache, settings.scope)
     of_clips = classes(clips, machine)
     sections, attributes = labels(*of_clips, settings.alters)
     if settings.attributes == 0 and len(set(of_clips[0])) > 1:

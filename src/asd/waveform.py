@@ -28,9 +28,9 @@ from asd.checkpoint import Checkpoint
 from asd.corpus import attribute_label
 from asd.device import memory
 from asd.errors import InputError
-from asd.loop import Epoch, Recipe, run
+from asd.loop import Epoch, Recipe, run, seeded, training_clips
 from asd.losses import make_loss
-from asd.network import ALL, class_name
+from asd.network import class_name
 from asd.settings import LogMel, Training
 from asd.settings import Waveform as Settings
 from asd.soundfiles import FULL_SCALE
@@ -268,10 +268,9 @@ def prepared(
     Raises:
         InputError: there are no training clips, a single one, or clips too long for this machine's memory.
     """
-    clips = cache.clips[cache.clips["split"] == "train"]
-    if len(clips) < 2:
-        raise InputError(f"{cache.path}: found {len(clips)} training clips; a network needs two normal recordings")
-    scope = ALL if settings.scope == "all" else clips["machine"].iloc[0]
+    clips, machine = training_clips(cache, settings.scope)
+    if len(clips) < 2:  # a single clip has no variance, which the batch norms need
+        raise InputError(f"{cache.path}: found a single training clip; this network needs two normal recordings")
     own, samples = settings.waveform, cache.samples
     if samples < SHORTEST:
         seconds, enough = (count / cache.settings.rate for count in (samples, SHORTEST))
@@ -283,19 +282,17 @@ def prepared(
             f"{samples / cache.settings.rate:.0f} s; this machine has {available / 1e9:.0f} GB. Cut long recordings "
             "into clips of ten seconds, or lower waveform.batch"
         )
-    of_clips = labels_of(clips, scope)
+    of_clips = labels_of(clips, machine)
     labels = tuple(sorted(set(of_clips)))
     description = Description(
-        machine=scope,
+        machine=machine,
         rate=cache.settings.rate,
         samples=samples,
         resolutions=tuple(own.resolutions),
         labels=labels,
         settings=settings.flags,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = Network(description).to(device)
+    network = seeded(lambda: Network(description), settings.seed, device)
     index = {label: number for number, label in enumerate(labels)}
     data = TrainingSet(
         read_clips([(cache.read_waveform, device)], clips.index.to_numpy())[0],
@@ -328,10 +325,9 @@ class Classifier(nn.Module):
     def __init__(self, network: Network, settings: Training) -> None:
         super().__init__()
         self.network, self.description = network, network.description
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            loss = make_loss(network.widths[0], len(network.description.labels), settings.waveform.loss)
-        self.loss = loss.to(next(network.parameters()).device)
+        sizes = network.widths[0], len(network.description.labels)
+        device = next(network.parameters()).device
+        self.loss = seeded(lambda: make_loss(*sizes, settings.waveform.loss), settings.seed, device)
 
 
 def train(

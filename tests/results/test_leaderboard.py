@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from asd.errors import InputError
 from asd.expansion import expand
 from asd.report import figures
-from asd.results import leaderboard
+from asd.results import leaderboard, leaderboard_texts
 from asd.results.leaderboard import Entry
 from asd.results.long_form import part_figures
 from asd.results.metrics import compare
@@ -160,7 +160,7 @@ def test_without_resamples_there_are_no_ranges():
     assert table["rank"].tolist() == [1, 2]
     assert table["rank_low"].isna().all()
     assert not pairs["real"].any()
-    assert leaderboard.texts(table, ranked=True)["Rank"].tolist() == ["1", "2"]
+    assert leaderboard_texts.texts(table, ranked=True)["Rank"].tolist() == ["1", "2"]
 
 
 def test_a_corpus_without_domains_is_ranked_by_the_auc_of_all_clips():
@@ -178,7 +178,7 @@ def test_a_corpus_without_domains_is_ranked_by_the_auc_of_all_clips():
         values += [roc_auc_score(own["label"] == "anomaly", own["score"]) for _, own in test.groupby("section")]
     assert table["auc"][0] == pytest.approx(len(values) / np.sum(1 / np.array(values)))
     assert "omega" not in table
-    assert "AUC, all clips" in leaderboard.texts(table, ranked=True)
+    assert "AUC, all clips" in leaderboard_texts.texts(table, ranked=True)
     assert figures.against_time(table) is None  # no times
 
 

@@ -4,7 +4,7 @@ Reads  the score files of our models, what is needed to count their parameters (
        Snakemake's benchmark files, and folders of challenge files of other systems, with their labels.
 Writes the page, and beside it per part with labels <part>.csv (all figures at full precision), <part>-differences.csv
        (every pair of systems with a rank), <part>.md (which it also prints) and <part>.svg and .png (the score against
-       the time). asd/results/leaderboard.py explains the columns.
+       the time). asd/results/leaderboard_texts.py explains the columns.
 
 Without a configuration it compares folders of challenge files only:
        leaderboard.py --submissions "First system" DIR "Second system" DIR --ground-truth DIR --out board/index.html
@@ -64,7 +64,7 @@ def main(
     from asd.releases import machines_of
     from asd.report import figures as drawing
     from asd.report.page import write_page
-    from asd.results import leaderboard
+    from asd.results import leaderboard, leaderboard_texts
     from asd.results.ensemble import read_scored
     from asd.results.long_form import PARTS, part_figures
     from asd.settings import load
@@ -106,17 +106,20 @@ def main(
         whole = bool(everything) and set(found) == set(everything)
         partly = f"Published figures are over all machines of {kind}, so that they are not shown beside these."
         published = leaderboard.read_published(PUBLISHED, kind if whole else "", part)
-        texts = {"ranked": leaderboard.texts(table, ranked=True), "others": leaderboard.texts(table, ranked=False)}
-        texts["published"] = leaderboard.published_texts(published)
+        texts = {
+            "ranked": leaderboard_texts.texts(table, ranked=True),
+            "others": leaderboard_texts.texts(table, ranked=False),
+        }
+        texts["published"] = leaderboard_texts.published_texts(published)
         drawn = drawing.against_time(table)
         one = {"part": part, "machines": found, "texts": texts, "drawn": drawn is not None}
         one["note"] = partly if everything and not whole else ""
         one["clips"] = sum(len(clips) for clips in next(iter(systems.values())).values())
-        one["differences"] = leaderboard.difference_texts(pairs)
+        one["differences"] = leaderboard_texts.difference_texts(pairs)
         boards.append(one)
         write_table(out.with_name(f"{part}.csv"), table)
         write_table(out.with_name(f"{part}-differences.csv"), pairs)
-        text = leaderboard.page(one, settings.level)
+        text = leaderboard_texts.page(one, settings.level)
         with written(out.with_name(f"{part}.md")) as aside:
             aside.write_text(text, encoding="utf-8")
         if drawn:
@@ -129,7 +132,7 @@ def main(
                 out.with_name(name.format(part)).unlink(missing_ok=True)
     if not boards:
         raise InputError("no system has labelled test clips; a leaderboard needs labels")
-    explained = leaderboard.explanations([one["texts"]["ranked"] for one in boards], settings.level)
+    explained = leaderboard_texts.explanations([one["texts"]["ranked"] for one in boards], settings.level)
     write_page(out, TEMPLATE, boards=boards, kind=kind, explained=explained)
 
 
