@@ -115,12 +115,16 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def site(tmp_path):
-    """profiles/slurm with a site's lines, no patience, and too little memory for the log-mels' first attempt."""
+    """profiles/slurm with a site's lines, no patience, and too little memory for the log-mels' first attempt.
+
+    Slurm asks once per second how much memory a job has: 50 MB are too few for the Snakemake inside the job already,
+    which lives for seconds, whatever the log-mels themselves need and however briefly.
+    """
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     profile["slurm-status-command"] = "squeue"
     profile["default-resources"] = {"slurm_partition": "cpu"}
     profile["set-resources"]["train"]["slurm_partition"] = "gpu"  # and, by the profile's anchor, for the other two
-    profile["set-resources"]["logmel"] = {"mem_mb": "150*attempt**4"}
+    profile["set-resources"]["logmel"] = {"mem_mb": "50*attempt**4"}
     profile |= {"slurm-init-seconds-before-status-checks": 1, "latency-wait": 10}
     (tmp_path / "site").mkdir()
     (tmp_path / "site/config.yaml").write_text(yaml.safe_dump(profile))
@@ -165,9 +169,9 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, site, undist
     # Memory: the first attempt was over its limit, a later one got more.
     attempts = cluster.of("logmel")
     assert attempts[0]["JobState"] in ("OUT_OF_MEMORY", "FAILED", "CANCELLED")
-    assert "mem=150M" in attempts[0]["TRES"]
+    assert "mem=50M" in attempts[0]["TRES"]
     assert attempts[-1]["JobState"] == "COMPLETED"
-    assert "mem=2400M" in attempts[-1]["TRES"]
+    assert "mem=800M" in attempts[-1]["TRES"]
 
     # Time: the second attempt went on where the first had stopped.
     first, second = cluster.of("train_wildcards_oe")
