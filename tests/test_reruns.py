@@ -53,6 +53,7 @@ OTHERS = {
     "backbone.weights": "none",
     "compute.device": "cpu",
     "logmel.channel": 2,
+    "logmel.cut.seconds": 1.0,
     "networks.local.logmel.channel": 2,
     "networks.oe.logmel.channel": 2,
     "networks.local.backbone.name": "efficientnet_b1",
@@ -107,8 +108,9 @@ class Workplace:
         """The stages that a dry run wants to make again with another configuration."""
         jobs = self._run(configuration, "dryrun").needrun_jobs(exclude_finished=False)
         found = {job.rule.name.partition("_")[0] for job in jobs}
-        assert found <= {"check", *STAGES}
-        return [stage for stage in ["check", *STAGES] if stage in found]
+        order = ["check", *STAGES, "pool"]
+        assert found <= set(order)
+        return [stage for stage in order if stage in found]
 
     def _run(self, configuration: dict, executor: str):
         overlay = self.folder / "overlay.yaml"
@@ -163,6 +165,7 @@ NOT_RUN = ("networks.untrained.*", "spectra.mean.*", "spectra.level.*", *(f"mode
 LEFT_OUT = ("submission.*", "networks.global.*", "networks.plain.*", "models.plain.*", *ALIKE, *NOT_RUN)
 LEFT_OUT += ("models.*.window_pooling.*", "models.oe.domains", "models.mix.domains", "spectra.*.quantiles")
 LEFT_OUT += ("train.kind", "networks.*.kind")  # another kind has other keys
+LEFT_OUT += ("logmel.cut.every", "networks.*.logmel.cut.*")
 # What the network of the waveform does not have; of the settings that it has the top-level block is tried.
 LEFT_OUT += tuple(f"networks.waveform.{key}*" for key in Network.model_fields if key not in ("scope", "seed"))
 LEFT_OUT += ("models.waveform.*",)

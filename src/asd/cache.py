@@ -4,7 +4,8 @@ A cache is HDF5:
 
     logmel      (clips, mels, frames) float32   dB, one chunk per clip
     waveform    (clips, samples) int16          one chunk per clip
-    clips/…     (clips,) UTF-8                  the manifest's columns (asd.corpus.COLUMNS), in its order
+    clips/…     (clips,) UTF-8                  the manifest's columns (asd.corpus.COLUMNS), in its order; of recordings
+                                                that are cut (`logmel.cut`), one row per clip, named plant.wav@120
     attributes: layout (int), settings (JSON of LogMel), versions (JSON: the libraries that computed it)
 
 A flipped byte is an error when it is read (`asd.hdf5`).
@@ -17,14 +18,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
 
-from asd import hdf5
+from asd import hdf5, steps
 from asd.code_digest import code_digest
 from asd.corpus import read_manifest, recordings
 from asd.errors import InputError
@@ -61,11 +64,12 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | Non
         path: the cache to write.
         manifest: the machine's manifest.
         settings: how recordings are read, and how the spectrogram is computed.
-        samples: the length to which clips are cut; None: the one that `common_length` finds.
+        samples: the length to which clips are cut; None: the one that `common_length` finds. With `settings.cut`, its
+            length.
 
     Raises:
-        InputError: a recording is not as the settings require, or clips differ in length and the settings neither crop
-            nor pad. Faults that the headers show are found before anything is computed.
+        InputError: a recording is not as the settings require, or clips differ in length and the settings neither cut,
+            crop nor pad. Faults that the headers show are found before anything is computed.
     """
     import h5py
 
@@ -73,12 +77,15 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | Non
 
     clips = read_manifest(manifest)
     files = recordings(manifest, clips)
-    if samples is None:
-        lengths = (soundfiles.length(file, settings) for file in files)
-        samples = common_length(dict(zip(clips["path"], lengths, strict=True)), settings)
+    if settings.cut.seconds or samples is None:
+        lengths = {path: soundfiles.length(file, settings) for path, file in zip(clips["path"], files, strict=True)}
+        samples = window(settings) or common_length(lengths, settings)
     if settings.convert or settings.channel != "mono":
         for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")
+    if settings.cut.seconds:
+        clips = cut_clips(clips, lengths, settings)
+        files = recordings(manifest, clips)
     home = path.with_name(f".{path.stem}.{_identity(clips, files, samples, settings)}.shards")
     for other in path.parent.glob(f".{path.stem}.*.shards"):
         if other != home:
@@ -96,10 +103,10 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | Non
             hdf5.dataset(file, "logmel", shape, np.float32),
             hdf5.dataset(file, "waveform", (len(clips), samples), np.int16),
         )
-        row = 0
-        for shard in progress(shards, "log-mel", f"shards of {size} clips"):
+        row, sounds = 0, _sounds(files, samples, settings)
+        for shard, some in progress(shards, "log-mel", f"shards of {size} clips"):
             # Clip by clip, so that the bytes do not depend on the shards.
-            for clip in zip(*_shard(*shard, samples, settings), strict=True):
+            for clip in zip(*_shard(shard, list(islice(sounds, len(some))), samples, settings), strict=True):
                 for dataset, values in zip(datasets, clip, strict=True):
                     dataset[row] = values
                 row += 1
@@ -110,7 +117,7 @@ def _identity(clips: "pd.DataFrame", files: list[Path], samples: int, settings: 
     """A digest of what shards depend on: shards of other recordings, settings, versions or code are not used."""
     from asd import audio
 
-    stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, files)]
+    stats = [(stat.st_size, stat.st_mtime_ns) for stat in map(Path.stat, dict.fromkeys(files))]
     code = code_digest(Path(audio.__file__), Path(audio.__file__).parent)
     return digest(json.dumps([clips.to_csv(), stats, samples, SHARD_SAMPLES, canonical(settings), _versions(), code]))
 
@@ -119,19 +126,76 @@ def _versions() -> str:
     return json.dumps({name: version(name) for name in ("numpy", "h5py")})
 
 
-def _shard(shard: Path, files: list[Path], samples: int, settings: LogMel) -> tuple[np.ndarray, np.ndarray]:
+def window(settings: LogMel) -> int:
+    """Return the samples of a clip that is cut from a recording; 0 if recordings are not cut."""
+    return round(settings.cut.seconds * settings.rate)
+
+
+def cut_clips(clips: "pd.DataFrame", lengths: dict[str, int], settings: LogMel) -> "pd.DataFrame":
+    """Return the clips into which recordings are cut.
+
+    Args:
+        clips: the manifest's columns, one row per recording.
+        lengths: path -> number of samples.
+        settings: with `cut`.
+
+    Returns:
+        The same columns, one row per clip. `file` is the recording's with the start in seconds (plant.wav@120);
+        `recording` is the one from which it was cut, unless the manifest names another.
+
+    Raises:
+        InputError: a recording is shorter than a clip, and `lengths` is not pad.
+    """
+    size, every = window(settings), round((settings.cut.every or settings.cut.seconds) * settings.rate)
+    short = [path for path, length in lengths.items() if length < size]
+    if short and settings.lengths != "pad":
+        raise InputError(
+            f"{_some(short)}: {lengths[short[0]] / settings.rate:.2f} s; expected {settings.cut.seconds:g} s or more "
+            "(logmel.cut.seconds); cut into shorter clips, remove the recording, or set logmel.lengths to pad"
+        )
+    starts = [steps.starts(lengths[path], size, every) for path in clips["path"]]
+    cut = clips.loc[clips.index.repeat([len(one) for one in starts])].reset_index(drop=True)
+    seconds = [f"{start / settings.rate:.6f}".rstrip("0").rstrip(".") for one in starts for start in one]
+    log.info(
+        "%d recordings are cut into %d clips of %g s, one every %g s",
+        *(len(clips), len(cut), size / settings.rate, every / settings.rate),
+    )
+    return cut.assign(
+        file=cut["file"] + "@" + seconds, recording=cut["recording"].where(cut["recording"] != "", cut["file"])
+    )
+
+
+def _sounds(files: list[Path], samples: int, settings: LogMel) -> Iterator[Callable[[], np.ndarray]]:
+    """Functions that return the sound of each clip, (samples,) int16 or shorter.
+
+    A recording is read when its function is called; one that is cut, and whose file is there once per clip, in blocks.
+    """
+    from asd import soundfiles
+
+    if not settings.cut.seconds:
+        yield from (partial(soundfiles.read, file, settings) for file in files)
+        return
+    every = round((settings.cut.every or settings.cut.seconds) * settings.rate)
+    for file, clips in groupby(files):
+        windows = steps.cut(soundfiles.blocks(file, settings), samples, every)
+        yield from (partial(np.asarray, sound) for _, (_, sound) in zip(clips, windows, strict=True))
+
+
+def _shard(
+    shard: Path, sounds: list[Callable[[], np.ndarray]], samples: int, settings: LogMel
+) -> tuple[np.ndarray, np.ndarray]:
     """The log-mels and waveforms of some clips, read from their shard, or computed and written to it."""
-    from asd import audio, soundfiles
+    from asd import audio
 
     try:
         with np.load(shard, allow_pickle=False) as arrays:  # each array has a checksum
             return arrays["logmel"], arrays["waveform"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # it does not exist yet, or is damaged
-    waveform = np.zeros((len(files), samples), np.int16)
-    logmel = np.empty((len(files), settings.mels, frames(samples, settings)), np.float32)
-    for row, file in enumerate(files):
-        clip = soundfiles.read(file, settings)[:samples]
+    waveform = np.zeros((len(sounds), samples), np.int16)
+    logmel = np.empty((len(sounds), settings.mels, frames(samples, settings)), np.float32)
+    for row, sound in enumerate(sounds):
+        clip = sound()[:samples]
         waveform[row, : len(clip)] = clip
         logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings)
     with written(shard, lasting=False) as aside:

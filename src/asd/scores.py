@@ -90,6 +90,32 @@ def read_scores(path: Path) -> "pd.DataFrame":
     return table.assign(score=score, decision=decision, threshold=limit)
 
 
+def pooled(clips: "pd.DataFrame", pool: str) -> tuple["pd.DataFrame", np.ndarray]:
+    """Return the recordings from which clips were cut (`logmel.cut`), and the score of each.
+
+    Args:
+        clips: as `read_scores` gives them.
+        pool: mean or max, of the scores of a recording's clips.
+
+    Returns:
+        One row per recording, with the columns of its first clip and the recording's own name as `file`; and the scores
+        (recordings,), nan for a training recording without a score.
+
+    Raises:
+        InputError: a clip's name does not say from which recording it was cut, and where.
+    """
+    named = clips["file"].str.extract(r"^(.+)@[0-9.]+$")[0]
+    if named.isna().any():
+        raise InputError(
+            f"{clips['file'][named.isna()].iloc[0]}: not a clip that was cut from a recording; expected a name like "
+            "plant.wav@120; run the workflow again"
+        )
+    clips = clips.assign(file=named)
+    key = ["split", "section", "file"]
+    score = clips.groupby(key, sort=False)["score"].agg(pool)
+    return clips.drop_duplicates(key, ignore_index=True), score.to_numpy()
+
+
 def thresholds_of(scores: "pd.DataFrame") -> dict[str, float]:
     """Return the threshold of each section in a table of `read_scores`; infinite if there is none."""
     return {str(section): float(own.iloc[0]) for section, own in scores.groupby("section")["threshold"]}

@@ -61,6 +61,21 @@ def cut(blocks: Iterable[np.ndarray], window: int, every: int, whole: int = 0) -
         yield end - window, kept[-window:]
 
 
+def starts(length: int, window: int, every: int) -> list[int]:
+    """Return the first sample of each window that `cut` yields from sound of a length.
+
+    Args:
+        length: samples of the sound.
+        window: samples of a window.
+        every: samples from the beginning of one window to that of the next.
+
+    >>> starts(25, window=10, every=10)
+    [0, 10, 15]
+    """
+    found = list(range(0, length - window + 1, every)) or [0]
+    return found + ([length - window] if every <= window and found[-1] + window < length else [])
+
+
 def stretch(anomalous: list[bool]) -> tuple[int, int] | None:
     """Return the stretch in which steps are most clearly anomalous: that with the most anomalous minus normal steps.
 

@@ -42,7 +42,7 @@ def make_report(folder: Path) -> None:
     scores = [machine.of("scores", model, "csv") for model in models for machine in (fan, valve)]
     tables, results = folder / "tables", folder / "results"
     selection = folder / "selection.csv"
-    call("ensemble", scores=scores, models=models, fallback="local", selection=selection, out_dir=folder / "chosen")
+    call("ensemble", scores=scores, models=models, fallback="local", selection=selection, out_dir=[folder / "chosen"])
     titles = [TITLES[model] for model in models]
     call(
         "tables",
@@ -66,6 +66,7 @@ def make_report(folder: Path) -> None:
             features=machine.of("features", "global", "h5"),
             curves=machine.curves,
             scores=machine.scores,
+            clip_scores=machine.scores[-1],
             out_dir=out,
         )
         write_clips(machine, results / "report/clips")

@@ -269,7 +269,7 @@ def test_all_figures_of_a_machine_as_svg_and_png_twice_the_same(machine, tmp_pat
     scores = {path.parent.name: read_scores(path) for path in machine.scores}
     curves = {path.parent.name: pd.read_csv(path) for path in machine.curves}
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "global", "h5")) as features:
-        for name, figure in machine_figures.machine_figures(cache, features, curves, scores, 0.1):
+        for name, figure in machine_figures.machine_figures(cache, features, curves, scores, scores["ensemble"], 0.1):
             figures.save(figure, tmp_path, name)
     figures.save(figures.training(curves), tmp_path / "again", "training")
     kinds = {f"{kind}-{model}" for kind in ("roc", "scores") for model in ("global", "local")}

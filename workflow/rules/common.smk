@@ -86,6 +86,8 @@ FEATURES = f"{RESULTS}/features/{{network}}/{{machine}}.h5"
 SPECTRA = f"{RESULTS}/features/{{spectrum}}/{{machine}}.h5"
 FITTED = f"{RESULTS}/fitted/{{model}}/{{machine}}.h5"
 SCORES = f"{RESULTS}/scores/{{model}}/{{machine}}.csv"
+# The scores of clips: if recordings are cut into clips, those in SCORES are of recordings.
+CLIP_SCORES = f"{RESULTS}/clip_scores/{{model}}/{{machine}}.csv" if settings.logmel.cut.seconds else SCORES
 # Files of rules that take the files of all machines. They are named by these paths and not as `rules.tables.output`:
 # if an input is of that kind, Snakemake computes for each of a rule's inputs a hash of them all.
 SELECTION = f"{RESULTS}/ensemble/selection.csv"
@@ -95,7 +97,7 @@ PAGE = f"{RESULTS}/report/index.html"
 COMPUTE = flags(settings.compute)
 BLOCKS = [settings, *settings.networks.values()]
 # What the wildcards `logmel` and `backbone` stand for.
-LOGMELS = {block.logmel.file: block.logmel for block in BLOCKS}
+LOGMELS = {block.logmel.file: block.logmel.computed for block in BLOCKS}
 BACKBONES = {block.backbone.file: block.backbone for block in BLOCKS}
 # The models that are scored: those that run, and the members of fusions.
 SCORED = list(dict.fromkeys(one for name in settings.run_models for one in [*settings.models[name].members, name]))
@@ -257,7 +259,7 @@ def sources_of(wildcards):
         model, machine = settings.models[name], wildcards.machine
         source = {"model": name, "title": model.title, "detector": model.detector}
         source["cache"] = cache_path(model.network, machine)
-        source["scores"] = SCORES.format(model=name, machine=machine)
+        source["scores"] = CLIP_SCORES.format(model=name, machine=machine)
         if model.fitted:
             source["features"] = features_path(name, machine)
             source["fitted"] = fitted_path(name, machine)

@@ -13,7 +13,7 @@ rule detector:
             for key in ("cache", "network", "features", "fitted", "scores")
             if key in source
         ],
-        scores=SCORES,
+        scores=CLIP_SCORES,
     output:
         detector=DETECTOR,
     log:

@@ -35,6 +35,7 @@ rule figures:
         features=MAP_FEATURES,
         curves=curves_of,
         scores=expand(SCORES, model=REPORTED, allow_missing=True),
+        clip_scores=expand(CLIP_SCORES, model="ensemble", allow_missing=True),
     output:
         # The folder, since some clips lack what a figure needs: without labels, for example, there is no ROC curve.
         figures=report(
@@ -66,6 +67,7 @@ rule figures:
             "{params.features}",
             "--curves {input.curves:q}",
             "--scores {input.scores:q}",
+            "--clip-scores {input.clip_scores:q}",
             "--max-fpr {params.max_fpr}",
             "--threads {params.threads}",
             "--out-dir {output.figures:q}",
@@ -81,7 +83,7 @@ rule clips:
         fitted=[fitted_path(name, "{machine}") for name in WINDOWED[:1]],
         spectra=[features_path(name, "{machine}") for name in SPECTRAL[:1]],
         spectra_fitted=[fitted_path(name, "{machine}") for name in SPECTRAL[:1]],
-        scores=expand(SCORES, model=REPORTED, allow_missing=True),
+        scores=expand(CLIP_SCORES, model=REPORTED, allow_missing=True),
     output:
         clips=directory(CLIPS),
     log:

@@ -1,6 +1,7 @@
 # inputs:  features and the detector fitted to them; for the detector exposure log-mel cache and network; for a fusion
 #          the scores of its members
-# outputs: results/scores/<model>/<machine>.csv, one row per clip
+# outputs: results/scores/<model>/<machine>.csv, one row per clip; if recordings are cut into clips, one row per recording
+#          there, and one per clip in results/clip_scores/<model>/<machine>.csv
 
 
 rule score:
@@ -9,7 +10,7 @@ rule score:
         features=features_of,
         fitted=fitted_of,
     output:
-        scores=SCORES,
+        scores=CLIP_SCORES,
     log:
         f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
     benchmark:
@@ -43,7 +44,7 @@ rule score_exposure:
         cache=cache_of,
         network=lambda wildcards: network_path(network_of(wildcards), wildcards.machine),
     output:
-        scores=SCORES,
+        scores=CLIP_SCORES,
     log:
         f"{RESULTS}/logs/score/{{model}}/{{machine}}.log",
     benchmark:
@@ -78,11 +79,11 @@ rule fuse:
     """Fuse the scores of a fusion's members, and decide which clips are anomalous."""
     input:
         scores=lambda wildcards: [
-            SCORES.format(model=member, machine=wildcards.machine)
+            CLIP_SCORES.format(model=member, machine=wildcards.machine)
             for member in settings.models[wildcards.model].members
         ],
     output:
-        scores=SCORES,
+        scores=CLIP_SCORES,
     log:
         f"{RESULTS}/logs/fuse/{{model}}/{{machine}}.log",
     benchmark:
@@ -109,3 +110,33 @@ rule fuse:
             "{params.decision}",
             "--out {output.scores:q}",
         )
+
+
+if CLIP_SCORES != SCORES:
+
+    rule pool:
+        """Pool the scores of the clips that were cut from a recording, and decide which recordings are anomalous."""
+        input:
+            scores=CLIP_SCORES,
+        output:
+            scores=SCORES,
+        log:
+            f"{RESULTS}/logs/pool/{{model}}/{{machine}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/pool/{{model}}/{{machine}}.tsv"
+        wildcard_constraints:
+            model="|".join(settings.models),
+        localrule: True
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=by_attempt(1000),
+            runtime=by_attempt(10),
+        params:
+            script=f"{SCRIPTS}/pool.py",
+            code=code("pool"),
+            pool=settings.logmel.cut.pool,
+            decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
+        shell:
+            command("--scores {input.scores:q}", "--pool {params.pool}", "{params.decision}", "--out {output.scores:q}")

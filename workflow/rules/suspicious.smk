@@ -8,7 +8,7 @@ SUSPICIOUS = [RANKED] if settings.dataset.kind == "folder" else []
 rule suspicious:
     """Rank the test clips of all machines."""
     input:
-        scores=CHOSEN_SCORES,
+        scores=CHOSEN_CLIP_SCORES,
         # SHOWN is defined in report.smk.
         caches=lambda wildcards: [cache_path(settings.models[SHOWN].network, machine) for machine in settings.machines],
     output:

@@ -17,6 +17,7 @@ def main(
     features: Path | None = None,
     curves: tuple[Path, ...] = (),
     scores: list[Path],
+    clip_scores: Path,
     max_fpr: float = 0.1,
     threads: int = 2,
     out_dir: Path,
@@ -28,6 +29,8 @@ def main(
         features: features of the machine's clips (HDF5), whose last stage is mapped; without it there is no map.
         curves: training curves of the machine's networks.
         scores: scores of the models, the ensemble's among them.
+        clip_scores: the ensemble's scores of the cache's clips, by which the examples are chosen. `scores` are of
+            recordings if these were cut into clips.
         max_fpr: upper end of the false positive rates of the pAUC.
         threads: number of threads of the linear algebra; the last bits of the map depend on it.
         out_dir: the folder of the figures.
@@ -55,6 +58,7 @@ def main(
             vectors,
             {path.parent.name: pd.read_csv(path) for path in curves},
             {model: read_scores(path) for model, path in zip(models, scores, strict=True)},
+            read_scores(clip_scores),
             max_fpr,
         ):
             if figure is None:

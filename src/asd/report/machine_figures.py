@@ -137,6 +137,7 @@ def machine_figures(
     features: "Features | None",
     curves: dict[str, "pd.DataFrame"],
     scores: dict[str, "pd.DataFrame"],
+    clip_scores: "pd.DataFrame",
     max_fpr: float,
 ) -> Iterator[tuple[str, "Figure | None"]]:
     """Yield name and figure of each figure of one machine; None instead of a figure for which clips are missing.
@@ -145,7 +146,9 @@ def machine_figures(
         cache: an open log-mel cache of the machine.
         features: for the map; None: no map.
         curves: network -> training curve; none: no figure of the training.
-        scores: model -> the scores; the decisions of 'ensemble' are on the map, and its scores choose the examples.
+        scores: model -> the scores, of recordings or clips.
+        clip_scores: of the chosen model, in the order of the cache; they choose the examples, and the map has their
+            decisions.
         max_fpr: upper limit of the pAUC's false positive rate.
     """
     machine = cache.clips["machine"].iloc[0]
@@ -156,9 +159,9 @@ def machine_figures(
     if curves:
         yield "training", training(curves)
     yield "spectra", spectra(mean_spectra(cache), cache.settings)
-    yield "examples", example_spectrograms(cache, scores["ensemble"])
+    yield "examples", example_spectrograms(cache, clip_scores)
     if features is not None:
         rows = on_the_map(features.clips)
-        clips = features.clips.iloc[rows].assign(decision=scores["ensemble"]["decision"].iloc[rows])
+        clips = features.clips.iloc[rows].assign(decision=clip_scores["decision"].iloc[rows])
         links = [f"#{machine}-{row}" for row in rows]
         yield "map", embedding_map(flattened(clip_embeddings(features, rows)), clips.reset_index(drop=True), links)

@@ -112,6 +112,11 @@ class Settings(Detectors, Kinds):
             if getattr(self.train, block) != type(self.train).model_fields[block].default:
                 raise ValueError(f"train.{block}: this block is at the top of the configuration: {block}")
         for name, network in self.networks.items():
+            if network.logmel.cut != self.logmel.cut:
+                raise ValueError(
+                    f"networks.{name}.logmel.cut: found {network.logmel.cut.seconds:g} s; all models score the same "
+                    "clips, so this is a setting of the top-level logmel"
+                )
             if network.strange:
                 raise ValueError(
                     f"networks.{name}.{network.strange[0]}: this is a setting of the kind efficientnet; those of the "

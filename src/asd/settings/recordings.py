@@ -122,6 +122,26 @@ class Dataset(Model):
         return f"{self.kind}-{digest(canonical(getattr(self, self.kind)))}"
 
 
+class Cut(Model):
+    """Long recordings are cut into clips of one length, named by their start in seconds: plant.wav@120."""
+
+    seconds: float = Field(0.0, ge=0, le=3600)
+    """Length of a clip in seconds; 0: recordings are not cut, each is a clip."""
+    every: float = Field(0.0, ge=0, le=3600)
+    """Seconds from the beginning of one clip to that of the next; 0: the length of a clip."""
+    pool: Literal["mean", "max"] = "mean"
+    """How the scores of a recording's clips become that of the recording, which tables count."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Cut":
+        for name, value in (("seconds", self.seconds), ("every", self.every)):
+            if 0 < value < 0.1:
+                raise ValueError(f"{name}: found {value:g}; expected 0, or 0.1 seconds or more")
+        if self.every and not self.seconds:
+            raise ValueError("every: without seconds, recordings are not cut; set cut.seconds")
+        return self
+
+
 class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
 
@@ -142,6 +162,9 @@ class LogMel(Model):
     """Clips of different length in one machine: refuse them, crop to the shortest, or pad with zeros to the longest."""
     crop_limit: float = Field(0.2, ge=0, le=1)
     """Largest share of a machine's sound that `crop` may cut off. A smaller loss is logged, a larger one is refused."""
+    cut: Cut = Cut()
+    """Recordings that are longer than the clips that models learn from. `lengths` then only says whether those that are
+    shorter than a clip are padded (pad) or refused."""
 
     @model_validator(mode="after")
     def _hop(self) -> "LogMel":
@@ -152,7 +175,12 @@ class LogMel(Model):
     @property
     def file(self) -> str:
         """The digest of these settings that is part of a path."""
-        return digest(canonical(self))
+        return digest(canonical(self.computed))
+
+    @property
+    def computed(self) -> "LogMel":
+        """The settings that a log-mel cache depends on: how scores are pooled is left out."""
+        return self.model_copy(update={"cut": self.cut.model_copy(update={"pool": "mean"})})
 
 
 class Check(Model):
