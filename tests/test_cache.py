@@ -104,6 +104,7 @@ def test_two_runs_give_the_same_bytes(tmp_path):
 def test_the_bytes_do_not_depend_on_the_shards(tmp_path, monkeypatch):
     expected = cached(tmp_path).read_bytes()
     monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
+    monkeypatch.setattr("asd.cache.KEPT_AFTER", 0)
     path = tmp_path / "small/fan.h5"
     write_cache(path, tmp_path / "fan/manifest.csv", SMALL)
     assert path.read_bytes() == expected
@@ -198,6 +199,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
+    monkeypatch.setattr("asd.cache.KEPT_AFTER", 0)
 
 
 def counted(monkeypatch, stop_after: int = 99) -> list[Path]:
@@ -259,7 +261,7 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from asd import cache, soundfiles; from asd.settings import LogMel\n"
-        "cache.SHARD_SAMPLES = 2000; torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4])); read = []\n"
+        "cache.SHARD_SAMPLES = 2000; cache.KEPT_AFTER = 0; torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4])); read = []\n"
         "def reading(file, settings, original=soundfiles.read):\n"
         "    read.append(file)\n"
         "    return original(file, settings) if len(read) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -270,6 +272,7 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 2000)
+    monkeypatch.setattr("asd.cache.KEPT_AFTER", 0)
     read = counted(monkeypatch)
     write_cache(path, manifest, SMALL)
     assert read == [Path(NAMES[2]).name]

@@ -76,6 +76,7 @@ def test_the_clips_are_pieces_of_the_recordings(manifest, tmp_path, every):
 
 def test_an_interrupted_cache_goes_on_with_the_right_pieces(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("asd.cache.SHARD_SAMPLES", 3 * RATE)
+    monkeypatch.setattr("asd.cache.KEPT_AFTER", 0)
     write_cache(tmp_path / "whole.h5", manifest, CUT)
     calls, compute = [], audio.log_mel
 

@@ -31,6 +31,7 @@ def test_recordings_of_ones_own_have_a_threshold_per_section_and_the_challenge_o
 
 def test_without_labels_a_fusion_decides_or_else_the_first_of_the_papers_models():
     assert settings.load(configuration()).fallback == "fusion"
+    assert settings.load(configuration() | {"run_models": "all"}).run_models == list(configuration()["models"])
     some = {"run_models": ["level", "nearest", "spectrum"], "paper_models": ["global", "spectrum", "nearest"]}
     assert settings.load(configuration() | some).fallback == "spectrum"
     assert settings.load(configuration() | {"run_models": ["level", "nearest"]}).fallback == "level"

@@ -14,6 +14,7 @@ A flipped byte is an error when it is read (`asd.hdf5`).
 import json
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ LAYOUT = 2
 KIND = "log-mel cache"
 SHARD_SAMPLES = 2**21
 """Samples of a shard's clips together: about 13 clips of 10 s, 8 MB."""
+KEPT_AFTER = 10
+"""Seconds of a job after which shards are kept. Those before are computed again as fast as they are looked for, and a
+small corpus needs none."""
 HELD = 4 * 10**9
 """Bytes of a training set that are held in the memory of a processor; a larger one is streamed (`asd.streaming`)."""
 
@@ -56,7 +60,7 @@ HELD = 4 * 10**9
 def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | None = None) -> None:
     """Compute the log-mels of a manifest's clips into a cache, shard by shard.
 
-    Finished shards lie in a hidden folder beside the cache until the cache is complete, so that a run after an
+    Shards that are finished after the first seconds (`KEPT_AFTER`) lie in a hidden folder beside the cache until the cache is complete, so that a run after an
     interruption (with the same recordings, settings and code) continues where it stopped. Shards are not synchronised
     to the disk: if a power cut damages one, its checksum shows it, and it is computed again.
 
@@ -103,10 +107,12 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | Non
             hdf5.dataset(file, "logmel", shape, np.float32),
             hdf5.dataset(file, "waveform", (len(clips), samples), np.int16),
         )
-        row, sounds = 0, _sounds(files, samples, settings)
+        row, sounds, begin = 0, _sounds(files, samples, settings), time.monotonic()
         for shard, some in progress(shards, "log-mel", f"shards of {size} clips"):
+            keep = time.monotonic() - begin >= KEPT_AFTER
+            computed = _shard(shard, list(islice(sounds, len(some))), samples, settings, keep)
             # Clip by clip, so that the bytes do not depend on the shards.
-            for clip in zip(*_shard(shard, list(islice(sounds, len(some))), samples, settings), strict=True):
+            for clip in zip(*computed, strict=True):
                 for dataset, values in zip(datasets, clip, strict=True):
                     dataset[row] = values
                 row += 1
@@ -182,9 +188,9 @@ def _sounds(files: list[Path], samples: int, settings: LogMel) -> Iterator[Calla
 
 
 def _shard(
-    shard: Path, sounds: list[Callable[[], np.ndarray]], samples: int, settings: LogMel
+    shard: Path, sounds: list[Callable[[], np.ndarray]], samples: int, settings: LogMel, keep: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The log-mels and waveforms of some clips, read from their shard, or computed and written to it."""
+    """The log-mels and waveforms of some clips, read from their shard, or computed and, if it is kept, written to it."""
     from asd import audio
 
     try:
@@ -198,8 +204,9 @@ def _shard(
         clip = sound()[:samples]
         waveform[row, : len(clip)] = clip
         logmel[row] = audio.log_mel(audio.as_float(waveform[row]), settings)
-    with written(shard, lasting=False) as aside:
-        np.savez(aside, logmel=logmel, waveform=waveform)
+    if keep:
+        with written(shard, lasting=False) as aside:
+            np.savez(aside, logmel=logmel, waveform=waveform)
     return logmel, waveform
 
 

@@ -54,7 +54,7 @@ class Settings(Detectors, Kinds):
     threshold: Threshold = Threshold()
     models: dict[Name, Scored]
     run_models: Annotated[list[Name], Field(min_length=1)]
-    """The models to run, in the order of the rows of metrics.csv and of the report."""
+    """The models to run, in the order of the rows of metrics.csv and of the report; `all`: every entry of `models`."""
     paper_models: list[Name] = []
     """The rows of the paper's six tables, from which "Our Best" and the ensemble choose: those of them that are in
     `run_models`, or all of `run_models` if none is."""
@@ -72,6 +72,8 @@ class Settings(Detectors, Kinds):
         if not isinstance(data, dict):
             return data
         data = dict(data)
+        if data.get("run_models") == "all" and isinstance(data.get("models"), dict):
+            data["run_models"] = list(data["models"])
         dataset, threshold = data.get("dataset", {}), data.get("threshold", {})
         if isinstance(dataset, dict) and isinstance(threshold, dict):
             scope = "section" if dataset.get("kind") == "folder" else "machine"
