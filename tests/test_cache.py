@@ -261,7 +261,8 @@ def test_killed_and_started_again(tmp_path, monkeypatch):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         "from asd import cache, soundfiles; from asd.settings import LogMel\n"
-        "cache.SHARD_SAMPLES = 2000; cache.KEPT_AFTER = 0; torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4])); read = []\n"
+        "cache.SHARD_SAMPLES = 2000; cache.KEPT_AFTER = 0; read = []\n"
+        "torch = __import__('torch'); torch.set_num_threads(int(sys.argv[4]))\n"
         "def reading(file, settings, original=soundfiles.read):\n"
         "    read.append(file)\n"
         "    return original(file, settings) if len(read) < 3 else os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -60,9 +60,10 @@ HELD = 4 * 10**9
 def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | None = None) -> None:
     """Compute the log-mels of a manifest's clips into a cache, shard by shard.
 
-    Shards that are finished after the first seconds (`KEPT_AFTER`) lie in a hidden folder beside the cache until the cache is complete, so that a run after an
-    interruption (with the same recordings, settings and code) continues where it stopped. Shards are not synchronised
-    to the disk: if a power cut damages one, its checksum shows it, and it is computed again.
+    Shards that are finished after the first seconds (`KEPT_AFTER`) lie in a hidden folder beside the cache until the
+    cache is complete, so that a run after an interruption (with the same recordings, settings and code) continues where
+    it stopped. Shards are not synchronised to the disk: if a power cut damages one, its checksum shows it, and it is
+    computed again.
 
     Args:
         path: the cache to write.
@@ -190,7 +191,7 @@ def _sounds(files: list[Path], samples: int, settings: LogMel) -> Iterator[Calla
 def _shard(
     shard: Path, sounds: list[Callable[[], np.ndarray]], samples: int, settings: LogMel, keep: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The log-mels and waveforms of some clips, read from their shard, or computed and, if it is kept, written to it."""
+    """The log-mels and waveforms of some clips, read from their shard, or computed (and written to it if kept)."""
     from asd import audio
 
     try:
