@@ -354,7 +354,7 @@ class Bench:
         from asd import network as networks
         from asd import weights
         from asd.cache import Joined
-        from asd.kinds import KINDS, load
+        from asd.kinds import load, module_of
         from asd.loop import write_curve
 
         block, path = self.settings.networks[network], self._path(network, name)
@@ -363,7 +363,7 @@ class Bench:
         chosen = block.training.model_copy(update={"seed": self.seed})
         if name.endswith(UNTRAINED):
             chosen = chosen.untrained
-        start, kind = None, KINDS[block.kind]
+        start, kind = None, module_of(block.kind)
         if block.warm_start:
             self._network(block.warm_start, name)
             start = networks.read(self._path(block.warm_start, name))

@@ -1,6 +1,7 @@
 """The kinds of networks: what the stages call exists for each, and files name their kind."""
 
 import dataclasses
+import inspect
 
 import pytest
 import safetensors.torch
@@ -8,14 +9,22 @@ import torch
 
 from asd import network as networks
 from asd.errors import InputError
-from asd.kinds import KINDS, load
+from asd.kinds import load, module_of
 from asd.network import Description, Network
 from asd.settings import NETWORKS, Training
 
 
-def test_the_settings_know_the_kinds():
-    assert set(NETWORKS) == set(KINDS)
-    assert {Training(kind=kind).kind for kind in KINDS} == set(KINDS)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_kind_has_a_module_and_settings(kind):
+    module = module_of(kind)
+    description = {field.name: field.default for field in dataclasses.fields(module.Description)}
+    assert description["kind"] == kind
+    assert {"machine", "settings"} < set(description)
+    for function, arguments in (("prepared", 5), ("train", 6)):
+        assert len(inspect.signature(getattr(module, function)).parameters) == arguments
+    training = Training(kind=kind)
+    assert training.learns
+    assert not training.untrained.learns
 
 
 def efficientnet():

@@ -80,10 +80,6 @@ class Network(nn.Module):
         self.widths = [1, 1, 1]
         """The numbers of values of the stages."""
 
-    def standardise(self, logmel: Tensor) -> Tensor:
-        """Return log-mels (batch, mels, frames) as they are: the baseline does not standardise."""
-        return logmel
-
     def residuals(self, inputs: Tensor) -> Tensor:
         """Return what is put in minus what comes out, of inputs (n, 5 · mels), the same shape."""
         return inputs - self.layers(inputs)
@@ -98,8 +94,6 @@ class Network(nn.Module):
         proper = torch.stack([((frames @ one) * frames).sum(2).mean(1) for one in self.precision], 1)
         scores = [frames.square().mean((1, 2)), coded.amin(1), proper.amin(1)]
         return torch.stack(scores, 1).float()
-
-    embed = vectors
 
     def for_scoring(self) -> "Network":
         """Return the network itself."""

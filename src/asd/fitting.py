@@ -317,12 +317,12 @@ class _Stages:
         from asd import network as networks
         from asd import weights
         from asd.cache import open_cache
-        from asd.kinds import KINDS
+        from asd.kinds import module_of
 
         path, block = self.work / "networks" / f"{name}.safetensors", self.settings.networks[name]
         if path.exists():
             return path
-        start, kind = None, KINDS[block.kind]
+        start, kind = None, module_of(block.kind)
         if block.warm_start:
             start = networks.read(self.network(block.warm_start))
         elif block.starts:

@@ -118,7 +118,7 @@ def models_with(*detectors):
 def code(script, unused=()):
     """A digest of the code that a script runs. As a parameter it reruns a rule if more than comments changed."""
     script = ROOT / f"workflow/scripts/{script}.py"
-    return code_digest(script, ROOT / "src/asd", frozenset(unused), by_name={"sections": DETECTORS})
+    return code_digest(script, ROOT / "src/asd", frozenset(unused), by_name={"sections": DETECTORS, "kinds": NETWORKS})
 
 
 def code_of_detector(script):
@@ -130,7 +130,7 @@ def code_of_detector(script):
 def code_of_kind(script):
     """A digest of the code that a script runs for a network; it does not depend on the kinds that others have."""
     digests = {one: code(script, unused=set(NETWORKS) - {one}) for one in NETWORKS}
-    return lambda wildcards: digests[settings.networks[wildcards.network].kind]
+    return lambda wildcards: digests[settings.networks[wildcards.get("network") or network_of(wildcards)].kind]
 
 
 def command(*arguments, python="python"):
@@ -383,7 +383,7 @@ def training_needs(wildcards, input):
     batch, epochs = training.plan(max(clips, 1))
     one = shapes[0][1] * (training.window or min(shape[2] for shape in shapes))
     held = sum(os.path.getsize(cache) for cache in input.cache)
-    if training.kind in ("efficientnet", "waveform"):  # the other kinds hold all clips
+    if training.own.streams:
         held = min(HELD, held)
     return needs("train", batch * one, epochs * clips * one, held)
 

@@ -60,7 +60,7 @@ rule score_exposure:
         runtime=lambda wildcards, input, attempt: attempt * scoring_needs(network_of(wildcards), input.cache)["runtime"],
     params:
         script=f"{SCRIPTS}/score_exposure.py",
-        code=code("score_exposure", unused=set(NETWORKS) - {"efficientnet"}),
+        code=code_of_kind("score_exposure"),
         settings=lambda wildcards: flags(settings.networks[network_of(wildcards)].windows),
         decision=lambda wildcards: flags(settings.models[wildcards.model].decision),
         compute=COMPUTE,

@@ -53,7 +53,7 @@ def main(
     from asd.errors import InputError
     from asd.progress import epoch_lines
 
-    device, kind = prepare(compute), kinds.KINDS[settings.kind]
+    device, kind = prepare(compute), kinds.module_of(settings.kind)
     if len(cache) > 1 and settings.scope != "all":
         raise InputError(f"--cache: found {len(cache)} caches, expected one; a network of all machines has --scope all")
     with ExitStack() as stack:
@@ -63,7 +63,8 @@ def main(
         with checkpoints.stopping() if checkpoint else nullcontext() as stop:
             kept = None
             if checkpoint:
-                code = code_digest(Path(__file__), Path(loop.__file__).parent)
+                by_name = {"kinds": {settings.kind}}
+                code = code_digest(Path(__file__), Path(loop.__file__).parent, by_name=by_name)
                 of = loop.identity(net, data, opened.settings, compute, device, code)
                 kept = checkpoints.Checkpoint(checkpoint, of, stop)
             try:

@@ -13,7 +13,7 @@ from asd.results.metrics_table import select
 if TYPE_CHECKING:
     import pandas as pd
 
-    from asd.settings import Scored, Settings, Training
+    from asd.settings import Scored, Settings
 
 ABBREVIATION = 10
 """Characters of a system's short name, at most."""
@@ -76,10 +76,12 @@ def network_complexity(path: Path, mels: int, frames: int, samples: int, windows
 
     network = load(path).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        if network.hears == "waveform":
-            network.embed(torch.empty(1, samples, device="meta"))
-        else:
+        if exposure:
             network.embed(network.standardise(torch.empty(1, mels, frames, device="meta")))
+        elif network.hears == "waveform":
+            network.vectors(torch.empty(1, samples, dtype=torch.int16, device="meta"))
+        else:
+            network.vectors(torch.empty(1, mels, frames, device="meta"))
     head = network.section.weight.numel() if exposure else 0  # a weight, a product
     heads = sum(len(one.weight.flatten()) for one in network.children() if isinstance(one, AdaCos))
     parameters = sum(parameter.numel() for parameter in network.parameters()) - heads
@@ -284,21 +286,9 @@ def _augmentations(settings: "Settings", networks: list[str]) -> list[str]:
     waiting = list(networks)
     while waiting:
         network = settings.networks[waiting.pop(0)]
-        names += _augmented(network.training)
+        names += network.own.augmentations
         waiting += [network.warm_start] if network.warm_start else []
     return names
-
-
-def _augmented(training: "Training") -> list[str]:
-    if training.kind == "waveform":
-        return ["mixup"] if training.waveform.mixup else []
-    on = {
-        "mixup": training.mixup.alpha,
-        "time masking": training.time_masks.count * training.time_masks.width,
-        "frequency masking": training.frequency_masks.count * training.frequency_masks.width,
-        "parametric equaliser": training.equaliser.probability,
-    }
-    return [name for name, value in on.items() if value]
 
 
 def _listed(names: Iterable[str]) -> str | None:

@@ -65,6 +65,31 @@ class Faults(Model):
     """Largest change of a steady fault, in dB. Pulses and bursts are up to twice as strong."""
 
 
+class Kind(Model):
+    """The settings of a kind of networks, among them `epochs` and `batch`, and what has to be known of the kind."""
+
+    stages: ClassVar[int] = 1
+    """The number of stages whose features lie side by side."""
+    classifies: ClassVar[bool] = False
+    """Whether it has a classifier of sections, which the detector exposure needs."""
+    streams: ClassVar[bool] = False
+    """Whether many training clips are read batch by batch; otherwise all are in memory."""
+
+    def plan(self, clips: int) -> tuple[int, int]:
+        """Return the clips per step, at most, and the number of epochs of a training on so many clips."""
+        return min(self.batch, clips), self.epochs
+
+    @property
+    def untrained(self) -> "Kind":
+        """The same, with nothing to train."""
+        return self.model_copy(update={"epochs": 0})
+
+    @property
+    def augmentations(self) -> list[str]:
+        """What a submission to the challenge calls its augmentations."""
+        return []
+
+
 class CosineLoss(Model):
     """The loss of a network of kind waveform."""
 
@@ -81,8 +106,10 @@ class CosineLoss(Model):
     """What arcface adds to the angle, in radians."""
 
 
-class Waveform(Model):
+class Waveform(Kind):
     """The kind waveform: spectrogram branches and a branch of the whole clip's spectrum (`asd.waveform`)."""
+
+    streams: ClassVar[bool] = True
 
     resolutions: Annotated[list[Annotated[int, Field(ge=128)]], Field(min_length=1)] = [1024]
     """Samples of a window of the spectrogram of each spectrogram branch; hops are half of it. The recipe has 1024, or
@@ -110,21 +137,13 @@ class Waveform(Model):
         """The same, with nothing to train."""
         return self.model_copy(update={"epochs": 0, "steps": 0})
 
-
-class Official(Model):
-    """What the kinds of the challenge's official baselines share."""
-
-    def plan(self, clips: int) -> tuple[int, int]:
-        """Return the clips per step, at most, and the number of epochs of a training on so many clips."""
-        return min(self.batch, clips), self.epochs
-
     @property
-    def untrained(self) -> "Official":
-        """The same, with nothing to train."""
-        return self.model_copy(update={"epochs": 0})
+    def augmentations(self) -> list[str]:
+        """What a submission to the challenge calls its augmentations."""
+        return ["mixup"] if self.mixup else []
 
 
-class Autoencoder(Official):
+class Autoencoder(Kind):
     """The kind autoencoder: the official baseline (`asd.autoencoder`). It takes whole clips of log-mels."""
 
     stages: ClassVar[int] = 3
@@ -139,7 +158,7 @@ class Autoencoder(Official):
     """Which tenth of the inputs is not learned from: the last one, as in 2020 to 2022, or a random one, as later."""
 
 
-class Mobilenet(Official):
+class Mobilenet(Kind):
     """The kind mobilenet: MobileNetV2 as the official baseline of 2021 and 2022 (`asd.mobilenet`)."""
 
     classifies: ClassVar[bool] = True
@@ -161,10 +180,7 @@ class Mobilenet(Official):
 
 
 class Kinds(Model):
-    """The kinds of networks besides efficientnet: a block of settings for each, which has its name.
-
-    A block has a method `plan` and a property `untrained`.
-    """
+    """The table: the kinds of networks besides efficientnet, and a block of settings for each, which has its name."""
 
     waveform: Waveform = Waveform()
     """Settings of the kind waveform; in an entry of `networks` those that differ from the top-level block."""
@@ -183,6 +199,8 @@ COMMON = ("kind", "scope", "seed")
 
 class Training(Kinds):
     """Training of one network."""
+
+    streams: ClassVar[bool] = True
 
     kind: Literal[tuple(NETWORKS)] = "efficientnet"
     """efficientnet: a pre-trained EfficientNet on log-mels. waveform: spectrogram branches and a branch of the whole
@@ -263,6 +281,17 @@ class Training(Kinds):
         return self.model_copy(update={block: getattr(self, block).untrained} if block else {"epochs": 0})
 
     @property
+    def augmentations(self) -> list[str]:
+        """What a submission to the challenge calls the augmentations of an efficientnet."""
+        on = {
+            "mixup": self.mixup.alpha,
+            "time masking": self.time_masks.count * self.time_masks.width,
+            "frequency masking": self.frequency_masks.count * self.frequency_masks.width,
+            "parametric equaliser": self.equaliser.probability,
+        }
+        return [name for name, value in on.items() if value]
+
+    @property
     def own(self) -> Any:
         """The settings of its kind."""
         return getattr(self, NETWORKS[self.kind]) if NETWORKS[self.kind] else self
@@ -319,12 +348,12 @@ class Network(Training):
     @property
     def stages(self) -> int:
         """The number of stages whose features lie side by side."""
-        return self.last_stage if self.own is self else getattr(self.own, "stages", 1)
+        return self.last_stage if self.own is self else self.own.stages
 
     @property
     def classifies(self) -> bool:
         """Whether it has a classifier of sections."""
-        return self.own is self or getattr(self.own, "classifies", False)
+        return self.own is self or self.own.classifies
 
     @property
     def starts(self) -> bool:
