@@ -1,10 +1,12 @@
 """SMOTE: where synthetic rows lie, and what detectors do with them."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from imblearn.over_sampling import SMOTE
 from sklearn.covariance import ledoit_wolf
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
 from asd import gaussian, gmm
 from asd.settings import Gmm, Mvg
@@ -15,25 +17,40 @@ def rows_of(count: int, features: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, features)).astype(np.float32)
 
 
-def test_a_synthetic_row_lies_between_a_row_and_one_of_its_nearest():
-    rows = rows_of(9, 6).astype(float)
-    made = smote(rows, 200, 3, np.random.default_rng(0))
-    assert made.shape == (200, 6)
-    nearest = NearestNeighbors(n_neighbors=3).fit(rows).kneighbors()[1]
-    segments = [(i, j) for i in range(9) for j in nearest[i]]
-    begins, ends = (rows[[one[side] for one in segments]] for side in (0, 1))
-    seen, places = set(), []
+def segments_of(made: np.ndarray, rows: np.ndarray) -> tuple[set[tuple[int, int]], np.ndarray]:
+    """The pairs of rows on the segments between which others lie, and where on it each lies, from 0 to 1."""
+    pairs = np.array(list(combinations(range(len(rows)), 2)))
+    begins, along = rows[pairs[:, 0]], rows[pairs[:, 1]] - rows[pairs[:, 0]]
+    found, places = set(), []
     for row in made:
-        along = ends - begins
         place = ((row - begins) * along).sum(1) / (along**2).sum(1)
         off = np.linalg.norm(begins + place[:, None] * along - row, axis=1)
-        on = off.argmin()
-        assert off[on] < 1e-9
-        assert 0 <= place[on] <= 1
-        seen.add(frozenset(segments[on]))
-        places.append(place[on])
-    assert seen == {frozenset(one) for one in segments}  # every row and each of its neighbours are drawn
-    assert 0.4 < np.mean(places) < 0.6
+        assert off.min() < 1e-9
+        found.add(tuple(pairs[off.argmin()]))
+        places.append(place[off.argmin()])
+    return found, np.array(places)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 8])
+def test_synthetic_rows_lie_between_the_rows_of_imbalanced_learn(neighbours):
+    rows = rows_of(9, 6).astype(float)
+    found, places = segments_of(smote(rows, 400, neighbours, np.random.default_rng(0)), rows)
+    both, label = np.concatenate([rows_of(409, 6, seed=1), rows]), np.arange(418) // 409
+    made = SMOTE(k_neighbors=neighbours, random_state=0).fit_resample(both, label)[0][418:]
+    assert len(made) == 400
+    assert found == segments_of(made, rows)[0]  # so many are drawn that every row and each of its neighbours are
+    assert places.min() >= 0
+    assert places.max() <= 1
+    assert 0.4 < places.mean() < 0.6
+
+
+@pytest.mark.parametrize("share", [0.15, 0.2, 0.5, 1.0])
+def test_the_target_grows_by_as_many_rows_as_with_imbalanced_learn(share):
+    """With shares that give whole numbers: of others, the nearest one is taken here, and the lower one there."""
+    rows, domain = rows_of(44), np.arange(44) // 40
+    _, domains = grown(rows, domain, domain == 1, Mvg(smote=share), np.random.default_rng(0))
+    _, expected = SMOTE(sampling_strategy=share, k_neighbors=2).fit_resample(rows, domain)
+    np.testing.assert_array_equal(domains, expected)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.2, 8), (0.0, 4), (0.05, 4), (1.0, 40)])
