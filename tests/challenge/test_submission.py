@@ -314,6 +314,19 @@ def test_description_follows_the_configuration():
     assert content["system"]["external_datasets"] == [{"name": None, "url": None}]
 
 
+def test_description_of_an_audio_transformer():
+    backbone = {"name": "vit_base_patch16_1024_128", "weights": "hf_hub:owner/vit.audiomae"}
+    networks = yaml.safe_load((ROOT / "config/config.yaml").read_text())["networks"]
+    networks["waveform"] = {"kind": "audiomae", "backbone": backbone}
+    content = meta(
+        "waveform", models={"fan": "waveform"}, complexity={("waveform", "fan"): Complexity(1, 1)}, networks=networks
+    )
+    described = content["system"]["description"]
+    assert described["machine_learning_method"].startswith("transformer (vit_base_patch16_1024_128), ")
+    assert described["external_data_usage"] == "pre-trained model"
+    assert content["system"]["external_datasets"] == [{"name": "what vit.audiomae was trained on", "url": None}]
+
+
 @pytest.mark.parametrize("block", [{"label": "no institute"}, {"authors": []}])
 def test_settings_of_a_submission_are_refused(block):
     with pytest.raises(InputError, match="submission"):

@@ -316,8 +316,7 @@ def words(flag, values):
 
 def weights_file(wildcards):
     """The file from which a backbone's weights are taken, if any."""
-    weights = BACKBONES[wildcards.backbone].weights
-    return [] if weights in ("imagenet", "package", "none") else weights
+    return BACKBONES[wildcards.backbone].path or []
 
 
 def start_of(wildcards):
@@ -394,6 +393,9 @@ def scoring_needs(network, cache):
     clips, mels, frames = shape_of(cache)
     window = windows.window or frames
     starts = (frames - window) // min(windows.hop, windows.test_hop) + 1
+    if settings.networks[network].kind == "audiomae":
+        # 0.7 s per clip, also of a short one (vit_base_patch16_1024_128, one thread): as 300 mel bins of 1024 frames.
+        mels, window = 300, max(1024, 3 * frames)
     return needs("score", mels * max(window, 1024), clips * starts * mels * window)
 
 

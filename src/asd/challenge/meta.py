@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asd.results.metrics_table import select
+from asd.settings import audio_shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,7 +234,7 @@ def description(
                 "acoustic_features": "log-mel energies",
                 "embeddings": None,
                 "machine_learning_method": _listed(
-                    [*(f"CNN ({name})" for name in backbones), *(_method(part) for part in parts)]
+                    [*(f"{_architecture(name)} ({name})" for name in backbones), *(_method(part) for part in parts)]
                 ),
                 "aggregation_method": "average" if any(network.windows.window for network in networks) else None,
                 "domain_adaptation_method": None,
@@ -254,6 +255,10 @@ def description(
         },
         "results": {"development_dataset": results},
     }
+
+
+def _architecture(name: str) -> str:
+    return "transformer" if audio_shape(name) else "CNN"
 
 
 def _method(model: "Scored") -> str:

