@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import merged
+from sklearn.metrics import roc_auc_score
 
 from asd.errors import InputError
 from asd.settings import load
@@ -185,6 +186,32 @@ def test_the_provenance_of_the_tables_makes_them_again(finished):
 def test_a_change_reruns_what_depends_on_it_and_nothing_before(finished, changes, jobs):
     output = snakemake(finished, "--dry-run", overlay=changed(TINY, **changes))
     assert planned(output) == (jobs | {"all": 1} if jobs else {})
+
+
+@pytest.mark.slow
+def test_the_baselines_run_to_their_figures(tmp_path):
+    """The networks and the mixture of the overlay; its other models differ from these, or the default's, in values."""
+    logmel = {"logmel": {"mels": 32}}
+    small = {
+        "dataset": {"demo": {"sections": 2, "train_source": 16, "train_target": 2, "test": 2, "seconds": 1.0}},
+        "machines": ["fan"],
+        **logmel,
+        "networks": {"ae": logmel, "ae_later": logmel, "mobilenet": logmel},
+        "autoencoder": {"epochs": 1},
+        "mobilenet": {"epochs": 1, "window": 32, "test_hop": 8},
+        "metrics": {"resamples": 20, "splits": 5},
+        "run_models": ["selective", "mobilenet", "twfr_gmm_smote"],
+    }
+    overlay = merged(yaml.safe_load((ROOT / "config/baselines.yaml").read_text()), small)
+    snakemake(tmp_path, "--", "results/tables/metrics.csv", overlay=overlay)
+    metrics = pd.read_csv(tmp_path / "results/tables/metrics.csv", dtype={"section": str})
+    for model in small["run_models"]:
+        scores = pd.read_csv(tmp_path / f"results/scores/{model}/fan.csv", dtype={"section": str})
+        judged = scores[(scores["split"] == "test") & (scores["section"] == "01")]
+        judged = judged[(judged["label"] == "anomaly") | (judged["domain"] == "target")]
+        expected = roc_auc_score(judged["label"] == "anomaly", judged["score"])
+        found = metrics.query(f"model == '{model}' and section == '01' and domain == 'target' and metric == 'auc'")
+        assert found["value"].tolist() == [pytest.approx(expected)]
 
 
 def test_the_papers_graph(tmp_path):
