@@ -343,6 +343,7 @@ def needs(project, tmp_path_factory):
 
     def needs(rule: str, attempt: int = 1, device: str = "auto", **plain) -> dict[str, int]:
         change = {"networks": {"plain": plain}, "compute": {"device": device}}
+        change["models"] = {"plain": {"mvg": {"stages": [1]}}}  # which networks of all kinds have
         jobs = workplace._run(merged(BASE, change), "dryrun").jobs
         (job,) = [job for job in jobs if job.rule.name == rule and job.wildcards.get("network") == "plain"]
         job.attempt = attempt
@@ -362,6 +363,12 @@ def test_a_training_asks_for_the_memory_of_its_batch(needs):
     assert needs("train", batch=100, attempt=2)["mem_mb"] == 2 * asked
     assert needs("train", batch=100, device="cuda")["mem_mb"] < asked / 5  # it is the device that holds them
     assert 1908 < needs("train", batch=32, window=64)["mem_mb"] < asked / 3  # 1908 MB measured with Lite1
+
+
+# Measured, MB: the peak of a process, of a waveform network that of one resolution on 64 clips of 10 s.
+@pytest.mark.parametrize(("kind", "peak"), [("waveform", 3300), ("autoencoder", 806), ("mobilenet", 1088)])
+def test_a_training_of_another_kind_asks_for_enough_and_not_for_the_impossible(needs, kind, peak):
+    assert peak < needs("train", kind=kind)["mem_mb"] < max(5000, 6 * peak)
 
 
 def test_a_job_asks_for_the_time_of_its_clips(needs):

@@ -68,6 +68,8 @@ def test_the_baselines_are_valid_and_have_the_published_settings():
     assert (loaded.networks["ae_later"].autoencoder.batch, mobilenet.mobilenet.rate) == (256, 1e-5)
     assert mobilenet.windows == settings.Windows(window=64, hop=8, test_hop=1)
     assert loaded.trained_as("ae_later") == "ae_later"
+    faster = settings.load(configuration(BASELINES, {"mobilenet": {"test_hop": 8}})).networks["mobilenet"]
+    assert (faster.windows.test_hop, faster.training) == (8, mobilenet.training)  # it is not trained again
     assert set(loaded.run_models) >= set(BASELINES["models"])
 
 

@@ -332,7 +332,8 @@ def start_of(wildcards):
 # Memory and time of a network's job, estimated from the clips that it processes. Measured on a CPU (one thread, 224 mel
 # bins): a process takes 0.8 GB before its first batch, and more with CUDA's libraries. Per pixel (a mel bin of a frame)
 # it then takes 2.3 kB (Lite1), 3.0 kB (B1) or 5.5 kB (B4; the second attempt is enough for it) in training, and 0.4 to
-# 0.5 kB without gradients.
+# 0.5 kB without gradients. The other kinds take less; a network of the waveform 0.6 kB with one resolution, 1.2 kB with
+# three, of 224 mel bins, and it does not depend on these.
 LOADED = 3000  # MB
 BYTES = {"train": 3000, "score": 600}  # per pixel of a batch
 # Microseconds per pixel, measured on a busy CPU. A GPU is assumed to be twenty times as fast, and to be used unless
@@ -380,11 +381,12 @@ def training_needs(wildcards, input):
     shapes = [shape_of(cache) for cache in input.cache]
     clips = sum(shape[0] for shape in shapes)
     batch, epochs = training.plan(max(clips, 1))
-    one = shapes[0][1] * (training.window or min(shape[2] for shape in shapes))
+    mels, frames = shapes[0][1], min(shape[2] for shape in shapes)
     held = sum(os.path.getsize(cache) for cache in input.cache)
     if training.own.streams:
         held = min(HELD, held)
-    return needs("train", batch * one, epochs * clips * one, held)
+    example, of_clip = training.own.frames or frames, training.window or frames
+    return needs("train", batch * mels * example, epochs * clips * mels * of_clip, held)
 
 
 def scoring_needs(network, cache):

@@ -101,6 +101,16 @@ class Kind(Model):
     streams: ClassVar[bool] = False
     """Whether many training clips are read batch by batch; otherwise all are in memory."""
 
+    @property
+    def frames(self) -> int:
+        """Frames of an example of a batch; 0: those of a clip."""
+        return 0
+
+    @property
+    def training(self) -> "Kind":
+        """The same, with defaults of what only features and scores depend on."""
+        return self
+
     def plan(self, clips: int) -> tuple[int, int]:
         """Return the clips per step, at most, and the number of epochs of a training on so many clips."""
         return min(self.batch, clips), self.epochs
@@ -183,6 +193,11 @@ class Autoencoder(Kind):
     validation: Literal["last", "random"] = "last"
     """Which tenth of the inputs is not learned from: the last one, as in 2020 to 2022, or a random one, as later."""
 
+    @property
+    def frames(self) -> int:
+        """Frames of an example."""
+        return 5
+
 
 class Mobilenet(Kind):
     """The kind mobilenet: MobileNetV2 as the official baseline of 2021 and 2022 (`asd.mobilenet`)."""
@@ -203,6 +218,16 @@ class Mobilenet(Kind):
     """Frames from one window of a training clip to the next."""
     test_hop: int = Field(1, ge=1)
     """Frames from one window of a test clip to the next."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of an example."""
+        return self.window
+
+    @property
+    def training(self) -> "Mobilenet":
+        """The same, with the default of what only features and scores depend on."""
+        return self.model_copy(update={"test_hop": type(self).model_fields["test_hop"].default})
 
 
 class Audiomae(Kind):
@@ -329,6 +354,11 @@ class Training(Kinds):
         return self.model_copy(update={block: getattr(self, block).untrained} if block else {"epochs": 0})
 
     @property
+    def frames(self) -> int:
+        """Frames of an example of an efficientnet; 0: those of a clip."""
+        return self.window
+
+    @property
     def augmentations(self) -> list[str]:
         """What a submission to the challenge calls the augmentations of an efficientnet."""
         on = {
@@ -413,7 +443,8 @@ class Network(Training):
     @property
     def training(self) -> Training:
         """The slice that training depends on."""
-        return part(Training, self)
+        training, block = part(Training, self), NETWORKS[self.kind]
+        return training.model_copy(update={block: self.own.training}) if block else training
 
     @property
     def stages(self) -> int:
