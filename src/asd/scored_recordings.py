@@ -131,18 +131,20 @@ def _draw(
 ) -> None:
     """Draw a recording, or the course of one that was scored in steps, with the mean spectrum of each."""
     from asd.files import printable
-    from asd.report import figures
+    from asd.report import sound_figures, style
 
     if len(rows) == 1:
         (found,), (row,) = scored, rows
         limit = "" if found.threshold == float("inf") else f" (threshold {found.threshold:.4g})"
         title = f"{printable(name)}: {found.score:.4g}{limit}, as section {row['section']}"
-        drawn = figures.clip(logmels[0], settings, found.times, found.windows, found.threshold, title, found.bands)
+        drawn = sound_figures.clip(
+            logmels[0], settings, found.times, found.windows, found.threshold, title, found.bands
+        )
     else:
         count = sum(row["decision"] == "anomalous" for row in rows)
         title = f"{printable(name)}: {count} of {len(rows)} steps anomalous"
-        drawn = figures.course(rows, [one.mean(1) for one in logmels], settings, title)
-    figures.save(drawn, picture.parent, picture.name)
+        drawn = sound_figures.course(rows, [one.mean(1) for one in logmels], settings, title)
+    style.save(drawn, picture.parent, picture.name)
 
 
 def row_of(detector: "Detector", path: Path, start: float, seconds: float, found: "Score") -> dict:

@@ -9,7 +9,7 @@ from finished import make_machine
 
 from asd.cache import open_cache
 from asd.features import open_features
-from asd.report import figures, machine_figures
+from asd.report import figures, machine_figures, sound_figures, style
 from asd.results.metrics import FIGURES, percent, section_figures
 from asd.scores import read_scores
 from asd.settings import LogMel
@@ -90,7 +90,7 @@ def test_the_distributions_show_every_clip_and_the_threshold():
 def test_what_is_lacking_is_left_out(clips, tmp_path):
     table = scored(clips).assign(threshold=np.inf, decision=-1)
     assert figures.roc(table, 0.1) is None
-    figures.save(figures.distributions(table), tmp_path, "scores")
+    style.save(figures.distributions(table), tmp_path, "scores")
     assert "threshold" not in (tmp_path / "scores.svg").read_text()
 
 
@@ -125,7 +125,7 @@ def test_each_model_has_a_point_with_its_interval():
     (axes,) = figures.systems({"AUC": table, "pAUC": nothing}, {"A"}).axes
     lines = [(list(line.get_xdata()), line.get_color()) for line in axes.lines[:-1]]
     assert lines == [
-        ([50, 70], figures.GREY), ([60], figures.GREY), ([80, 80], figures.BLUE), ([80], figures.BLUE)
+        ([50, 70], style.GREY), ([60], style.GREY), ([80, 80], style.BLUE), ([80], style.BLUE)
     ]  # fmt: skip
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["A", "B", "C"]
     assert figures.systems({"AUC": nothing}, set()) is None
@@ -134,7 +134,7 @@ def test_each_model_has_a_point_with_its_interval():
 def test_a_figure_is_as_wide_as_a_phone_and_has_texts_that_can_be_read(machine, tmp_path):
     """Of 390 points a phone's page has 352 for a figure; a point of matplotlib is 4/3 of one."""
     scores = read_scores(machine.of("scores", "global", "csv"))
-    figures.save(figures.distributions(scores), tmp_path, "scores")
+    style.save(figures.distributions(scores), tmp_path, "scores")
     svg = (tmp_path / "scores.svg").read_text()
     width = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1])
     sizes = [float(size) for size in re.findall(r"font(?:-size)?: ([\d.]+)px", svg)]
@@ -144,12 +144,12 @@ def test_a_figure_is_as_wide_as_a_phone_and_has_texts_that_can_be_read(machine, 
 
 
 def test_text_and_axes_are_light_on_a_dark_screen(machine, tmp_path):
-    figures.save(figures.distributions(read_scores(machine.of("scores", "global", "csv"))), tmp_path, "scores")
+    style.save(figures.distributions(read_scores(machine.of("scores", "global", "csv"))), tmp_path, "scores")
     svg = (tmp_path / "scores.svg").read_text()
     (rules,) = re.findall(r"<style>@media \(prefers-color-scheme: dark\)(.*?)</style>", svg)
     for text in re.findall(r"<text ([^>]*)>", svg):
-        assert f"fill: {figures.INK}" in text
-    assert f"[style*='fill: {figures.INK}']{{fill:{figures.DARK[figures.INK]} !important}}" in rules
+        assert f"fill: {style.INK}" in text
+    assert f"[style*='fill: {style.INK}']{{fill:{style.DARK[style.INK]} !important}}" in rules
     assert "#ffffff" not in svg
 
 
@@ -193,7 +193,7 @@ def test_the_difference_is_that_of_the_two_clips():
     typical = np.repeat(np.linspace(-40, -20, 64)[:, None], 20, axis=1)
     louder = typical.copy()
     louder[10:20, 5:8] += 12
-    figure = figures.examples({"00": (typical, louder, "anomaly")}, LogMel(mels=64))
+    figure = sound_figures.examples({"00": (typical, louder, "anomaly")}, LogMel(mels=64))
     first, second, third = (axes.images[0].get_array() for axes in figure.axes)
     np.testing.assert_allclose(first, typical)
     np.testing.assert_allclose(second, louder)
@@ -240,7 +240,7 @@ def test_the_map_keeps_what_belongs_together():
 def test_the_ticks_of_a_mel_axis_agree_with_librosa():
     from librosa import mel_frequencies
 
-    places, names = figures.mel_ticks(LogMel(mels=128))
+    places, names = sound_figures.mel_ticks(LogMel(mels=128))
     assert names == ["0.5", "1", "2", "4"]
     centres = mel_frequencies(130, fmin=0, fmax=8000)[1:-1]
     np.testing.assert_allclose(np.interp(places, np.arange(128), centres), [500, 1000, 2000, 4000], rtol=1e-3)
@@ -270,8 +270,8 @@ def test_all_figures_of_a_machine_as_svg_and_png_twice_the_same(machine, tmp_pat
     curves = {path.parent.name: pd.read_csv(path) for path in machine.curves}
     with open_cache(machine.cache) as cache, open_features(machine.of("features", "global", "h5")) as features:
         for name, figure in machine_figures.machine_figures(cache, features, curves, scores, scores["ensemble"], 0.1):
-            figures.save(figure, tmp_path, name)
-    figures.save(figures.training(curves), tmp_path / "again", "training")
+            style.save(figure, tmp_path, name)
+    style.save(figures.training(curves), tmp_path / "again", "training")
     kinds = {f"{kind}-{model}" for kind in ("roc", "scores") for model in ("global", "local")}
     kinds |= {"map", "training", "spectra", "examples"}
     assert {path.stem for path in tmp_path.glob("*.svg")} == {path.stem for path in tmp_path.glob("*.png")} == kinds

@@ -43,8 +43,8 @@ def main(
 
     from asd.cache import open_cache
     from asd.features import open_features
-    from asd.report.figures import save
     from asd.report.machine_figures import machine_figures
+    from asd.report.style import save
     from asd.scores import read_scores
 
     models = [path.parent.name for path in scores]

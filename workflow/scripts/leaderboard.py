@@ -62,7 +62,7 @@ def main(
     from asd.errors import InputError
     from asd.files import write_table, written
     from asd.releases import machines_of
-    from asd.report import figures as drawing
+    from asd.report import figures, style
     from asd.report.page import write_page
     from asd.results import leaderboard, leaderboard_texts
     from asd.results.ensemble import read_scored
@@ -111,7 +111,7 @@ def main(
             "others": leaderboard_texts.texts(table, ranked=False),
         }
         texts["published"] = leaderboard_texts.published_texts(published)
-        drawn = drawing.against_time(table)
+        drawn = figures.against_time(table)
         one = {"part": part, "machines": found, "texts": texts, "drawn": drawn is not None}
         one["note"] = partly if everything and not whole else ""
         one["clips"] = sum(len(clips) for clips in next(iter(systems.values())).values())
@@ -123,7 +123,7 @@ def main(
         with written(out.with_name(f"{part}.md")) as aside:
             aside.write_text(text, encoding="utf-8")
         if drawn:
-            drawing.save(drawn, out.parent, part)
+            style.save(drawn, out.parent, part)
         print(text)
     # Remove what an earlier run wrote for a part that no longer has labels.
     for part in PARTS:

@@ -47,8 +47,7 @@ def main(
     import yaml
 
     from asd.files import read_table, written
-    from asd.report import figures as drawing
-    from asd.report import page
+    from asd.report import page, style
     from asd.report.machine_figures import model_figures
     from asd.results import alarms
     from asd.results.metrics_table import read_metrics
@@ -67,7 +66,7 @@ def main(
     drawn = dict(model_figures(page.systems(table, settings.metrics.pauc_anomalies), untrained))
     models_dir.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
-        drawing.save(figure, models_dir, name)
+        style.save(figure, models_dir, name)
     shutil.rmtree(out.parent / "figures", ignore_errors=True)
     rates = alarms.text(table[table["metric"].isin(alarms.RATES)])
     verdicts = page.verdicts(machines, chosen, table, titles)

@@ -23,7 +23,7 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
     import json
 
     from asd.files import write_table, written
-    from asd.report import figures
+    from asd.report import figures, style
     from asd.results import sweep_tables
     from asd.results.metrics_table import read_metrics
     from asd.settings import Variant
@@ -34,7 +34,7 @@ def main(*, metrics: Path, variants: str, pauc_anomalies: str = "both", out_dir:
     page = sweep_tables.page(table, pauc_anomalies)
     with written(out_dir / "sweep.md") as aside:
         aside.write_text(page, encoding="utf-8")
-    figures.save(figures.sweep(sweep_tables.chosen(table, "auc", "total")), figures_dir, "sweep")
+    style.save(figures.sweep(sweep_tables.chosen(table, "auc", "total")), figures_dir, "sweep")
     print(page)
 
 

@@ -19,8 +19,9 @@ from asd.features import window_times
 from asd.files import written
 from asd.mel import mel_edges
 from asd.progress import progress
-from asd.report.figures import COLORMAP, level_range, mel_ticks, time_span
 from asd.report.machine_figures import evenly
+from asd.report.sound_figures import level_range, mel_ticks, time_span
+from asd.report.style import COLORMAP
 from asd.results.suspicious import deviations
 from asd.scores import UNDECIDED
 

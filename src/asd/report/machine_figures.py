@@ -1,21 +1,13 @@
-"""Which figures there are of a machine, and of which clips each is drawn (`asd.report.figures` draws them)."""
+"""Which figures there are of a machine, and of which clips each is drawn (`figures` and `sound_figures` draw them)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asd.report.figures import (
-    DOMAINS,
-    distributions,
-    embedding_map,
-    examples,
-    flattened,
-    roc,
-    spectra,
-    systems,
-    training,
-)
+from asd.report.figures import distributions, embedding_map, flattened, roc, systems, training
+from asd.report.sound_figures import examples, spectra
+from asd.report.style import DOMAINS
 
 if TYPE_CHECKING:
     import pandas as pd
