@@ -215,7 +215,7 @@ def fit(
     """
     from asd.cache import open_cache
     from asd.corpus import write_manifest
-    from asd.detector import levels_of, refuse_silence, write_detector
+    from asd.detector_file import levels_of, refuse_silence, write_detector
     from asd.scores import read_scores
 
     if model not in settings.models:
@@ -254,7 +254,7 @@ def fused_scores(sources: list[Any], fuse: str, weights: list[float], decision: 
     """Return the score file of a model: that of its only source, or the fusion of several, which is written.
 
     Args:
-        sources: of the members, as `asd.detector.Source`.
+        sources: of the members, as `asd.detector_file.Source`.
         fuse: mean, max or min.
         weights: of the members, for the mean.
         decision: how the thresholds are found.
@@ -334,10 +334,10 @@ class _Stages:
         return path
 
     def source(self, name: str, decision: "Decision") -> Any:
-        """The files of a model of features or of a classifier, as `asd.detector.Source`."""
+        """The files of a model of features or of a classifier, as `asd.detector_file.Source`."""
         from asd import exposure
         from asd.cache import open_cache
-        from asd.detector import Source
+        from asd.detector_file import Source
         from asd.features import write_features
         from asd.kinds import load
         from asd.scores import write_scores

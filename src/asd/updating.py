@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from asd.cache import common_length, open_cache, write_cache
 from asd.corpus import check_once, sorted_clips, write_manifest
-from asd.detector import FEATURES, Detector, Loaded, Source, levels_of, refuse_silence, write_detector
+from asd.detector import Detector, Loaded
+from asd.detector_file import FEATURES, Source, levels_of, refuse_silence, write_detector
 from asd.errors import InputError
 from asd.features import open_features, write_features, write_training
 from asd.files import printable

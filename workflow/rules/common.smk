@@ -253,7 +253,7 @@ def curves_of(wildcards):
 
 
 def sources_of(wildcards):
-    """What the detector of a model is packed from: per member, the fields of asd.detector.Source."""
+    """What the detector of a model is packed from: per member, the fields of asd.detector_file.Source."""
     sources = []
     for name in settings.models[wildcards.model].members or [wildcards.model]:
         model, machine = settings.models[name], wildcards.machine

@@ -3,7 +3,8 @@
 Reads  of each member (a model itself, or the models of a fusion) the machine's log-mel cache (its settings), a
        trained network, the detector fitted to its features, and its scores; and the scores of the model, which hold the
        threshold.
-Writes a zip: weights (safetensors), fitted detectors (HDF5), and a description (JSON); asd/detector.py has its layout.
+Writes a zip: weights (safetensors), fitted detectors (HDF5), and a description (JSON); asd/detector_file.py has its
+       layout.
 """
 
 from pathlib import Path
@@ -29,8 +30,8 @@ def main(
     """Pack a detector.
 
     Args:
-        members: one JSON object each, the fields of asd.detector.Source: model, title, detector, spectrum, windows, and
-            the paths cache, network, features, fitted, scores.
+        members: one JSON object each, the fields of asd.detector_file.Source: model, title, detector, spectrum,
+            windows, and the paths cache, network, features, fitted, scores.
         scores: the scores of the machine's clips by this model.
         model: its name.
         title: its title.
@@ -39,7 +40,7 @@ def main(
         weights: the weights of a fusion's members.
         out: the detector to write (zip).
     """
-    from asd.detector import Source, write_detector
+    from asd.detector_file import Source, write_detector
 
     sources = [Source.model_validate_json(member) for member in members]
     write_detector(
