@@ -189,6 +189,12 @@ def test_tables_count_recordings_and_lists_name_clips(finished):
     assert ranked["file"].str.contains("@").all()
     page = json.loads((finished / "results/report/clips/pump/clips.json").read_text())
     assert len(page["clips"]) == len(ranked)
+    flagged = int((recordings["decision"][recordings["split"] == "test"] == 1).sum())  # of the ensemble
+    assert f"{flagged} of 6 recordings" in (finished / "results/report/verdict.rst").read_text()
+    html = (finished / "results/report/index.html").read_text()
+    assert f"<h1>{flagged} of 6 recordings" in html
+    assert "The models learned from 8 other recordings" in html
+    assert "Recordings are cut into clips of 1 s." in html
 
 
 def test_a_detector_decides_on_clips_as_the_workflow_does(finished, monkeypatch, capsys):

@@ -114,13 +114,10 @@ def test_models_for_which_no_network_is_trained():
     assert page.untrained(load(configuration)) == {"Untrained", "Spectrum", "Two"}
 
 
-def listed(*clips: tuple[str, int | None], training: int = 5) -> dict:
-    """A list of test clips (label, decision) of the machine fan."""
-    return {
-        "machine": "fan",
-        "training": training,
-        "clips": [{"label": label, "decisions": {"ensemble": decision, "oe": 1}} for label, decision in clips],
-    }
+def scored(*test: tuple[str, int]) -> dict[str, pd.DataFrame]:
+    """Scores of the machine fan: five training recordings, and test recordings (label, decision)."""
+    rows = [("train", "normal", 0)] * 5 + [("test", *one) for one in test]
+    return {"fan": pd.DataFrame(rows, columns=["split", "label", "decision"])}
 
 
 def rate(metric: str, some: int, every: int, **others: object) -> dict:
@@ -140,8 +137,8 @@ def test_the_verdict_says_what_was_found():
         rate("found", 3, 3, model="global"),
         rate("found", 1, 3, section="00", mean=""),
     ]
-    clips = listed(("anomaly", 1), ("anomaly", 0), ("anomaly", 1), ("normal", 1), ("normal", 0), ("", 1), ("", None))
-    (row,) = page.verdicts([clips], selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
+    scores = scored(("anomaly", 1), ("anomaly", 0), ("anomaly", 1), ("normal", 1), ("normal", 0), ("", 1), ("", -1))
+    (row,) = page.verdicts(scores, selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
     assert (row["title"], row["model"]) == ("CNN-OE", "oe")
     assert (row["flagged"], row["test"], row["undecided"], row["labelled"], row["training"]) == (4, 7, 1, 5, 5)
     assert row["found"] == {"value": "2 of 3", "interval": "13–88 %"}
@@ -166,7 +163,7 @@ def test_the_verdict_without_domains_is_that_of_all_clips():
     selection = pd.DataFrame([{"machine": "fan", "model": "oe", "criterion": "auc_all"}])
     ensemble = {"title": "Ensemble", "selection": "in_sample", "model": "ensemble"}
     rows = [figure("fan", np.nan, **ensemble), figure("fan", 0.75, domain="all", **ensemble)]
-    (row,) = page.verdicts([listed(("anomaly", 1))], selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
+    (row,) = page.verdicts(scored(("anomaly", 1)), selection, pd.DataFrame(rows), {"oe": "CNN-OE"})
     assert row["auc"]["value"] == "75.0"
     assert row["all_clips"]
 

@@ -19,6 +19,7 @@ def main(
     selection: Path,
     suspicious: Path,
     versus: Path | None = None,
+    scores: list[Path],
     figures: list[Path],
     clips: list[Path],
     benchmarks: list[Path],
@@ -34,6 +35,7 @@ def main(
         selection: the ensemble's choice.
         suspicious: the ranking of the test clips, with its remarks.
         versus: our tables beside the paper's, as compare_paper.py writes them.
+        scores: the ensemble's scores of each machine, in the order of the figures; of recordings, if these were cut.
         figures: one folder of figures per machine.
         clips: one folder of clips per machine.
         benchmarks: folders of benchmark files; missing ones are left out.
@@ -51,6 +53,7 @@ def main(
     from asd.report.machine_figures import model_figures
     from asd.results import alarms
     from asd.results.metrics_table import read_metrics
+    from asd.scores import read_scores
     from asd.settings import Settings
     from asd.threshold import FEWEST
 
@@ -69,7 +72,7 @@ def main(
         style.save(figure, models_dir, name)
     shutil.rmtree(out.parent / "figures", ignore_errors=True)
     rates = alarms.text(table[table["metric"].isin(alarms.RATES)])
-    verdicts = page.verdicts(machines, chosen, table, titles)
+    verdicts = page.verdicts({path.stem: read_scores(path) for path in scores}, chosen, table, titles)
     with written(out.with_name("verdict.rst")) as aside:
         aside.write_text(page.verdict_text(verdicts), encoding="utf-8")
     page.write_page(

@@ -19,6 +19,7 @@ from asd.errors import InputError
 from asd.files import written
 from asd.results.metrics import percent
 from asd.results.metrics_table import ALL_CLIPS, select
+from asd.scores import UNDECIDED
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -191,20 +192,20 @@ NOTHING = {"value": "–", "interval": ""}
 
 
 def verdicts(
-    machines: list[dict], selection: pd.DataFrame, metrics: pd.DataFrame, titles: dict[str, str]
+    scores: dict[str, pd.DataFrame], selection: pd.DataFrame, metrics: pd.DataFrame, titles: dict[str, str]
 ) -> list[dict]:
     """Return what was found on each machine.
 
     Args:
-        machines: the lists of clips (`read_clips`).
+        scores: machine -> the ensemble's scores (`asd.scores.read_scores`), of recordings if these were cut into clips.
         selection: the ensemble's choice.
         metrics: the table `asd.results.metrics_table`.
         titles: model -> its title.
 
     Returns:
-        Per machine: machine, model and title of the chosen model, training and test (numbers of clips), flagged and
-        undecided (of the test clips), labelled (of the test clips), found and alarms (cells: how many of the anomalous
-        and of the normal clips are called anomalous), auc and unseen (cells: in sample, cross-fitted), all_clips
+        Per machine: machine, model and title of the chosen model, training and test (numbers of recordings), flagged,
+        undecided and labelled (of the test recordings), found and alarms (cells: how many of the anomalous and of the
+        normal ones are called anomalous), auc and unseen (cells: in sample, cross-fitted), all_clips
         (whether these are of all clips).
     """
     chosen = selection.set_index("machine").to_dict("index")
@@ -212,8 +213,8 @@ def verdicts(
     area = select(metrics, "auc", "total")
     area = area[area["model"] == "ensemble"].assign(name=area["machine"].str.removesuffix(ALL_CLIPS))
     rows = []
-    for one in machines:
-        machine, clips = one["machine"], one["clips"]
+    for machine, table in scores.items():
+        test = table[table["split"] == "test"]
         model = chosen[machine]["model"]
         of_model = pooled[(pooled["machine"] == machine) & (pooled["model"] == model)].set_index("metric")
         rates = {
@@ -230,11 +231,11 @@ def verdicts(
                 "machine": machine,
                 "model": model,
                 "title": titles[model],
-                "training": one["training"],
-                "test": len(clips),
-                "flagged": sum(clip["decisions"]["ensemble"] == 1 for clip in clips),
-                "undecided": sum(clip["decisions"]["ensemble"] is None for clip in clips),
-                "labelled": sum(clip["label"] != "" for clip in clips),
+                "training": len(table) - len(test),
+                "test": len(test),
+                "flagged": int((test["decision"] == 1).sum()),
+                "undecided": int((test["decision"] == UNDECIDED).sum()),
+                "labelled": int((test["label"] != "").sum()),
                 "found": rates.get("found", NOTHING),
                 "alarms": rates.get("false_alarms", NOTHING),
                 "auc": cells.get("in_sample", NOTHING),
