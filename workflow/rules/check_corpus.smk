@@ -22,7 +22,7 @@ rule check_corpus:
     params:
         script=f"{SCRIPTS}/check_corpus.py",
         code=code("check_corpus"),
-        settings=f"{flags(settings.logmel)} {flags(settings.check)}",
+        settings=f"{flags_of(settings.logmel.model_dump(include={'rate', 'convert', 'channel'}))} {flags(settings.check)}",
         out_dir=lambda wildcards, output: os.path.dirname(output.summary),
     shell:
         command(

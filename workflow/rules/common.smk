@@ -38,7 +38,7 @@ from asd.errors import InputError
 from asd.files import contents, digest, written
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
-from asd.settings import DETECTORS, NETWORKS, flags, load
+from asd.settings import DETECTORS, NETWORKS, flags, flags_of, load
 from asd.expansion import expand as expand_sweep
 from asd.own_manifest import manifest_of, recordings_of
 from snakemake.exceptions import WorkflowError
