@@ -87,7 +87,7 @@ def _moved(training: "pd.DataFrame", score: np.ndarray, level: np.ndarray) -> st
     if len(held_out) >= SCORED and np.median(score) > (limit := _end(held_out, 0.95)):
         return (
             f"score as a whole higher than the training recordings (median {np.median(score):.4g}; 95% of those were "
-            f"below {limit:.4g}), at the level of those"
+            f"below {limit:.4g}), although they are as loud as those"
         )
     return ""
 

@@ -54,8 +54,8 @@ class Pcm:
         """Bytes of samples that are to come, if the header of a wav says their number."""
         self.gaps: list[tuple[float, float]] = []
         """(seconds of sound before it, its length in seconds) of each gap."""
-        self.seconds = 0.0
-        """Seconds of sound that were read."""
+        self.frames = 0
+        """Samples of each channel that were read."""
         header = self._header()
         for name, given, value in (("--rate", rate, header[0]), ("--channels", channels, header[1])):
             if None not in (given, value) and given != value:
@@ -71,6 +71,11 @@ class Pcm:
             raise InputError(
                 f"--channel: found {settings.channel}, but the input has {self.channels} (--channels says how many)"
             )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of sound that were read."""
+        return self.frames / self.rate
 
     def _exactly(self, count: int) -> bytes:
         """The next bytes, fewer at the end of the input."""
@@ -146,7 +151,7 @@ class Pcm:
             data = self.rest + data
             whole = len(data) - len(data) % frame
             self.rest = data[whole:]
-            self.seconds += whole / frame / self.rate
+            self.frames += whole // frame
             if whole:
                 yield np.frombuffer(data[:whole], "<i2").reshape(-1, self.channels)
 

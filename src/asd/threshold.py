@@ -104,7 +104,7 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
         else:
             log.info(
                 "threshold: %s: %d training recordings, fewer than %d; its threshold is found from the standardised "
-                "scores of all sections, %d clips",
+                "scores of all sections (%d)",
                 *(group.where, group.recordings, OWN, len(group.pooled)),
             )
             standard = 0.0 if _equal(own) else threshold(group.pooled, settings.quantile)[0]

@@ -219,7 +219,8 @@ def _known(before: Path, new: Path) -> set[str]:
             count = len(opened.clips)
     if known:
         file, same = next(iter(known.items()))
-        said = f"{len(known)} of {count} recordings are in the detector already, or twice: {file} is {same}"
+        other = "" if same == file else f", which is the same sound as {same}"
+        said = f"{len(known)} of {count} recordings are in the detector already, or twice: {file}{other}"
         if len(known) == count:
             raise InputError(f"{said}; there is nothing to add")
         log.warning("%s; they are left out", said)
