@@ -1,6 +1,7 @@
 """Long recordings that are cut into clips (`logmel.cut`): the clips, their scores, and those of the recordings."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,14 @@ def test_a_recording_shorter_than_a_clip_is_refused_or_padded(manifest, tmp_path
         assert not sound[int(2.5 * RATE) :].any()
 
 
+def test_long_recordings_that_are_not_cut_are_told_of(manifest, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("asd.cache.LONG", 2.5)
+    write_cache(tmp_path / "cut.h5", manifest, CUT)
+    assert "logmel.cut" not in caplog.text
+    write_cache(tmp_path / "whole.h5", manifest, LogMel(mels=64, lengths="crop", crop_limit=1))
+    assert "each of the 10 clips has 2.5 s; if they are long recordings, set logmel.cut.seconds" in caplog.text
+
+
 def test_the_scores_of_a_recording_are_pooled():
     clips = pd.DataFrame(
         {
@@ -132,8 +141,8 @@ def test_the_scores_of_a_recording_are_pooled():
         ({"logmel": {"cut": {"every": 1}}}, "logmel.cut: every: without seconds"),
         ({"logmel": {"cut": {"seconds": 0.05}}}, "expected 0, or 0.1 seconds or more"),
         (
-            {"networks": {"local": {"logmel": {"cut": {"seconds": 1}}}}},
-            "networks.local.logmel.cut: found 1 s; all models",
+            {"logmel": {"cut": {"seconds": 1}}, "networks": {"local": {"logmel": {"cut": {"every": 0.5}}}}},
+            "networks.local.logmel.cut: found {seconds: 1, every: 0.5, pool: mean}, but logmel.cut is {seconds: 1, ",
         ),
     ],
 )
@@ -141,7 +150,7 @@ def test_impossible_settings(change, message):
     from conftest import merged
 
     default = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         load(merged(default, change))
 
 

@@ -50,6 +50,8 @@ SHARD_SAMPLES = 2**21
 KEPT_AFTER = 10
 """Seconds of a job after which shards are kept. Those before are computed again as fast as they are looked for, and a
 small corpus needs none."""
+LONG = 60
+"""Seconds of a clip from which on recordings should be cut."""
 HELD = 4 * 10**9
 """Bytes of a training set that are held in the memory of a processor; a larger one is streamed (`asd.streaming`)."""
 
@@ -85,6 +87,12 @@ def write_cache(path: Path, manifest: Path, settings: LogMel, samples: int | Non
     if settings.cut.seconds or samples is None:
         lengths = {path: soundfiles.length(file, settings) for path, file in zip(clips["path"], files, strict=True)}
         samples = window(settings) or common_length(lengths, settings)
+        if not settings.cut.seconds and samples >= LONG * settings.rate:
+            log.warning(
+                "each of the %d clips has %.3g s; if they are long recordings, set logmel.cut.seconds (say, 10): "
+                "then models learn from many short clips and say when something happened",
+                *(len(clips), samples / settings.rate),
+            )
     if settings.convert or settings.channel != "mono":
         for change, times in Counter(soundfiles.converted(file, settings) for file in files).items():
             log.info("%d of %d recordings: %s", times, len(files), change or "taken as they are")

@@ -116,8 +116,8 @@ class Settings(Detectors, Kinds):
         for name, network in self.networks.items():
             if network.logmel.cut != self.logmel.cut:
                 raise ValueError(
-                    f"networks.{name}.logmel.cut: found {network.logmel.cut.seconds:g} s; all models score the same "
-                    "clips, so this is a setting of the top-level logmel"
+                    f"networks.{name}.logmel.cut: found {network.logmel.cut}, but logmel.cut is {self.logmel.cut}; all "
+                    "models score the same clips: set it in the top-level logmel only"
                 )
             if network.strange:
                 raise ValueError(

@@ -141,6 +141,9 @@ class Cut(Model):
             raise ValueError("every: without seconds, recordings are not cut; set cut.seconds")
         return self
 
+    def __str__(self) -> str:
+        return f"{{seconds: {self.seconds:g}, every: {self.every:g}, pool: {self.pool}}}"
+
 
 class LogMel(Model):
     """The log-mel spectrogram: 10 log10 of the mel power, floor 1e-10, no clipping to a clip's own maximum."""
