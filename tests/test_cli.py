@@ -20,6 +20,7 @@ from test_fitting import normals
 
 from asd import cli
 from asd.detector import Detector
+from asd.errors import InputError
 
 HEADER = [
     *("file", "start", "score", "decision", "section", "threshold", "standardised"),
@@ -224,6 +225,20 @@ def test_the_steps_of_a_recording_stay_in_order_and_are_drawn(
     assert rows[0][0] == rows[4][0] or rows[1][0] == rows[5][0]
     assert f"{long}: 5 steps of 1.00 s; anomalous from 0:00:00 to 0:00:04.5 (5 of 5 steps)" in err
     assert "5 of 5 steps anomalous" in (plot / "long.svg").read_text()
+
+
+def test_a_picture_that_cannot_be_written_takes_no_score_away(
+    detectors, recordings, tmp_path, monkeypatch, capsys, caplog
+):
+    def full(figure, folder, name):
+        raise InputError(f"{folder / name}.svg: cannot be written: the disk is full")
+
+    monkeypatch.setattr("asd.report.style.save", full)
+    words = ("--detector", detectors / "local/fan.zip", "--format", "jsonl", *recordings.values())
+    expected = asd(monkeypatch, capsys, "score", *words)
+    assert asd(monkeypatch, capsys, "score", "--plot", tmp_path, *words)[:2] == expected[:2]
+    assert len(caplog.messages) == len(recordings)
+    assert all(one.endswith(".svg: cannot be written: the disk is full") for one in caplog.messages)
 
 
 def test_steps_of_a_watched_recording_count_one_by_one(detectors, long, tmp_path, monkeypatch, capsys):

@@ -13,8 +13,8 @@ from conftest import hum
 from detectors import FITS, WINDOWS, asd, damaged
 from test_fitting import normals
 
-from asd import cli, detector, sections
-from asd.cache import write_cache
+from asd import cli, detector_file, sections
+from asd.cache import open_cache, write_cache
 from asd.corpus import read_manifest, sorted_clips, write_manifest
 from asd.detector import Detector
 from asd.features import open_features, write_features
@@ -72,7 +72,7 @@ def test_a_network_stays_and_its_features_are_fitted_again(detectors, cache_path
     write_manifest(tmp_path / "all.csv", sorted_clips(pd.concat([before, like.assign(path=files, file=files)])))
     write_cache(tmp_path / "all.h5", tmp_path / "all.csv", LogMel(mels=64))
     network = load(detectors / "fan.safetensors").for_scoring()
-    with detector.open_cache(tmp_path / "all.h5") as cache:
+    with open_cache(tmp_path / "all.h5") as cache:
         write_features(tmp_path / "features.h5", network, cache, WINDOWS[model], network.mean.device)
     with open_features(tmp_path / "features.h5") as features:
         expected = sections.fit_sections(features, FITS[model], np.random.default_rng(0))
@@ -91,7 +91,7 @@ def test_a_network_stays_and_its_features_are_fitted_again(detectors, cache_path
 
 def test_features_that_are_too_large_are_left_out_and_said(tmp_path, monkeypatch, capsys, caplog):
     normals(tmp_path / "fan", 6)
-    monkeypatch.setattr(detector, "FEATURES", 6 * 2 * 224 * 4 - 1)
+    monkeypatch.setattr(detector_file, "FEATURES", 6 * 2 * 224 * 4 - 1)
     cli.fit(tmp_path / "fan", out=tmp_path / "fan.zip")
     assert "asd update cannot add recordings to it" in caplog.text
     normals(tmp_path / "new", 1, seed=1)

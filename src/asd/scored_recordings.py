@@ -92,7 +92,7 @@ def rows_of(
         section: as which it is scored; None: the nearest.
         every: seconds from one step to the next; None: the length of a step, and recordings that are little longer than
             one are scored whole.
-        picture: its picture is written to <picture>.svg and .png; None: none.
+        picture: its picture is written to <picture>.svg and .png; None: none. If it cannot be written, that is logged.
 
     Raises:
         InputError: it cannot be read or scored.
@@ -122,7 +122,10 @@ def rows_of(
     if len(rows) == 1:
         rows[0]["start"] = None
     if picture:
-        _draw(picture, path.name, settings, rows, scored, logmels)
+        try:
+            _draw(picture, path.name, settings, rows, scored, logmels)
+        except InputError as error:  # a full disk takes no score away
+            log.error("%s", error)
     return rows
 
 
