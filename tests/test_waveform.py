@@ -28,6 +28,7 @@ from asd.soundfiles import FULL_SCALE
 from asd.waveform import SHORTEST, Description, Network, of_length, of_recording, pieces
 
 CPU = torch.device("cpu")
+FIXED = CosineLoss(trainable=False)
 
 
 def describe(samples=16000, resolutions=(1024,), labels=("a", "b")):
@@ -251,8 +252,50 @@ def test_a_step_has_the_loss_and_the_gradients_of_the_plain_recipe(begun):
         assert (one.grad - other.grad).norm() < 1e-3 * other.grad.norm() + 1e-5 * whole, name
 
 
+def test_the_loss_of_exchanged_values_is_that_of_soft_labels(begun):
+    """FeatEx, clip by clip: the values of the other clip's spectrograms, and its label in a third group of classes."""
+    network, data, settings = begun(mixup=0.5, exchange=0.5, batch=6, resolutions=[256, 1024], loss=FIXED)
+    classifier = waveform.Classifier(network, settings).train()
+    plain = copy.deepcopy(classifier)
+    rows = torch.tensor([3, 1, 4, 0, 5, 9])
+    loss, _ = waveform.recipe(classifier, data, settings.waveform, 0).step(rows, torch.Generator().manual_seed(7))
+    loss.backward()
+
+    random = torch.Generator().manual_seed(7)
+    chance, share = torch.rand(2, 6, generator=random)
+    share[chance >= 0.5] = 1
+    partner = torch.randperm(6, generator=random)
+    exchanged = torch.rand(6, generator=random) < 0.5
+    other = torch.randperm(6, generator=random)
+    assert 0 < exchanged.sum() < 6
+    sound, one_hot = data.waveform[rows] / 32768, nn.functional.one_hot(data.label[rows], 4).float()
+    sound, label = (share[:, None] * one + (1 - share[:, None]) * one[partner] for one in (sound, one_hot))
+    embedding = plain.network.embed(sound)
+    values, labels = [], []
+    for clip, taken in enumerate(other.tolist()):
+        if exchanged[clip]:
+            values.append(torch.cat([embedding[clip, :128], embedding[taken, 128:]]))
+            labels.append(torch.cat([torch.zeros(4), label[clip] / 2, label[taken] / 2]))
+        else:
+            values.append(embedding[clip])
+            labels.append(torch.cat([label[clip], torch.zeros(8)]))
+    expected = 0
+    for x, y, centres in ((embedding, label, plain.loss), (values, labels, plain.exchanged)):
+        x, y, classes = torch.stack(list(x)), torch.stack(list(y)), len(y[0])
+        cosine = nn.functional.normalize(x) @ nn.functional.normalize(centres.weight).T
+        p = (math.sqrt(2) * math.log(classes * 16 - 1) * cosine).softmax(1).reshape(6, classes, 16).sum(2)
+        expected = expected - (y * p.log()).sum(1).mean()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert classifier.loss.weight.grad is None  # fixed, while the centres of the second loss always learn
+    whole = torch.stack([one.grad.norm() for one in plain.parameters() if one.requires_grad]).norm()
+    for (name, one), same in zip(classifier.named_parameters(), plain.parameters(), strict=True):
+        if one.requires_grad:
+            assert (one.grad - same.grad).norm() < 1e-3 * same.grad.norm() + 1e-5 * whole, name
+
+
 def test_fixed_centres_stay_as_they_are_drawn(begun):
-    network, data, settings = begun(epochs=1, batch=6, loss=CosineLoss(trainable=False))
+    network, data, settings = begun(epochs=1, batch=6, loss=FIXED)
     classifier = waveform.Classifier(network, settings)
     before = classifier.loss.weight.clone()
     loop.run(classifier.train(), waveform.recipe(classifier, data, settings.waveform, 3))
@@ -260,15 +303,15 @@ def test_fixed_centres_stay_as_they_are_drawn(begun):
 
 
 def test_an_interrupted_training_ends_as_an_undisturbed_one(begun, tmp_path):
-    network, data, settings = begun(epochs=2, batch=6)
+    network, data, settings = begun(epochs=2, batch=6, exchange=0.5)
     expected = waveform.train(network, data, settings, LogMel())
     state = network.state_dict()
-    network, data, _ = begun(epochs=2, batch=6)
+    network, data, _ = begun(epochs=2, batch=6, exchange=0.5)
     checkpoint = Checkpoint(tmp_path / "c.safetensors", {})
     checkpoint.stop.set()  # after the first step
     with pytest.raises(Stopped):
         waveform.train(network, data, settings, LogMel(), checkpoint=checkpoint)
-    network, data, _ = begun(epochs=2, batch=6)
+    network, data, _ = begun(epochs=2, batch=6, exchange=0.5)
     again = waveform.train(network, data, settings, LogMel(), checkpoint=Checkpoint(tmp_path / "c.safetensors", {}))
     assert str(again) == str(expected)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())

@@ -325,9 +325,39 @@ class Classifier(nn.Module):
     def __init__(self, network: Network, settings: Training) -> None:
         super().__init__()
         self.network, self.description = network, network.description
-        sizes = network.widths[0], len(network.description.labels)
+        own, width, classes = settings.waveform, network.widths[0], len(network.description.labels)
         device = next(network.parameters()).device
-        self.loss = seeded(lambda: make_loss(*sizes, settings.waveform.loss), settings.seed, device)
+        self.loss = seeded(lambda: make_loss(width, classes, own.loss), settings.seed, device)
+        self.exchanged = None
+        """The loss of embeddings with exchanged values, whose centres always learn; None without it."""
+        if own.exchange:
+            learning = own.loss.model_copy(update={"trainable": True})
+            self.exchanged = seeded(lambda: make_loss(width, 3 * classes, learning), settings.seed + 1, device)
+
+    def exchange(
+        self, embedding: Tensor, first: Tensor, second: Tensor, weight: Tensor, draw: Tensor, partner: Tensor
+    ) -> Tensor:
+        """Return the loss of embeddings of which some have the values of a partner's spectrogram branches, (batch,).
+
+        FeatEx: Wilkinghoff 2024, "Self-Supervised Learning for Anomalous Sound Detection", ICASSP. There are three
+        classes for each one: of clips as they are, of the clip whose spectrum was kept, and of the clip whose
+        spectrograms were taken, which share the label in halves.
+
+        Args:
+            embedding: (batch, features), the spectrum's values first.
+            first: (batch,) labels of the clips, int64.
+            second: (batch,) labels of those that they were mixed with, int64.
+            weight: (batch,) weight of the first, from 0 to 1.
+            draw: (batch,) bool, whose values are exchanged.
+            partner: (batch,) int64, the clip whose values are taken.
+        """
+        classes = len(self.description.labels)
+        of_spectrogram = torch.arange(embedding.shape[1], device=embedding.device) >= VALUES
+        taken = torch.where(draw[:, None] & of_spectrogram, embedding[partner], embedding)
+        kept, _ = self.exchanged(taken, first + classes * draw, second + classes * draw, weight)
+        first, second, weight = (torch.where(draw, one[partner], one) for one in (first, second, weight))
+        other, _ = self.exchanged(taken, first + 2 * classes * draw, second + 2 * classes * draw, weight)
+        return (kept + other) / 2
 
 
 def train(
@@ -380,7 +410,12 @@ def recipe(classifier: Classifier, data: TrainingSet, settings: Settings, seed: 
         weight = torch.where(mixed < settings.mixup, weight, 1.0)
         partner = torch.randperm(len(rows), generator=random).to(x.device)
         x = weight[:, None] * x + (1 - weight[:, None]) * x[partner]
-        loss, logits = classifier.loss(classifier.network.embed(x), label, label[partner], weight)
+        embedding, labels = classifier.network.embed(x), (label, label[partner], weight)
+        loss, logits = classifier.loss(embedding, *labels)
+        if classifier.exchanged is not None:
+            draw = torch.rand(len(rows), generator=random) < settings.exchange
+            other = torch.randperm(len(rows), generator=random)
+            loss = loss + classifier.exchange(embedding, *labels, draw.to(x.device), other.to(x.device))
         dominant = torch.where(weight >= 0.5, label, label[partner])
         correct = (logits.argmax(1) == dominant).float().mean()
         return loss.mean(), [correct, torch.full_like(correct, math.nan)]

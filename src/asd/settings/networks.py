@@ -161,6 +161,9 @@ class Waveform(Kind):
     """Learning rate of AdamW."""
     mixup: float = Field(0.5, ge=0, le=1)
     """Share of the clips that are mixed with another one, with a weight drawn from 0 to 1."""
+    exchange: float = Field(0.0, ge=0, le=1)
+    """FeatEx: share of the clips whose values of the spectrogram branches are exchanged for those of another clip, in a
+    second loss with classes of its own; 0: no second loss. The publication has 0.5."""
     loss: CosineLoss = CosineLoss()
 
     def plan(self, clips: int) -> tuple[int, int]:
@@ -176,7 +179,7 @@ class Waveform(Kind):
     @property
     def augmentations(self) -> list[str]:
         """What a submission to the challenge calls its augmentations."""
-        return ["mixup"] if self.mixup else []
+        return [name for name, share in (("mixup", self.mixup), ("feature exchange", self.exchange)) if share]
 
 
 class Autoencoder(Kind):
