@@ -314,6 +314,28 @@ def test_description_follows_the_configuration():
     assert content["system"]["external_datasets"] == [{"name": None, "url": None}]
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "method", "labels"),
+    [
+        ("efficientnet", {"attributes": 0.5}, "CNN (tf_efficientnet_lite1)", "sections and attributes"),
+        ("efficientnet", {}, "CNN (tf_efficientnet_lite1)", "sections"),
+        ("efficientnet", {"epochs": 0}, "CNN (tf_efficientnet_lite1)", None),
+        ("waveform", {}, "CNN (waveform)", "sections and attributes and domains"),
+        ("autoencoder", {}, "neural network (autoencoder)", None),
+    ],
+)
+def test_description_says_which_labels_a_network_learned(kind, changes, method, labels):
+    networks = yaml.safe_load((ROOT / "config/config.yaml").read_text())["networks"]
+    networks["waveform"] = {"kind": kind, **changes}
+    content = meta(
+        "waveform", models={"fan": "waveform"}, complexity={("waveform", "fan"): Complexity(1, 1)}, networks=networks
+    )
+    described = content["system"]["description"]
+    assert described["machine_learning_method"] == f"{method}, k-nearest neighbours"
+    assert described["domain_generalization_method"] == (labels and f"classification of {labels}")
+    assert described["attribute_usage"] == ("classification target" if labels and "attributes" in labels else None)
+
+
 def test_description_of_an_audio_transformer():
     backbone = {"name": "vit_base_patch16_1024_128", "weights": "hf_hub:owner/vit.audiomae"}
     networks = yaml.safe_load((ROOT / "config/config.yaml").read_text())["networks"]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asd.results.metrics_table import select
-from asd.settings import audio_shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -215,7 +214,8 @@ def description(
         name: max(count.parameters for (model, _), count in complexity.items() if model == name)
         for name in system.parts
     }
-    backbones = list(dict.fromkeys(one.backbone.name if one.starts else one.kind for one in networks))
+    methods = [f"{one.own.method} ({one.backbone.name if one.starts else one.kind})" for one in networks]
+    labels = dict.fromkeys(label for one in networks if one.learns for label in one.own.labels)
     pretrained, data = _external(list(dict.fromkeys(one.backbone.weights for one in networks if one.starts)))
     return {
         "submission": {
@@ -233,15 +233,13 @@ def description(
                 "front_end": None,
                 "acoustic_features": "log-mel energies",
                 "embeddings": None,
-                "machine_learning_method": _listed(
-                    [*(f"{_architecture(name)} ({name})" for name in backbones), *(_method(part) for part in parts)]
-                ),
+                "machine_learning_method": _listed([*methods, *(_method(part) for part in parts)]),
                 "aggregation_method": "average" if any(network.windows.window for network in networks) else None,
                 "domain_adaptation_method": None,
-                "domain_generalization_method": "classification of sections and attributes, both domains as one",
+                "domain_generalization_method": f"classification of {' and '.join(labels)}" if labels else None,
                 "ensemble_method_subsystem_count": len(parts) if len(parts) > 1 else None,
                 "decision_making": "one model per machine, by its AUC on the development set" if ensemble else None,
-                "attribute_usage": "classification target",
+                "attribute_usage": "classification target" if "attributes" in labels else None,
                 "external_data_usage": pretrained,
                 "development_data_usage": "training, model selection" if ensemble else "training",
             },
@@ -255,10 +253,6 @@ def description(
         },
         "results": {"development_dataset": results},
     }
-
-
-def _architecture(name: str) -> str:
-    return "transformer" if audio_shape(name) else "CNN"
 
 
 def _method(model: "Scored") -> str:

@@ -92,6 +92,10 @@ class Faults(Model):
 class Kind(Model):
     """The settings of a kind of networks, among them `epochs` and `batch`, and what has to be known of the kind."""
 
+    method: ClassVar[str] = "neural network"
+    """What a submission to the challenge calls it."""
+    labels: ClassVar[tuple[str, ...]] = ()
+    """The labels that it learns, as a submission calls them: sections, attributes, domains."""
     stages: ClassVar[int] = 1
     """The number of stages whose features lie side by side."""
     classifies: ClassVar[bool] = False
@@ -145,6 +149,8 @@ class CosineLoss(Model):
 class Waveform(Kind):
     """The kind waveform: spectrogram branches and a branch of the whole clip's spectrum (`asd.waveform`)."""
 
+    method: ClassVar[str] = "CNN"
+    labels: ClassVar[tuple[str, ...]] = ("sections", "attributes", "domains")
     streams: ClassVar[bool] = True
 
     resolutions: Annotated[list[Annotated[int, Field(ge=128)]], Field(min_length=1)] = [1024]
@@ -205,6 +211,8 @@ class Autoencoder(Kind):
 class Mobilenet(Kind):
     """The kind mobilenet: MobileNetV2 as the official baseline of 2021 and 2022 (`asd.mobilenet`)."""
 
+    method: ClassVar[str] = "CNN"
+    labels: ClassVar[tuple[str, ...]] = ("sections",)
     classifies: ClassVar[bool] = True
 
     epochs: int = Field(20, ge=0)
@@ -236,6 +244,7 @@ class Mobilenet(Kind):
 class Audiomae(Kind):
     """The kind audiomae: a pre-trained audio transformer, which does not learn (`asd.audiomae`)."""
 
+    method: ClassVar[str] = "transformer"
     starts: ClassVar[bool] = True
     streams: ClassVar[bool] = True
 
@@ -276,6 +285,7 @@ COMMON = ("kind", "scope", "seed")
 class Training(Kinds):
     """Training of one network."""
 
+    method: ClassVar[str] = "CNN"
     streams: ClassVar[bool] = True
 
     kind: Literal[tuple(NETWORKS)] = "efficientnet"
@@ -355,6 +365,11 @@ class Training(Kinds):
         """The same, with nothing to train."""
         block = NETWORKS[self.kind]
         return self.model_copy(update={block: getattr(self, block).untrained} if block else {"epochs": 0})
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that an efficientnet learns."""
+        return ("sections", "attributes") if self.attributes else ("sections",)
 
     @property
     def frames(self) -> int:
