@@ -395,9 +395,7 @@ def scoring_needs(network, cache):
     clips, mels, frames = shape_of(cache)
     window = windows.window or frames
     starts = (frames - window) // min(windows.hop, windows.test_hop) + 1
-    if settings.networks[network].kind == "audiomae":
-        # 0.7 s per clip, also of a short one (vit_base_patch16_1024_128, one thread): as 300 mel bins of 1024 frames.
-        mels, window = 300, max(1024, 3 * frames)
+    mels, window = settings.networks[network].own.cost(mels, window)
     return needs("score", mels * max(window, 1024), clips * starts * mels * window)
 
 
