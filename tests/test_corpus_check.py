@@ -1,5 +1,6 @@
 """Faulty recordings are found and said; levels and spectra are those of the sound."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 from test_workflow import snakemake
 
-from asd.corpus_check import BANDS, examine, few, spectrum, summary, write_plots
+from asd.corpus_check import BANDS, Spectrum, examine, few, summary, write_plots
 from asd.settings import Check, LogMel
 
 SCRIPT = Path(__file__).parents[1] / "workflow/scripts/check_corpus.py"
@@ -114,6 +115,34 @@ def test_the_same_sound_in_both_splits_is_found_whatever_its_name(tmp_path):
     assert found["fault"].tolist() == ["repeated", "repeated", "repeated", "", ""]
     assert found.loc["test_c", "reason"] == "the same sound as train_a.wav, which is in the other split"
     assert not heard(tmp_path, Check(refuse=[]), train_a=NOISE, test_c=NOISE)["refused"].any()
+
+
+def test_a_long_recording_is_measured_in_blocks(tmp_path, monkeypatch):
+    sound = np.float32(NOISE * np.linspace(0, 2, len(NOISE)) + 0.05)
+    sound[4960:8960] = 0.05
+    soundfile.write(tmp_path / "train.wav", sound, RATE, "FLOAT")
+    clips = pd.DataFrame([{"file": "train.wav", "machine": "fan", "split": "train", "section": "00"}])
+    clips = clips.assign(domain="", label="")
+    tables = []
+    for size in (10**6, 1234, 7):
+        monkeypatch.setattr("asd.soundfiles.BLOCK", size)
+        table, spectra = examine(clips, [tmp_path / "train.wav"], LogMel(convert=True), Check())
+        tables.append(pd.concat([table, pd.DataFrame(spectra)], axis=1))
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], other, rtol=1e-9)
+    row = tables[0].iloc[0]
+    pieces = sound.astype(float).reshape(-1, 160)
+    assert row["level"] == pytest.approx(10 * np.log10(sound.astype(float).var()), abs=1e-9)
+    assert row["silence"] == np.mean(pieces.var(1) < 1e-9) == 0.125
+    assert row["clipped"] == np.mean(np.abs(sound) >= 0.9999)
+    assert row["sound"] == hashlib.sha256(sound.tobytes()).hexdigest()
+
+
+def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
+    """The levels of a recording that comes as one block."""
+    measured = Spectrum(rate)
+    measured.add(sound)
+    return measured.levels()
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])

@@ -15,7 +15,7 @@ from scipy.signal import resample_poly
 
 from asd.errors import InputError
 from asd.settings import LogMel
-from asd.soundfiles import blocks, converted, length, read, read_float, to_int16
+from asd.soundfiles import blocks, converted, float_blocks, length, read, to_int16
 
 RATE = 16000
 STRICT = LogMel()
@@ -287,8 +287,8 @@ def test_beyond_full_scale_is_full_scale_and_said(tmp_path, caplog):
     path = write(tmp_path / "a.wav", np.array([0.5, 1.7, -3.0]), subtype="FLOAT")
     assert read(path, ANY).tolist() == [16384, 32767, -32768]
     assert "a.wav: the peak is 3.00 of full scale; samples above 1 are clipped" in caplog.text
-    sound, rate = read_float(path, ANY)
-    assert (sound.tolist(), rate) == ([0.5, np.float32(1.7), -3.0], RATE)
+    with float_blocks(path, ANY) as (rate, sound):
+        assert ([one.tolist() for one in sound], rate) == ([[0.5, np.float32(1.7), -3.0]], RATE)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

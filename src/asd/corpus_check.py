@@ -17,7 +17,7 @@ from asd.errors import InputError
 from asd.files import written
 from asd.progress import progress
 from asd.settings import Check, LogMel
-from asd.soundfiles import read_float
+from asd.soundfiles import float_blocks
 from asd.threshold import FEWEST, OWN
 
 if TYPE_CHECKING:
@@ -67,22 +67,16 @@ def examine(
 
 def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
     """The row of a recording in the table, and its spectrum (29,)."""
-    unknown = dict.fromkeys(("seconds", "level", "peak", "clipped", "silence"), np.nan)
-    facts = {"rate": 0, **unknown, "sound": ""}
     try:
-        sound, rate = read_float(path, logmel)
+        with float_blocks(path, logmel) as (rate, blocks):
+            measured = Measured(rate, check.silent)
+            for block in blocks:
+                measured.add(block)
     except InputError as error:
-        return facts | {"fault": "unreadable", "reason": str(error)}, np.full(len(BANDS), np.nan)
-    power, peak = float(np.var(sound, dtype=np.float64)), float(np.abs(sound).max())
-    facts = {
-        "rate": rate,
-        "seconds": len(sound) / rate,
-        "level": decibel(power),
-        "peak": decibel(peak**2),
-        "clipped": float(np.mean(np.abs(sound) >= FULL)),
-        "silence": silence(sound, rate, check.silent),
-        "sound": hashlib.sha256(np.ascontiguousarray(sound)).hexdigest(),
-    }
+        unknown = dict.fromkeys(("seconds", "level", "peak", "clipped", "silence"), np.nan)
+        facts = {"rate": 0, **unknown, "sound": "", "fault": "unreadable", "reason": str(error)}
+        return facts, np.full(len(BANDS), np.nan)
+    facts = measured.facts()
     reasons = {
         "short": (facts["seconds"] < check.short, f"{facts['seconds']:.3f} s"),
         "silent": (facts["level"] < check.silent, f"level {facts['level']:.1f} dB"),
@@ -94,20 +88,58 @@ def _heard(path: Path, logmel: LogMel, check: Check) -> tuple[dict, np.ndarray]:
     # The first fault that is refused; if none is, the first fault.
     faults = sorted((name for name, (found, _) in reasons.items() if found), key=lambda name: name not in check.refuse)
     fault = faults[0] if faults else ""
-    return facts | {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}, spectrum(sound, rate)
+    facts |= {"fault": fault, "reason": "; ".join(reasons[name][1] for name in faults)}
+    return facts, measured.spectrum.levels()
 
 
-def silence(sound: np.ndarray, rate: int, level: float) -> float:
-    """Return the share of a recording that is silent, in pieces of 10 ms, each without its mean.
+class Measured:
+    """What is measured in a recording that comes in blocks, so that hours of it take little memory."""
 
-    Args:
-        sound: (samples,), full scale 1.
-        rate: samples per second.
-        level: a piece is silent if its level is below this, in dB of full scale.
-    """
-    size = max(2, rate // 100)
-    pieces = sound[: len(sound) // size * size].reshape(-1, size)
-    return float(np.mean(decibel(pieces.var(axis=1, dtype=np.float64)) < level)) if len(pieces) else 0.0
+    def __init__(self, rate: int, silent: float) -> None:
+        """Begin with no sound.
+
+        Args:
+            rate: in Hz.
+            silent: a piece of 10 ms, without its mean, is silent if its level is below this, in dB of full scale.
+        """
+        self.rate, self.silent = rate, silent
+        self.samples, self.mean, self.squares = 0, 0.0, 0.0
+        self.peak, self.clipped = 0.0, 0
+        self.pieces, self.silent_pieces, self.rest = 0, 0, np.empty(0, np.float32)
+        self.sound = hashlib.sha256()
+        self.spectrum = Spectrum(rate)
+
+    def add(self, block: np.ndarray) -> None:
+        """Add the next samples, (samples,) float32 with full scale at 1."""
+        count, magnitude = len(block), np.abs(block)
+        # The variances of two parts give that of the whole (Chan, Golub and LeVeque 1983, The American Statistician).
+        mean, both = float(np.mean(block, dtype=np.float64)), self.samples + count
+        self.squares += count * float(np.var(block, dtype=np.float64))
+        self.squares += (mean - self.mean) ** 2 * self.samples * count / both
+        self.mean += (mean - self.mean) * count / both
+        self.samples = both
+        self.peak = max(self.peak, float(magnitude.max()))
+        self.clipped += int((magnitude >= FULL).sum())
+        self.sound.update(np.ascontiguousarray(block))
+        size, sound = max(2, self.rate // 100), np.concatenate([self.rest, block])
+        whole = len(sound) // size * size
+        power = sound[:whole].reshape(-1, size).var(axis=1, dtype=np.float64)
+        self.pieces += len(power)
+        self.silent_pieces += int((decibel(power) < self.silent).sum())
+        self.rest = sound[whole:]
+        self.spectrum.add(block)
+
+    def facts(self) -> dict:
+        """Return rate, seconds, level, peak, clipped, silence and sound, as in the table of `examine`."""
+        return {
+            "rate": self.rate,
+            "seconds": self.samples / self.rate,
+            "level": decibel(self.squares / self.samples),
+            "peak": decibel(self.peak**2),
+            "clipped": self.clipped / self.samples,
+            "silence": self.silent_pieces / max(1, self.pieces),
+            "sound": self.sound.hexdigest(),
+        }
 
 
 def _mark_repeated(clips: "pd.DataFrame", table: "pd.DataFrame", check: Check) -> None:
@@ -128,27 +160,44 @@ def decibel(power: np.ndarray | float) -> np.ndarray | float:
     return 10 * np.log10(np.maximum(power, SILENCE))
 
 
-def spectrum(sound: np.ndarray, rate: int) -> np.ndarray:
-    """Return the level of each third-octave band in dB of full scale, (29,); nan above half the rate.
+class Spectrum:
+    """The level of each third-octave band of a recording that comes in blocks.
 
     A sine at full scale has -3 dB. The power is averaged over Hann windows of an eighth of a second that overlap by
     half (Welch 1967).
-
-    Args:
-        sound: (samples,), full scale 1.
-        rate: samples per second.
     """
-    length = max(2, rate // 8)
-    sound = np.pad(sound, (0, max(0, length - len(sound))))
-    windows = np.lib.stride_tricks.sliding_window_view(sound, length)[:: length // 2]
-    window = np.hanning(length + 1)[:-1]
-    power = sum((np.abs(np.fft.rfft(one * window)) ** 2 for one in windows), np.zeros(length // 2 + 1)) / len(windows)
-    power *= 2 / (length * np.sum(window**2))  # Parseval: the sum over the bins is the mean square
-    frequency = np.fft.rfftfreq(length, 1 / rate)
-    low, high = BANDS * 2 ** (-1 / 6), BANDS * 2 ** (1 / 6)
-    sums = np.concatenate([[0], np.cumsum(power)])
-    edges = np.searchsorted(frequency, np.stack([low, high]))
-    return np.where(high <= rate / 2, decibel(sums[edges[1]] - sums[edges[0]]), np.nan)
+
+    def __init__(self, rate: int) -> None:
+        """Begin with no sound.
+
+        Args:
+            rate: in Hz.
+        """
+        self.rate, self.length = rate, max(2, rate // 8)
+        self.window = np.hanning(self.length + 1)[:-1]
+        self.power, self.windows = np.zeros(self.length // 2 + 1), 0
+        self.rest = np.empty(0, np.float32)
+
+    def add(self, block: np.ndarray) -> None:
+        """Add the next samples, (samples,) with full scale at 1."""
+        sound, hop = np.concatenate([self.rest, block]), self.length // 2
+        starts = range(0, len(sound) - self.length + 1, hop)
+        for start in starts:
+            self.power += np.abs(np.fft.rfft(sound[start : start + self.length] * self.window)) ** 2
+        self.windows += len(starts)
+        self.rest = sound[len(starts) * hop :]
+
+    def levels(self) -> np.ndarray:
+        """Return the levels in dB of full scale, (29,); nan above half the rate."""
+        if not self.windows:  # shorter than a window
+            self.add(np.zeros(self.length - len(self.rest), np.float32))
+        # Parseval: the sum over the bins is the mean square.
+        power = self.power / self.windows * 2 / (self.length * np.sum(self.window**2))
+        frequency = np.fft.rfftfreq(self.length, 1 / self.rate)
+        low, high = BANDS * 2 ** (-1 / 6), BANDS * 2 ** (1 / 6)
+        sums = np.concatenate([[0], np.cumsum(power)])
+        edges = np.searchsorted(frequency, np.stack([low, high]))
+        return np.where(high <= self.rate / 2, decibel(sums[edges[1]] - sums[edges[0]]), np.nan)
 
 
 def summary(table: "pd.DataFrame") -> "pd.DataFrame":

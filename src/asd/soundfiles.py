@@ -94,7 +94,7 @@ def read(path: Path, settings: LogMel) -> np.ndarray:
         InputError: the file is missing, empty or truncated, has samples that are not numbers or another full scale than
             1, or is not as the settings require.
     """
-    return _joined(list(blocks(path, settings)))
+    return np.concatenate(list(blocks(path, settings)))
 
 
 def blocks(path: Path, settings: LogMel) -> Iterator[np.ndarray]:
@@ -125,17 +125,18 @@ def blocks(path: Path, settings: LogMel) -> Iterator[np.ndarray]:
             log.warning("%s: the peak is %.2f of full scale; samples above 1 are clipped", path, peak)
 
 
-def read_float(path: Path, settings: LogMel) -> tuple[np.ndarray, int]:
-    """Read a recording without resampling and rounding.
+@contextmanager
+def float_blocks(path: Path, settings: LogMel) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
+    """Open a recording, to be read in blocks without resampling and rounding.
 
-    Returns:
-        (samples,) float32, full scale 1.0, and its rate in Hz.
+    Yields:
+        Its rate in Hz, and its blocks, (samples,) float32, full scale 1.0.
 
     Raises:
-        InputError: as in `read`.
+        InputError: as in `blocks`.
     """
     with _opened(path, settings) as sound:
-        return mono(_decoded(path, sound), settings), sound.samplerate
+        yield sound.samplerate, (mono(block, settings) for block in _blocks(path, sound))
 
 
 def length(path: Path, settings: LogMel) -> int:
@@ -145,7 +146,7 @@ def length(path: Path, settings: LogMel) -> int:
         InputError: as in `read`, if the header shows the fault.
     """
     with _opened(path, settings) as sound:
-        frames = sound.frames if _knows_its_length(sound) else len(_decoded(path, sound))
+        frames = sound.frames if _knows_its_length(sound) else sum(map(len, _blocks(path, sound)))
         return _resampled_length(frames, sound.samplerate, settings.rate)
 
 
@@ -306,7 +307,7 @@ def _check_length(path: Path, sound: soundfile.SoundFile, header: WavHeader, siz
             overflowed.
     """
     if sound.subtype not in SAMPLE_BYTES or (header.unfinished and header.format == "RIFF"):
-        return  # for compressed formats `_decoded` finds it
+        return  # for compressed formats `_blocks` finds it
     frame = SAMPLE_BYTES[sound.subtype] * sound.channels
     promised = header.size // frame
     held = size - header.begin
@@ -349,15 +350,6 @@ def _is_chunk(path: Path, at: int) -> bool:
 def _knows_its_length(sound: soundfile.SoundFile) -> bool:
     """Whether the header has the number of samples; a streamed FLAC or au has none, or the largest number."""
     return sound.frames < 2**40
-
-
-def _decoded(path: Path, sound: soundfile.SoundFile) -> np.ndarray:
-    """The samples of a file, (samples, channels) float32."""
-    return _joined(list(_blocks(path, sound)))
-
-
-def _joined(some: list[np.ndarray]) -> np.ndarray:
-    return some[0] if len(some) == 1 else np.concatenate(some)
 
 
 def _blocks(path: Path, sound: soundfile.SoundFile, dtype: str = "float32") -> Iterator[np.ndarray]:
