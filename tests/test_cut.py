@@ -227,6 +227,7 @@ def test_an_update_equals_a_fit_to_all(tmp_path, monkeypatch, capsys):
     later = [tmp_path / f"pump/{name}.wav" for name in ("06", "07")]
     fixed = {"machine": "pump", "configfile": (overlay,)}
     cli.fit(tmp_path / "pump", out=tmp_path / "all.zip", **fixed)
+    assert "clips of 8 recordings; anomalous above" in capsys.readouterr().out
     aside = [path.rename(tmp_path / path.name) for path in later]
     cli.fit(tmp_path / "pump", out=tmp_path / "before.zip", **fixed)
     for path, place in zip(aside, later, strict=True):

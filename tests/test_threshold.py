@@ -126,6 +126,13 @@ def test_few_clips_take_the_standardised_scores_of_all_sections(caplog):
     assert "section 03: 4 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
 
 
+def test_what_is_said_of_the_scores_of_all_sections_is_said_once(caplog):
+    clips, score, _ = drawn({"00": FEWEST, "01": FEWEST, "02": FEWEST})
+    score[clips["split"] == "train"] = np.tile([1.0, 1.01, 1.02, 1.03, 50.0], 3)
+    of_sections(clips, score, Decision())
+    assert caplog.text.count("their empirical quantile is used") == 1
+
+
 def test_parts_of_recordings_do_not_count(caplog):
     clips, score, training = drawn({"00": 3 * OWN, "01": 2 * OWN, "02": 2 * FEWEST, "03": 2 * FEWEST})
     number = clips.groupby("section").cumcount()

@@ -157,8 +157,9 @@ class Made:
         lines = [f"{self.machine}: {self.title}, from {len(training)} clips of {self.seconds:.2f} s at {self.rate} Hz"]
         for section, own in training.groupby("section"):
             limit, count = own["threshold"].iloc[0], recording_count(own[own["score"].notna()])
-            found = f"{len(own)} clips; anomalous above {limit:.4g}" if np.isfinite(limit) else too_few(count)
-            lines.append(f"section {section}: {found}")
+            found = f"anomalous above {limit:.4g}" if np.isfinite(limit) else too_few(count)
+            parts = "" if len(own) == recording_count(own) else f" of {recording_count(own)} recordings"
+            lines.append(f"section {section}: {len(own)} clips{parts}; {found}")
         if np.isfinite(training["threshold"]).any():
             lines.append(
                 f"expected false alarms: {100 * self.false_alarms:.3g}% of the normal clips, which is "

@@ -94,6 +94,7 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
         settings: the decision.
     """
     found = {}
+    common: dict[bytes, float] = {}
     for group in _groups(clips, score, settings):
         own = group.scores
         if group.recordings < FEWEST:
@@ -107,7 +108,11 @@ def of_sections(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") 
                 "scores of all sections (%d)",
                 *(group.where, group.recordings, OWN, len(group.pooled)),
             )
-            standard = 0.0 if _equal(own) else threshold(group.pooled, settings.quantile)[0]
+            standard, scores = 0.0, group.pooled.tobytes()
+            if not _equal(own):
+                if scores not in common:  # once for all sections, with its warnings
+                    common[scores] = threshold(group.pooled, settings.quantile)[0]
+                standard = common[scores]
             value = float(own.mean() + own.std() * standard)
         found |= dict.fromkeys(group.sections, value)
     return found
