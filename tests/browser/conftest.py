@@ -80,6 +80,7 @@ def make_report(folder: Path) -> None:
         selection=selection,
         suspicious=folder / "suspicious.csv",
         versus=folder / "versus.csv",
+        scores=chosen,
         figures=drawn,
         clips=[results / "report/clips/fan", results / "report/clips/valve"],
         benchmarks=[folder / "benchmarks", folder / "none"],
