@@ -48,8 +48,8 @@ KIND = "log-mel cache"
 SHARD_SAMPLES = 2**21
 """Samples of a shard's clips together: about 13 clips of 10 s, 8 MB."""
 KEPT_AFTER = 10
-"""Seconds of a job after which shards are kept. Those before are computed again as fast as they are looked for, and a
-small corpus needs none."""
+"""Seconds of a job after which shards are kept. After an interruption the ones before are computed again, which takes
+no longer than this; small corpora are spared the writing."""
 LONG = 60
 """Seconds of a clip from which on recordings should be cut."""
 HELD = 4 * 10**9
@@ -146,6 +146,11 @@ def window(settings: LogMel) -> int:
     return round(settings.cut.seconds * settings.rate)
 
 
+def _every(settings: LogMel) -> int:
+    """The samples from the beginning of one clip that is cut to that of the next."""
+    return round((settings.cut.every or settings.cut.seconds) * settings.rate)
+
+
 def cut_clips(clips: "pd.DataFrame", lengths: dict[str, int], settings: LogMel) -> "pd.DataFrame":
     """Return the clips into which recordings are cut.
 
@@ -161,7 +166,7 @@ def cut_clips(clips: "pd.DataFrame", lengths: dict[str, int], settings: LogMel) 
     Raises:
         InputError: a recording is shorter than a clip, and `lengths` is not pad.
     """
-    size, every = window(settings), round((settings.cut.every or settings.cut.seconds) * settings.rate)
+    size, every = window(settings), _every(settings)
     short = [path for path, length in lengths.items() if length < size]
     if short and settings.lengths != "pad":
         raise InputError(
@@ -190,9 +195,8 @@ def _sounds(files: list[Path], samples: int, settings: LogMel) -> Iterator[Calla
     if not settings.cut.seconds:
         yield from (partial(soundfiles.read, file, settings) for file in files)
         return
-    every = round((settings.cut.every or settings.cut.seconds) * settings.rate)
     for file, clips in groupby(files):
-        windows = steps.cut(soundfiles.blocks(file, settings), samples, every)
+        windows = steps.cut(soundfiles.blocks(file, settings), samples, _every(settings))
         yield from (partial(np.asarray, sound) for _, (_, sound) in zip(clips, windows, strict=True))
 
 

@@ -47,7 +47,7 @@ def main(
             log.warning("%s: no labels to choose by; the fallback, %s, is used", row.machine, row.model)
         elif row.criterion != "auc_total":
             log.warning("%s: a domain is missing; chosen by the AUC of all clips", row.machine)
-    for paths, folder in zip((scores, clip_scores), out_dir, strict=False):
+    for paths, folder in zip(filter(None, (scores, clip_scores)), out_dir, strict=True):
         files = {(path.parent.name, path.stem): path for path in paths}
         for row in chosen.itertuples():
             with written(folder / f"{row.machine}.csv") as aside:
