@@ -173,11 +173,12 @@ def test_the_chain_survives_what_befalls_jobs_on_a_cluster(cluster, site, undist
     assert attempts[-1]["JobState"] == "COMPLETED"
     assert "mem=800M" in attempts[-1]["TRES"]
 
-    # Time: the second attempt went on where the first had stopped.
+    # Time: the second attempt continued from a checkpoint of the first. This need not be its last step: at the time
+    # limit srun gets a SIGTERM too and kills the step, in some runs before training has saved what it had.
     first, second = cluster.of("train_wildcards_oe")
     assert first["JobId"] == late["JobId"]
     assert (first["JobState"], second["JobState"]) == ("TIMEOUT", "COMPLETED")
-    assert re.search(r"fan\.safetensors: continuing after epoch ([2-9]|[1-3]\d),", said_in(training))
+    assert re.search(r"fan\.safetensors: continuing after epoch \d+, step \d+", said_in(training))
 
     # The node: the job ran again, on another one.
     (*_, again) = cluster.of("features")
