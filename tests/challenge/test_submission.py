@@ -336,6 +336,22 @@ def test_description_says_which_labels_a_network_learned(kind, changes, method, 
     assert described["attribute_usage"] == ("classification target" if labels and "attributes" in labels else None)
 
 
+@pytest.mark.parametrize(
+    ("models", "features"),
+    [
+        (["global"], "log-mel energies"),
+        (["waveform"], "spectrogram, spectrum"),
+        (["level"], "level"),
+        (["spectrum", "level", "global"], "log-mel energies, level"),
+    ],
+)
+def test_description_says_which_features_were_seen(models, features):
+    machines = {f"machine{number}": name for number, name in enumerate(models)}
+    complexity = {(name, machine): Complexity(1, 1) for machine, name in machines.items()}
+    described = meta("ensemble", models=machines, complexity=complexity)["system"]["description"]
+    assert described["acoustic_features"] == features
+
+
 def test_description_of_an_audio_transformer():
     backbone = {"name": "vit_base_patch16_1024_128", "weights": "hf_hub:owner/vit.audiomae"}
     networks = yaml.safe_load((ROOT / "config/config.yaml").read_text())["networks"]

@@ -216,6 +216,8 @@ def description(
     }
     methods = [f"{one.own.method} ({one.backbone.name if one.starts else one.kind})" for one in networks]
     labels = dict.fromkeys(label for one in networks if one.learns for label in one.own.labels)
+    spectra = [settings.spectra[part.spectrum] for part in parts if part.spectrum]
+    seen = [feature for one in (*(network.own for network in networks), *spectra) for feature in one.features]
     pretrained, data = _external(list(dict.fromkeys(one.backbone.weights for one in networks if one.starts)))
     return {
         "submission": {
@@ -231,7 +233,7 @@ def description(
                     _augmentations(settings, [part.network for part in parts if part.network])
                 ),
                 "front_end": None,
-                "acoustic_features": "log-mel energies",
+                "acoustic_features": _listed(seen),
                 "embeddings": None,
                 "machine_learning_method": _listed([*methods, *(_method(part) for part in parts)]),
                 "aggregation_method": "average" if any(network.windows.window for network in networks) else None,

@@ -94,6 +94,8 @@ class Kind(Model):
 
     method: ClassVar[str] = "neural network"
     """What a submission to the challenge calls it."""
+    features: ClassVar[tuple[str, ...]] = ("log-mel energies",)
+    """What it sees of a clip, as a submission calls it."""
     labels: ClassVar[tuple[str, ...]] = ()
     """The labels that it learns, as a submission calls them: sections, attributes, domains."""
     stages: ClassVar[int] = 1
@@ -154,6 +156,7 @@ class Waveform(Kind):
     """The kind waveform: spectrogram branches and a branch of the whole clip's spectrum (`asd.waveform`)."""
 
     method: ClassVar[str] = "CNN"
+    features: ClassVar[tuple[str, ...]] = ("spectrogram", "spectrum")
     labels: ClassVar[tuple[str, ...]] = ("sections", "attributes", "domains")
     streams: ClassVar[bool] = True
 
@@ -524,6 +527,12 @@ class Spectrum(Model):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: expected each once; found {values}")
         return self
+
+    @property
+    def features(self) -> list[str]:
+        """What it is made of, as a submission to the challenge calls it."""
+        mel = "mel magnitudes" if self.scale == "magnitude" else "log-mel energies"
+        return list(dict.fromkeys("level" if pool == "level" else mel for pool in self.pool))
 
     @property
     def needs_waveform(self) -> bool:
