@@ -184,8 +184,8 @@ def _judged(section: str, clips: "pd.DataFrame") -> str:
     if {"anomaly", "normal"} <= set(clips["label"]):
         values = machine_figures("", clips, resamples=1000).values[0, ALL.index(("auc", "all"))]
         low, high = (float(end) for end in interval(values))
-        ends = "" if np.isnan(low) else f" ({percent(low)}-{percent(high)})"
-        said.append(f"AUC {percent(values[0])}{ends}")
+        ends = "no interval, all resamples have this" if np.isnan(low) else f"{percent(low)}-{percent(high)}"
+        said.append(f"AUC {percent(values[0])} ({ends})")
     return ", ".join(said)
 
 
