@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from conftest import merged
 from sklearn.metrics import roc_auc_score
@@ -300,3 +301,38 @@ def test_a_checkout_of_any_name_called_by_its_path_without_an_environment(tmp_pa
 def test_a_folder_that_nobody_means_is_refused(value):
     with pytest.raises(InputError, match="results_dir"):
         load(yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"results_dir": value})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the number of cores can be restricted on Linux only")
+@pytest.mark.parametrize(
+    ("compute", "cores", "threads", "gpus"),
+    [
+        ({"device": "cpu"}, 1, 1, 0),
+        ({"device": "cpu"}, 2, 2, 0),
+        ({"device": "cpu"}, 8, 8, 0),
+        ({"device": "cpu", "threads": 1}, 8, 4, 0),
+        ({"device": "cuda:0"}, 2, 2, 1),
+        ({"device": "auto"}, 2, 2, 0),
+    ],
+)
+def test_networks_run_side_by_side_on_a_processor_and_one_at_a_time_on_a_gpu(tmp_path, compute, cores, threads, gpus):
+    """One core may be used, so that the jobs that run together have two threads at most, or are one job."""
+    if compute["device"] == "auto" and torch.cuda.is_available():
+        gpus = 1
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        said = snakemake(
+            tmp_path,
+            "-n",
+            "--cores",
+            str(cores),
+            "--",
+            "results/networks/global/fan.safetensors",
+            overlay=TINY | {"compute": compute},
+        )
+    finally:
+        os.sched_setaffinity(0, allowed)
+    job = said[said.index("rule train:") :]
+    assert f"gpu={gpus}," in job
+    assert int(found[1]) == threads if (found := re.search(r"threads: (\d+)", job)) else threads == 1

@@ -1,6 +1,8 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
 # Rules that need the Internet or take seconds have `localrule: True`: on a cluster they run beside snakemake itself.
+import ctypes
 import json
+import math
 import os
 import re
 import shlex
@@ -327,6 +329,35 @@ def start_of(wildcards):
     if not network.starts:
         return []
     return WEIGHTS.format(backbone=network.backbone.file)
+
+
+def has_gpu():
+    """Whether networks run on a GPU of this machine."""
+    if settings.compute.device != "auto":
+        return settings.compute.device != "cpu"
+    try:  # the driver is asked, since the import of torch takes seconds
+        return sys.platform == "darwin" or ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False
+
+
+def network_threads():
+    """The cores that a network's job counts for: its threads, or more if there are more `--cores` than cores.
+
+    The threads of all jobs are then twice as many as the cores, so that one computes while another one imports or reads.
+    """
+    threads = settings.compute.threads
+    try:
+        cores = workflow.cores
+    except WorkflowError:  # a cluster, where each job gets as many as it says
+        return threads
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(threads, min(cores, math.ceil(threads * cores / available / 2)))
+
+
+# Networks on a GPU run one at a time, those on a processor side by side.
+NETWORK_GPUS = int(has_gpu())
+NETWORK_THREADS = network_threads()
 
 
 # Memory and time of a network's job, estimated from the clips that it processes. Measured on a CPU (one thread, 224 mel

@@ -15,9 +15,9 @@ rule features:
         f"{RESULTS}/benchmarks/features/{{network}}/{{machine}}.tsv"
     conda:
         ENVIRONMENT
-    threads: settings.compute.threads
+    threads: NETWORK_THREADS
     resources:
-        gpu=1,
+        gpu=NETWORK_GPUS,
         mem_mb=lambda wildcards, input, attempt: attempt * scoring_needs(wildcards.network, input.cache)["mem_mb"],
         runtime=lambda wildcards, input, attempt: attempt * scoring_needs(wildcards.network, input.cache)["runtime"],
     params:

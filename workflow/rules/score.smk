@@ -53,9 +53,9 @@ rule score_exposure:
         model=models_with("exposure"),
     conda:
         ENVIRONMENT
-    threads: settings.compute.threads
+    threads: NETWORK_THREADS
     resources:
-        gpu=1,
+        gpu=NETWORK_GPUS,
         mem_mb=lambda wildcards, input, attempt: attempt * scoring_needs(network_of(wildcards), input.cache)["mem_mb"],
         runtime=lambda wildcards, input, attempt: attempt * scoring_needs(network_of(wildcards), input.cache)["runtime"],
     params:

@@ -21,9 +21,9 @@ rule train:
         machine="|".join([*settings.machines, "all"]),
     conda:
         ENVIRONMENT
-    threads: settings.compute.threads
+    threads: NETWORK_THREADS
     resources:
-        gpu=1,
+        gpu=NETWORK_GPUS,
         mem_mb=lambda wildcards, input, attempt: attempt * training_needs(wildcards, input)["mem_mb"],
         runtime=lambda wildcards, input, attempt: attempt * training_needs(wildcards, input)["runtime"],
     params:
