@@ -355,8 +355,10 @@ def network_threads():
     return max(threads, min(cores, math.ceil(threads * cores / available / 2)))
 
 
-# Networks on a GPU run one at a time, those on a processor side by side.
-NETWORK_GPUS = int(has_gpu())
+# Networks on a GPU run one at a time, those on a processor side by side. Small machines have no memory for several with
+# clips of ten seconds, which take 3 GB each.
+SMALL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") < 12e9
+NETWORK_GPUS = int(has_gpu() or SMALL)
 NETWORK_THREADS = network_threads()
 
 
