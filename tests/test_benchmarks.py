@@ -124,6 +124,11 @@ def test_a_table_of_every_kind_of_row(tmp_path):
     assert (tmp_path / "speed.svg").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("stage", "size"), [(stage, 64) for stage in growth.STAGES if stage != "snakemake -n"])
+def test_every_stage_of_the_growth_runs(stage, size, tmp_path):
+    growth.STAGES[stage][0](size, tmp_path)()
+
+
 def test_the_exponent_of_growth():
     points = [{"size": size, "seconds": size**2 / 100, "mb": 5.0} for size in (10, 100, 1000)]
     assert growth.exponent(points, "seconds") == pytest.approx(2)
