@@ -4,12 +4,12 @@ import ctypes
 import itertools
 import logging
 import os
-import resource
 import tempfile
 from pathlib import Path
 
 import torch
 
+from asd import host
 from asd.errors import InputError
 from asd.settings import Compute
 
@@ -94,21 +94,7 @@ def memory(device: torch.device) -> float:
     """Return how many bytes a process can have: a GPU's memory; on a CPU memory and swap, or less if a limit is set."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    limits = [resource.getrlimit(resource.RLIMIT_AS)[0]]
-    try:
-        lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        sizes = {words[0]: int(words[1]) * 1024 for words in lines}
-        limits.append(sizes["MemTotal:"] + sizes["SwapTotal:"])
-    except (OSError, KeyError, ValueError, IndexError):  # not Linux
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    try:  # of a container, or of a job on a cluster
-        group = Path("/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().rpartition("::/")[2].strip())
-        for folder in (group, *group.parents):
-            if (limit := folder / "memory.max").exists() and (text := limit.read_text().strip()).isdecimal():
-                limits.append(int(text))
-    except OSError:
-        pass
-    return min(limit for limit in limits if limit > 0)
+    return host.memory()
 
 
 def keep_memory() -> None:

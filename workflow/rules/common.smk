@@ -38,6 +38,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from asd.cache import HELD
 from asd.errors import InputError
 from asd.files import contents, digest, written
+from asd.host import memory, processors
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
 from asd.settings import DETECTORS, NETWORKS, flags, flags_of, load
@@ -351,14 +352,12 @@ def network_threads():
         cores = workflow.cores
     except WorkflowError:  # a cluster, where each job gets as many as it says
         return threads
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(threads, min(cores, math.ceil(threads * cores / available / 2)))
+    return max(threads, min(cores, math.ceil(threads * cores / processors() / 2)))
 
 
 # Networks on a GPU run one at a time, those on a processor side by side. Small machines have no memory for several with
 # clips of ten seconds, which take 3 GB each.
-SMALL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") < 12e9
-NETWORK_GPUS = int(has_gpu() or SMALL)
+NETWORK_GPUS = int(has_gpu() or memory() < 12e9)
 NETWORK_THREADS = network_threads()
 
 
