@@ -126,22 +126,6 @@ def test_few_clips_take_the_standardised_scores_of_all_sections(caplog):
     assert "section 03: 4 scored training recordings are too few for a threshold (5 are needed)" in caplog.text
 
 
-def test_a_part_is_standardised_without_the_other_parts_of_its_recording():
-    clips, score, _ = drawn({"00": 2 * FEWEST, "01": 3 * OWN})
-    number = clips.groupby("section").cumcount()
-    clips["recording"] = [f"r{one}" for one in number // clips["section"].map({"00": 2, "01": 3})]
-    score[: 2 * FEWEST] += np.repeat([0, 0, 0, 0, 30.0], 2)  # one recording is unlike the others
-    pooled = []
-    for section in ("00", "01"):
-        own = clips[(clips["section"] == section) & (clips["split"] == "train")]
-        for index, row in own.iterrows():
-            others = score[own.index[own["recording"] != row["recording"]]]
-            pooled.append((score[index] - others.mean()) / others.std())
-    first = score[: 2 * FEWEST]
-    expected = first.mean() + first.std() * threshold(np.array(pooled), 0.9)[0]
-    assert of_sections(clips, score, Decision())["00"] == pytest.approx(expected)
-
-
 def test_what_is_said_of_the_scores_of_all_sections_is_said_once(caplog):
     clips, score, _ = drawn({"00": FEWEST, "01": FEWEST, "02": FEWEST})
     score[clips["split"] == "train"] = np.tile([1.0, 1.01, 1.02, 1.03, 50.0], 3)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from asd.corpus import recording_count, recording_numbers
+from asd.corpus import recording_count
 from asd.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,13 +144,12 @@ def _groups(clips: "pd.DataFrame", score: np.ndarray, settings: "Decision") -> I
         yield _Group("machine", names, score[training], count, None, count)
         return
     scores = {name: score[training & (section == name)] for name in names}
-    parts = {name: recording_numbers(clips[training & (section == name)]) for name in names}
-    counts = {name: len(np.unique(number)) for name, number in parts.items()}
+    counts = {name: recording_count(clips[training & (section == name)]) for name in names}
     known = [name for name in names if counts[name] >= FEWEST and not _equal(scores[name])]
     for name in names:
         pooled, behind = None, counts[name]
         if FEWEST <= counts[name] < OWN:
-            pooled = np.concatenate([_standardised(scores[one], parts[one]) for one in known or [name]])
+            pooled = np.concatenate([_standardised(scores[one]) for one in known or [name]])
             behind = sum(counts[one] for one in known or [name])
         yield _Group(f"section {name}", [name], scores[name], counts[name], pooled, behind)
 
@@ -233,21 +232,15 @@ def _equal(scores: np.ndarray) -> bool:
     return bool(np.ptp(scores) <= 1e-9 * np.abs(scores).max())
 
 
-def _standardised(scores: np.ndarray, recordings: np.ndarray) -> np.ndarray:
-    """Standardise each score by the mean and the deviation of other recordings', as the score of a new clip is.
+def _standardised(scores: np.ndarray) -> np.ndarray:
+    """Standardise each score by the mean and the deviation of the others, as the score of a new clip is.
 
     With the mean and the deviation of all scores, none of few could be large: of n scores none exceeds √(n-1).
-
-    Args:
-        scores: (clips,), of at least two recordings.
-        recordings: (clips,), the number of each clip's recording.
     """
     scores = scores - scores.mean()
-    others = len(scores) - np.bincount(recordings)[recordings]
-    mean = -np.bincount(recordings, scores)[recordings] / others
-    squares = np.square(scores)
-    variance = (squares.sum() - np.bincount(recordings, squares)[recordings]) / others - np.square(mean)
-    # If the scores of all other recordings are equal, a score cannot be standardised.
+    mean = -scores / (len(scores) - 1)
+    variance = (np.square(scores).sum() - np.square(scores)) / (len(scores) - 1) - np.square(mean)
+    # If all other scores are equal, a score cannot be standardised; there is at most one such score.
     known = variance > 1e-12 * scores.var()
     return (scores - mean)[known] / np.sqrt(variance[known])
 
