@@ -8,6 +8,7 @@
 # Status 77: Slurm is not here and cannot be installed; the reason is on standard output. Outside FOLDER it writes one
 # link, /etc/slurm/slurm.conf, since the job steps that Snakemake starts do not keep SLURM_CONF.
 set -euo pipefail
+PATH=$PATH:/usr/sbin # where Debian has the daemons
 folder=$(realpath -m "$1")
 port=${SLURM_PORT:-16900}
 
