@@ -336,8 +336,11 @@ def has_gpu():
     """Whether networks run on a GPU of this machine."""
     if settings.compute.device != "auto":
         return settings.compute.device != "cpu"
-    try:  # the driver is asked, since the import of torch takes seconds
-        return sys.platform == "darwin" or ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    # Apple's, AMD's, or else Nvidia's driver is asked, since the import of torch takes seconds.
+    if sys.platform == "darwin" or Path("/dev/kfd").exists():
+        return True
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
     except OSError:
         return False
 
