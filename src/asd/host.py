@@ -1,7 +1,9 @@
 """What this computer has, without the import of torch."""
 
+import ctypes
 import os
 import resource
+import sys
 from pathlib import Path
 
 
@@ -27,3 +29,19 @@ def memory() -> int:
 def processors() -> int:
     """Return how many processor cores a process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_gpu(device: str) -> bool:
+    """Return whether networks run on a GPU of this computer.
+
+    Args:
+        device: `compute.device`.
+    """
+    if device != "auto":
+        return device != "cpu"
+    if sys.platform == "darwin" or Path("/dev/kfd").exists():  # Apple's; AMD's
+        return True
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:  # no driver
+        return False

@@ -1,6 +1,5 @@
 # What the rules share: the validated configuration, the paths, and the digest of a script's code.
 # Rules that need the Internet or take seconds have `localrule: True`: on a cluster they run beside snakemake itself.
-import ctypes
 import json
 import math
 import os
@@ -38,7 +37,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from asd.cache import HELD
 from asd.errors import InputError
 from asd.files import contents, digest, written
-from asd.host import memory, processors
+from asd.host import has_gpu, memory, processors
 from asd.code_digest import code_digest
 from asd.releases import TRUTHS, releases, truth_files
 from asd.settings import DETECTORS, NETWORKS, flags, flags_of, load
@@ -332,19 +331,6 @@ def start_of(wildcards):
     return WEIGHTS.format(backbone=network.backbone.file)
 
 
-def has_gpu():
-    """Whether networks run on a GPU of this machine."""
-    if settings.compute.device != "auto":
-        return settings.compute.device != "cpu"
-    # Apple's, AMD's, or else Nvidia's driver is asked, since the import of torch takes seconds.
-    if sys.platform == "darwin" or Path("/dev/kfd").exists():
-        return True
-    try:
-        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
-    except OSError:
-        return False
-
-
 def network_threads():
     """The cores that a network's job counts for: its threads, or more if there are more `--cores` than cores.
 
@@ -360,7 +346,7 @@ def network_threads():
 
 # Networks on a GPU run one at a time, those on a processor side by side. Small machines have no memory for several with
 # clips of ten seconds, which take 3 GB each.
-NETWORK_GPUS = int(has_gpu() or memory() < 12e9)
+NETWORK_GPUS = int(has_gpu(settings.compute.device) or memory() < 12e9)
 NETWORK_THREADS = network_threads()
 
 
