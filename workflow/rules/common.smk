@@ -334,7 +334,7 @@ def start_of(wildcards):
 def network_threads():
     """The cores that a network's job counts for: its threads, or more if there are more `--cores` than cores.
 
-    The threads of all jobs are then twice as many as the cores, so that one computes while another one imports or reads.
+    The threads of all jobs are then at most twice as many as the cores: one computes while another imports or reads.
     """
     threads = settings.compute.threads
     try:
